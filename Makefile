@@ -1,0 +1,41 @@
+# Every target works on a fresh clone with nothing but Python >= 3.11, make and a network.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP_FLAGS := --disable-pip-version-check --prefer-binary --progress-bar off
+# Extra arguments for the target's program: make train ARGS="seed=1", make test ARGS="-k color"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test check clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+install: $(STAMP)  ## install the package and everything it needs into .venv (about 6 GB; safe to repeat)
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+	  echo "cis_seg needs Python 3.11, 3.12 or 3.13; found: $(PYTHON), $$($(PYTHON) --version 2>&1)." \
+	    "Name another one: make install PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+train: install  ## train and score BoxInst on the generated crowd; a finished run is reported, an interrupted one continued
+	$(BIN)/python -m cis_seg.train resume=true $(ARGS)
+
+test: install  ## run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install  ## lint, strict types, import arrows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src $(wildcard scripts/*.py)
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+clean:  ## remove caches and build products (not .venv, data or runs)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

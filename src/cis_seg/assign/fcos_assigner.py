@@ -1,0 +1,86 @@
+"""FCOS's rule for which location learns which box.
+
+Legend: B batch, K locations of all levels, G boxes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cis_seg.ops.boxes import box_areas, boxes_to_ltrb, centerness_targets, rasterised_centers
+from cis_seg.structures import Assignment, Target
+
+
+@torch.no_grad()
+def assign(
+    locations: Tensor,
+    strides: Tensor,
+    level_inds: Tensor,
+    targets: Sequence[Target],
+    *,
+    num_classes: int,
+    padded_size: tuple[int, int],
+    size_ranges: Sequence[float] = (64, 128, 256, 512),
+    radius: float = 1.5,
+) -> Assignment:
+    """What every location of every image is to learn (FCOS with centre sampling; REFERENCE.md, FCOS head).
+
+    A location may learn a box if it lies strictly inside the box cut to ``radius`` strides around the box's centre (centroid of the filled
+    box), and if the largest of its distances to the box's sides is in the range of its level, both ends included. Of several boxes it
+    learns the smallest, of equally small ones the first.
+
+    Deviation from the reference, which drops every positive of an image whose first box has its centroid at x = 0: a bug, left out.
+
+    Args:
+        locations: ``(K, 2)`` (x, y) in pixels.
+        strides: ``(K,)`` stride of each location's level.
+        level_inds: ``(K,)`` int64 level, 0 the finest.
+        targets: the B images' boxes and labels.
+        num_classes: the label that background gets.
+        padded_size: (height, width) of the network's input.
+        size_ranges: pixels at which one level's range ends and the next one's begins; one fewer than levels.
+        radius: half the side of the centre region, in strides.
+
+    Returns:
+        Assignment with ``(B, K)`` fields.
+    """
+    lower = locations.new_tensor((-1.0, *size_ranges))[level_inds]  # (K,)
+    upper = locations.new_tensor((*size_ranges, torch.inf))[level_inds]
+    rows = []
+    for target in targets:
+        allowed = _allowed_pairs(locations, strides * radius, lower, upper, target.boxes, padded_size)
+        rows.append(_smallest_box(locations, strides, allowed, target, num_classes))
+    labels, gt_inds, ltrb = (torch.stack(column) for column in zip(*rows, strict=True))
+    return Assignment(labels, gt_inds, ltrb, centerness_targets(ltrb))
+
+
+def _allowed_pairs(locations: Tensor, reach: Tensor, lower: Tensor, upper: Tensor, boxes: Tensor, padded_size: tuple[int, int]) -> Tensor:
+    """``(K, G)`` True where the location may learn the box; one axis at a time, so that no ``(K, G, 4)`` tensor exists."""
+    centers = rasterised_centers(boxes, padded_size)  # (G, 2), NaN: near no location
+    farthest = locations.new_full((len(locations), len(boxes)), -torch.inf)
+    inside = torch.ones_like(farthest, dtype=torch.bool)
+    for axis in (0, 1):
+        at = locations[:, axis, None]  # (K, 1)
+        low, high, center = boxes[:, axis], boxes[:, axis + 2], centers[:, axis]
+        inside &= (at > torch.maximum(low, center - reach[:, None])) & (at < torch.minimum(high, center + reach[:, None]))
+        farthest = torch.maximum(farthest, torch.maximum(at - low, high - at))
+    return inside & (farthest >= lower[:, None]) & (farthest <= upper[:, None])
+
+
+def _smallest_box(locations: Tensor, strides: Tensor, allowed: Tensor, target: Target, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels ``(K,)``, ground truth indices ``(K,)`` and ltrb in strides ``(K, 4)`` of one image."""
+    labels = torch.full((len(locations),), num_classes, dtype=torch.int64, device=locations.device)
+    if len(target.boxes) == 0:
+        return labels, torch.full_like(labels, -1), locations.new_zeros((len(locations), 4))
+    areas = box_areas(target.boxes).expand(allowed.shape).masked_fill(~allowed, torch.inf)
+    smallest, gt_inds = areas.min(dim=1)  # of equal areas the first
+    positive = smallest < torch.inf
+    ltrb = boxes_to_ltrb(locations, target.boxes[gt_inds]) / strides[:, None]
+    return (
+        torch.where(positive, target.labels[gt_inds], labels),
+        torch.where(positive, gt_inds, -1),
+        torch.where(positive[:, None], ltrb, 0.0),
+    )

@@ -1,0 +1,240 @@
+"""From the config to objects: the only file that knows both the schema and the constructors."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch.hub import get_dir
+from torch.optim import Optimizer
+from torchvision.models import get_model_weights
+
+from cis_seg.config import (
+    BackboneConfig,
+    CocoData,
+    Config,
+    CrowdData,
+    CrowdHumanData,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    model_from_plain,
+    to_plain,
+)
+from cis_seg.data.crowd_files import ensure_crowd
+from cis_seg.data.crowd_spec import PRESETS, CrowdSpec
+from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule, InstanceDataModule, LoadingOptions
+from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.losses.criterion import Criterion
+from cis_seg.model.backbone import ResNet, load_pretrained
+from cis_seg.model.condinst import LEVELS, CondInst
+from cis_seg.model.dynamic_mask_head import DynamicMaskHead
+from cis_seg.model.fcos_head import FCOSHead
+from cis_seg.model.fpn import FPN
+from cis_seg.model.mask_branch import MaskBranch
+from cis_seg.module import CondInstModule
+from cis_seg.optim import build_schedule, build_sgd, lr_factor
+from cis_seg.postprocess import Postprocess
+
+log = logging.getLogger(__name__)
+
+
+def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
+    """The network with fresh weights; ``load_backbone`` fills in pretrained ones."""
+    backbone = _backbone(cfg.backbone)
+    neck = FPN(backbone.out_channels, channels=cfg.neck_channels, finest=cfg.mask_feat_level)
+    mask_head = DynamicMaskHead(
+        in_channels=cfg.mask_feat_channels,
+        channels=cfg.mask_head_channels,
+        num_layers=cfg.mask_head_layers,
+        feat_stride=2**cfg.mask_feat_level,
+        out_stride=cfg.mask_out_stride,
+    )
+    head = FCOSHead(
+        cfg.neck_channels,
+        channels=cfg.head_channels,
+        num_convs=cfg.head_convs,
+        num_classes=num_classes,
+        num_params=mask_head.num_params,
+        norm_groups=cfg.head_norm_groups,
+    )
+    mask_branch = MaskBranch(
+        cfg.neck_channels,
+        num_levels=LEVELS[2] - cfg.mask_feat_level + 1,
+        channels=cfg.mask_branch_channels,
+        num_convs=cfg.mask_branch_convs,
+        out_channels=cfg.mask_feat_channels,
+    )
+    model = CondInst(
+        backbone=backbone,
+        neck=neck,
+        head=head,
+        mask_branch=mask_branch,
+        mask_head=mask_head,
+        pixel_mean=cfg.pixel_mean,
+        pixel_std=cfg.pixel_std,
+        channel_order=cfg.channel_order,
+        finest_mask_level=cfg.mask_feat_level,
+    )
+    # the same numbers in another order of memory: convolutions are faster that way on CPUs and on tensor cores
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _backbone(cfg: BackboneConfig) -> ResNet:
+    """What belongs to the weights follows from whether there are any: a frozen norm without them cannot learn."""
+    norm = cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
+    if norm not in ("frozen", "batch"):
+        raise ConfigError("unknown norm", where="model.backbone.norm", expected="auto, frozen or batch", found=cfg.norm)
+    if not cfg.weights:
+        log.info("backbone: no pretrained weights, so its %s norm and all its stages are trained", norm)
+    return ResNet(
+        depth=cfg.depth,
+        width=cfg.width,
+        frozen_norm=norm == "frozen",
+        stride_in_1x1=cfg.stride_in_1x1,
+        frozen_stages=cfg.frozen_stages if cfg.weights else 0,
+    )
+
+
+def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
+    """Fills in the pretrained weights that ``cfg.weights`` names; nothing to do where it is null.
+
+    Raises:
+        CheckpointError: the weights cannot be had; the message names the file and how to get it.
+    """
+    if not cfg.weights:
+        return
+    state = _imagenet_state(cfg.depth) if cfg.weights == "imagenet" else torch.load(cfg.weights, map_location="cpu", weights_only=True)
+    load_pretrained(model.backbone, state)
+
+
+def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
+    weights = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"]
+    target = Path(get_dir()) / "checkpoints" / os.path.basename(weights.url)
+    try:
+        state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"the ImageNet weights of ResNet-{depth} cannot be had",
+            where=target,
+            expected=f"the file {target.name}, or a network to download it from {weights.url}",
+            found=str(error),
+            remedy=f"put the file there, name your own with model.backbone.weights=FILE, or train without: model.backbone.weights=null",
+        ) from error
+    return state
+
+
+def build_criterion(cfg: LossConfig, mask_out_stride: int) -> Criterion:
+    """The loss terms; OverlapLoss has its weight in the schema and is not written yet."""
+    if cfg.weights.overlap:
+        raise ConfigError("OverlapLoss is not part of this version", where="loss.weights.overlap", expected=0, found=cfg.weights.overlap)
+    p = cfg.pairwise
+    return Criterion(
+        weights=dict(vars(cfg.weights)),
+        mask_out_stride=mask_out_stride,
+        pairwise_size=p.size,
+        pairwise_dilation=p.dilation,
+        color_thresh=p.color_thresh,
+        pairwise_warmup_steps=p.warmup_steps,
+        truncate_colors=p.truncate_colors,
+        bottom_margin=p.bottom_margin,
+    )
+
+
+def build_postprocess(cfg: EvalConfig) -> Postprocess:
+    """Inference settings."""
+    return Postprocess(score_threshold=cfg.score_threshold, nms_threshold=cfg.nms_threshold, max_detections=cfg.max_detections)
+
+
+def build_optimizer(model: CondInst, *, optim: OptimConfig, schedule: ScheduleConfig) -> tuple[Optimizer, Any]:
+    """SGD and its per-step schedule for ``model``."""
+    sgd = build_sgd(model, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    factor = lr_factor(
+        warmup_steps=optim.warmup_steps,
+        warmup_factor=optim.warmup_factor,
+        decay_steps=schedule.decay_steps,
+        decay_factor=optim.decay_factor,
+    )
+    return sgd, build_schedule(sgd, factor)
+
+
+def build_data(cfg: Config) -> InstanceDataModule:
+    """The data module of ``cfg.data``; the generated crowd is drawn first if it is not there yet."""
+    data = cfg.data
+    options = LoadingOptions(
+        train_sizes=data.train_size_range or data.train_sizes,
+        train_size_sampling="range" if data.train_size_range else "choice",
+        train_max_size=data.train_max_size,
+        test_size=data.test_size,
+        test_max_size=data.test_max_size,
+        flip=data.flip,
+        photometric=data.photometric,  # type: ignore[typeddict-item]  # checked by the transform
+        batch_size=cfg.optim.batch_size,
+        accumulate=cfg.optim.accumulate,
+        test_batch_size=data.test_batch_size,
+        workers=data.workers,
+        seed=cfg.seed,
+        load_masks=cfg.supervision == "mask",
+        score_train=data.score_train,
+    )
+    if isinstance(data, CocoData):
+        return CocoDataModule(
+            root=data.root,
+            annotations_train=data.annotations or "annotations/instances_train2017.json",
+            images_train=data.images or "train2017",
+            annotations_val=data.val_annotations or "annotations/instances_val2017.json",
+            images_val=data.val_images or "val2017",
+            categories=data.categories,
+            keep_empty=data.keep_empty,
+            **options,
+        )
+    assert isinstance(data, CrowdHumanData), type(data)
+    if isinstance(data, CrowdData):
+        ensure_crowd(Path(data.root), crowd_spec(data))
+    return CrowdHumanDataModule(
+        root=data.root,
+        annotations=data.annotations or "annotation_train.odgt",
+        images=data.images or "Images",
+        boxes=data.boxes,  # type: ignore[arg-type]  # checked by the data set
+        keep_empty=data.keep_empty,
+        annotations_val=data.val_annotations or "masks_val.json",
+        images_val=data.val_images or "Images",
+        **options,
+    )
+
+
+def crowd_spec(data: CrowdData) -> CrowdSpec:
+    """The preset with the sizes and the seed that the config gives.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if data.preset not in PRESETS:
+        raise ConfigError("there is no such crowd", where="data.preset", expected=" or ".join(PRESETS), found=data.preset)
+    counts = {"train_images": data.num_train, "val_images": data.num_val}
+    return replace(PRESETS[data.preset], seed=data.crowd_seed, **{k: v for k, v in counts.items() if v is not None})
+
+
+def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -> CondInstModule:
+    """Model, losses and optimiser for the classes of ``data``."""
+    model = build_model(cfg.model, len(data.class_names))
+    return CondInstModule(
+        model=model,
+        criterion=build_criterion(cfg.loss, cfg.model.mask_out_stride),
+        postprocess=build_postprocess(cfg.eval),
+        optimizer=lambda network: build_optimizer(network, optim=cfg.optim, schedule=cfg.schedule),
+        class_names=data.class_names,
+        category_ids=data.category_ids,
+        masks_per_image=cfg.model.masks_per_image,
+        size_ranges=cfg.model.size_ranges,
+        eval_area=cfg.eval.area,
+        card={"config": plain, "class_names": list(data.class_names), "category_ids": list(data.category_ids)},
+    )

@@ -1,0 +1,73 @@
+"""One line that says how far the training is, its losses and its speed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+#: seconds between two lines where there is no terminal that could redraw one (a log file, CI)
+SECONDS_BETWEEN_LINES = 30.0
+#: seconds between two updates of the figures in a terminal
+SECONDS_BETWEEN_UPDATES = 0.5
+
+
+class StepProgress(ProgressBar):
+    """A single tqdm line over all steps in a terminal; a plain line now and then where output is not a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm[Any] | None = None
+        self._terminal = sys.stderr.isatty()
+        self._enabled = True
+        self._last_time = 0.0
+        self._last_step = 0
+
+    def disable(self) -> None:
+        """Called by Lightning on every rank but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Undoes ``disable``."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_time, self._last_step = time.monotonic(), trainer.global_step
+        if self._enabled and self._terminal:
+            self._bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, desc="training", unit="step", dynamic_ncols=True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step, now = trainer.global_step, time.monotonic()
+        wait = SECONDS_BETWEEN_UPDATES if self._terminal else SECONDS_BETWEEN_LINES
+        if not self._enabled or (now - self._last_time < wait and step < trainer.max_steps) or step == self._last_step:
+            return
+        images = (step - self._last_step) * trainer.datamodule.batch_size / (now - self._last_time)  # type: ignore[attr-defined]
+        text = f"{_losses(trainer)} | {images:.1f} images/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
+        else:
+            print(f"step {step}/{trainer.max_steps} | {text}", file=sys.stderr, flush=True)
+        self._last_time, self._last_step = now, step
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_time, self._last_step = time.monotonic(), trainer.global_step
+        ap, ap50 = (trainer.callback_metrics.get(f"val/segm_{key}") for key in ("AP", "AP50"))
+        if self._enabled and ap is not None and ap50 is not None:
+            tqdm.write(f"step {trainer.global_step}: validation mask AP {ap:.1f}, AP50 {ap50:.1f}", file=sys.stderr)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _losses(trainer: L.Trainer) -> str:
+    metrics = trainer.callback_metrics
+    total = metrics.get("train/loss")
+    parts = [f"{name.removeprefix('train/loss_')} {value:.2f}" for name, value in metrics.items() if name.startswith("train/loss_")]
+    return f"loss {total:.2f} ({' '.join(parts)})" if total is not None else "loss -"

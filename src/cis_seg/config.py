@@ -1,0 +1,234 @@
+"""The typed schema of every config group; nothing below ``build.py`` knows it.
+
+Registered with Hydra's ConfigStore, so an unknown key or a wrong type is refused when the config is composed.
+A value that a group file does not set keeps the default written here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+
+@dataclass
+class BackboneConfig:
+    """A ResNet and what its weights expect."""
+
+    depth: int = 50
+    width: int = 64  # channels of stage 2; 64 is the published network
+    weights: str | None = "imagenet"  # "imagenet" (torchvision's), a file of torchvision's names, or null
+    norm: str = "auto"  # frozen | batch | auto: frozen where there are pretrained weights, else trainable
+    stride_in_1x1: bool = False  # place of a stage's stride; belongs to the weights
+    frozen_stages: int = 2  # stem and stage 2; ignored (0) without pretrained weights
+
+
+@dataclass
+class ModelConfig:
+    """Sizes of the network; the defaults are BoxInst's."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    pixel_mean: list[float] = field(default_factory=lambda: [123.675, 116.28, 103.53])  # in channel_order
+    pixel_std: list[float] = field(default_factory=lambda: [58.395, 57.12, 57.375])
+    channel_order: str = "rgb"  # rgb | bgr, what the weights expect
+    neck_channels: int = 256
+    head_channels: int = 256
+    head_convs: int = 4
+    head_norm_groups: int = 32  # groups of the towers' GroupNorm
+    size_ranges: list[float] = field(default_factory=lambda: [64, 128, 256, 512])  # px between the levels' max(ltrb)
+    mask_feat_level: int = 3  # finest pyramid level of the mask branch: 3 is stride 8, 2 is stride 4
+    mask_branch_channels: int = 128
+    mask_branch_convs: int = 4
+    mask_feat_channels: int = 16
+    mask_head_channels: int = 8
+    mask_head_layers: int = 3
+    mask_out_stride: int = 4
+    masks_per_image: int = 64  # budget of mask samples an image
+
+
+@dataclass
+class DataConfig:
+    """What every data set has in common; sizes in pixels."""
+
+    root: str = MISSING
+    annotations: str | None = None  # training annotations; in evaluate, when given: those that are scored
+    images: str | None = None  # folder of the training images; in evaluate, when given: of the scored ones
+    val_annotations: str | None = None
+    val_images: str | None = None
+    train_sizes: list[int] = field(default_factory=lambda: [640, 672, 704, 736, 768, 800])  # shorter side, one drawn per image
+    train_size_range: list[int] | None = None  # [low, high]: shorter side drawn from the whole range instead
+    train_max_size: int = 1333  # longer side at most
+    test_size: int = 800
+    test_max_size: int = 1333
+    flip: float = 0.5
+    photometric: str = "none"  # none | light | strong, pixel-level augmentation; colour similarity is computed before it
+    keep_empty: bool = False  # train on images without a box too
+    score_train: bool = False  # also score the training images (test transform), as train/segm/...
+    workers: int = 2
+    test_batch_size: int = 1
+
+
+@dataclass
+class CocoData(DataConfig):
+    """Any COCO instances json."""
+
+    categories: list[str] | None = None  # names to keep, in label order; null keeps all
+
+
+@dataclass
+class CrowdHumanData(DataConfig):
+    """CrowdHuman's own layout: ``annotation_*.odgt`` and ``Images/``."""
+
+    boxes: str = "visible"  # visible | full
+
+
+@dataclass
+class CrowdData(CrowdHumanData):
+    """The generated crowd, written once into ``root`` in CrowdHuman's layout."""
+
+    preset: str = "easy"  # easy | real, see the data card
+    crowd_seed: int = 0
+    num_train: int | None = None  # images; null takes the preset's
+    num_val: int | None = None
+
+
+@dataclass
+class LossWeights:
+    """Weight of every term; 0 removes it (not computed, not logged)."""
+
+    cls: float = 1.0
+    box: float = 1.0
+    ctr: float = 1.0
+    mask: float = 0.0  # dice with true masks, supervision=mask
+    proj: float = 1.0
+    pairwise: float = 1.0
+    overlap: float = 0.0
+
+
+@dataclass
+class PairwiseConfig:
+    """The colour affinity term (BoxInst, section 3.2)."""
+
+    size: int = 3
+    dilation: int = 2
+    color_thresh: float = 0.3
+    warmup_steps: int = 10_000  # 0 starts at full weight, as a fine-tune does
+    truncate_colors: bool = True  # colours cut to whole numbers before Lab, as the reference does
+    bottom_margin: int = 10  # rows of the original image at its bottom whose colours are not compared
+
+
+@dataclass
+class LossConfig:
+    weights: LossWeights = field(default_factory=LossWeights)
+    pairwise: PairwiseConfig = field(default_factory=PairwiseConfig)
+
+
+@dataclass
+class OptimConfig:
+    """SGD; ``batch_size`` and ``lr`` are global and never rescaled."""
+
+    batch_size: int = 16  # images a step over all devices
+    accumulate: int = 1  # micro-batches a step; they share the global batch
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_steps: int = 1000
+    warmup_factor: float = 0.001
+    decay_factor: float = 0.1
+    clip_norm: float | None = None  # gradients' norm at most
+
+
+@dataclass
+class ScheduleConfig:
+    max_steps: int = 90_000
+    decay_steps: list[int] = field(default_factory=lambda: [60_000, 80_000])
+    val_every: int = 5000  # steps between validations
+    save_every: int = 1000  # steps between writes of last.ckpt
+
+
+@dataclass
+class EvalConfig:
+    """Inference and scoring (REFERENCE.md, Inference)."""
+
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.6
+    max_detections: int = 100
+    draw_threshold: float = 0.3
+    area: str = "published"  # published | mask: which area sorts into small, medium, large
+
+
+@dataclass
+class PathsConfig:
+    runs: str = "runs"
+    run: str = "${paths.runs}/${name}/seed${seed}"
+    data: str = "data"
+
+
+@dataclass
+class Config:
+    """One training run."""
+
+    defaults: list[Any] = field(default_factory=list)
+    name: str = MISSING
+    seed: int = 0
+    init_from: str | None = None  # checkpoint whose weights start this run
+    resume: Any = False  # true continues this run's last checkpoint
+    supervision: str = "box"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    trainer: Any = None
+    logger: Any = None
+    callbacks: Any = None
+
+
+@dataclass
+class EvaluateConfig:
+    """One scoring of a checkpoint or of a results file."""
+
+    defaults: list[Any] = field(default_factory=list)
+    checkpoint: str | None = None
+    predictions: str | None = None
+    output: str | None = None
+    test_size: int | None = None  # px; null takes the data group's
+    max_size: int | None = None
+    score_threshold: float | None = None
+    draw_threshold: float = 0.3
+    device: str = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+def register() -> None:
+    """Makes the schemas known to Hydra under the names the config files list first."""
+    store = ConfigStore.instance()
+    store.store(name="config_schema", node=Config)
+    store.store(name="evaluate_schema", node=EvaluateConfig)
+    for name, node in {"coco": CocoData, "crowdhuman": CrowdHumanData, "crowd": CrowdData}.items():
+        store.store(group="data", name=f"{name}_schema", node=node)
+
+
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as plain containers, fit for a checkpoint that loads without unpickling objects."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def to_dataclass(cfg: DictConfig) -> Any:
+    """The resolved config as the dataclasses of this file."""
+    return OmegaConf.to_object(cfg)
+
+
+def model_from_plain(plain: dict[str, Any]) -> ModelConfig:
+    """The model part of a checkpoint's config, checked against today's schema."""
+    model: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), plain))
+    assert isinstance(model, ModelConfig)
+    return model

@@ -1,0 +1,1 @@
+"""Data sets, transforms, collation and the LightningDataModules."""

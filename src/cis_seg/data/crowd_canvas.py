@@ -1,0 +1,80 @@
+"""The drawing of the generated crowd: figures get colours, folds and patterns, and are put in front of each other.
+
+Legend: H W image size; the drawing is SCALE x H, SCALE x W; h w size of one figure's part map, in drawing pixels.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cis_seg.data.crowd_backdrop import Picture, smooth_noise
+from cis_seg.data.crowd_colors import Color
+from cis_seg.data.crowd_figures import LINE, Figure, Part
+from cis_seg.data.crowd_spec import CrowdSpec
+
+SCALE = 2  # the drawing is twice as large as the image and then averaged: antialiased edges
+
+
+class Canvas:
+    """Colours and, for every pixel of the drawing, whose it is."""
+
+    def __init__(self, backdrop: Picture) -> None:
+        size = (backdrop.shape[1] * SCALE, backdrop.shape[0] * SCALE)
+        self.colors: Picture = cv2.resize(backdrop, size, interpolation=cv2.INTER_LINEAR)  # (SCALE H, SCALE W, 3) RGB 0..255
+        self.owner: NDArray[np.uint8] = np.zeros(self.colors.shape[:2], np.uint8)  # 0 nobody's, n the n-th person's
+
+    def paint(self, figure: Figure, colors: Picture, owner: int) -> None:
+        """Put a figure with (h, w, 3) ``colors`` in front of everything so far; what is outside the drawing is cut."""
+        h, w = figure.parts.shape
+        y0, x0 = max(figure.top, 0), max(figure.left, 0)
+        y1, x1 = max(min(figure.top + h, self.owner.shape[0]), y0), max(min(figure.left + w, self.owner.shape[1]), x0)
+        inner = (slice(y0 - figure.top, y1 - figure.top), slice(x0 - figure.left, x1 - figure.left))
+        seen = figure.parts[inner] > 0
+        self.colors[y0:y1, x0:x1][seen] = colors[inner][seen]
+        self.owner[y0:y1, x0:x1][seen] = owner
+
+    def shadow(self, foot: tuple[float, float], height: float, strength: float) -> None:
+        """Darken the ground below a person; ``foot`` and ``height`` in drawing pixels."""
+        y = foot[1] - 0.015 * height
+        top, bottom = (int(np.clip(y + d * height, 0, self.owner.shape[0])) for d in (-0.12, 0.12))
+        if top < bottom:
+            soft = np.zeros((bottom - top, self.owner.shape[1]), np.float32)
+            cv2.ellipse(soft, ((foot[0], y - top), (0.42 * height, 0.075 * height), 0), strength, -1)
+            self.colors[top:bottom] *= 1 - cv2.GaussianBlur(soft, (0, 0), 0.02 * height)[..., None]
+
+
+def dress(rng: np.random.Generator, spec: CrowdSpec, figure: Figure, palette: Color, height: float) -> Picture:
+    """(h, w, 3) colours of a figure: its palette with folds, patterns, and a body's roundness; ``height`` in drawing pixels."""
+    parts, strength = figure.parts, spec.clothes_texture * rng.uniform(0.4, 1.6)
+    h, w = parts.shape
+    kind = parts % LINE  # near, outline and far copies of a part are LINE apart
+    cloth = (kind >= Part.SHIRT) & (kind <= Part.SHIN)
+    folds = smooth_noise(rng, h, w, 0.09 * height, 0.035 * height)
+    shade = 1 + np.where(cloth, 0.10, 0.03) * strength * folds
+    solid = cv2.GaussianBlur((parts > 0).astype(np.float32), (0, 0), 0.022 * height)
+    shade = shade * (1 - 0.3 * (0.03 + strength) * (1 - solid))
+    shade = shade * (1 + 0.08 * (0.1 + strength) * rng.choice([-1, 1]) * np.linspace(-1, 1, w, dtype=np.float32))
+    colors = palette[parts] * shade[..., None].astype(np.float32)
+    if rng.random() < 0.4 * spec.clothes_texture:
+        _print_pattern(rng, colors, kind == Part.SHIRT, 0.04 * height)
+    return np.clip(colors, 0, 255)
+
+
+def _print_pattern(rng: np.random.Generator, colors: Picture, where: NDArray[np.bool_], period: float) -> None:
+    """Stripes or checks, in place."""
+    h, w = where.shape
+    wave = np.sin(2 * np.pi * np.arange(h) / period)[:, None] > 0.2
+    if rng.random() < 0.35:
+        wave = wave ^ (np.sin(2 * np.pi * np.arange(w) / period)[None] > 0.2)
+    chosen = where & wave
+    colors[chosen] = 0.45 * colors[chosen] + 0.55 * np.asarray(rng.uniform(20, 240, 3), np.float32)
+
+
+def photograph(rng: np.random.Generator, spec: CrowdSpec, colors: Picture) -> NDArray[np.uint8]:
+    """(H, W, 3): the drawing reduced to the image, slightly out of focus, with a camera's noise."""
+    image = cv2.resize(colors, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
+    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.35, 0.6)))
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    return np.clip(np.rint(image + spec.grain * noise), 0, 255).astype(np.uint8)

@@ -1,0 +1,138 @@
+"""Writes the generated crowd to disk in CrowdHuman's layout, once, and recognises it afterwards.
+
+A folder made here holds ``annotation_{train,val}.odgt``, ``Images/<ID>.jpg``, ``masks_{train,val}.json`` (the true
+visible masks, for testing and for the fully supervised upper bound only), ``CARD.md`` and ``manifest.json``.
+It appears under its name only when it is complete: it is drawn in a neighbouring folder that is then renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from cis_seg.data.crowd_card import crowd_card
+from cis_seg.data.crowd_layout import SPLITS, CrowdPaths
+from cis_seg.data.crowd_records import coco_file, image_id, odgt_record, true_masks
+from cis_seg.data.crowd_scene import compose_scene
+from cis_seg.data.crowd_spec import CrowdSpec
+from cis_seg.errors import DataError
+
+GENERATOR_VERSION = 2  # raise it with every change that alters pixels or annotations
+
+
+def ensure_crowd(root: Path, spec: CrowdSpec, workers: int = 2) -> CrowdPaths:
+    """The crowd of ``spec`` in ``root``: what is there if it is complete, else drawn now.
+
+    Processes that ask at the same time wait for the one that draws. What an interrupted run left is drawn again.
+
+    Args:
+        root: folder of the data set; made if absent.
+        spec: what to draw.
+        workers: number of drawing processes; the files do not depend on it.
+
+    Raises:
+        DataError: if ``root`` holds something else: a crowd of another spec, a damaged one, or files of another origin;
+            nothing in it is touched. Also if the folder cannot be written.
+    """
+    paths = CrowdPaths(root)
+    if _is_complete(paths, spec):
+        return paths
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(root.parent / f".{root.name}.lock"):
+            if not _is_complete(paths, spec):
+                _draw_all(paths, spec, workers)
+    except OSError as error:
+        raise DataError("the generated crowd cannot be written", where=root, found=error,
+                        remedy="set data.root to a folder that can be written and has room") from error
+    return paths
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold ``path`` alone; it is freed when the process ends, however it ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_complete(paths: CrowdPaths, spec: CrowdSpec) -> bool:
+    """Whether ``paths`` holds the whole crowd of ``spec``; False where nothing is, DataError where something else is."""
+    if not paths.root.exists() or (paths.root.is_dir() and not any(paths.root.iterdir())):
+        return False
+    remedy = f"set data.root to another folder, or delete {paths.root}: the crowd is then drawn anew"
+    try:
+        manifest = json.loads(paths.manifest.read_text())
+        made_from, version, files = manifest["spec"], manifest["generator_version"], manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError("the folder is not empty and not a generated crowd: it has no readable manifest.json", where=paths.root,
+                        expected="an empty or absent folder, or a generated crowd", found=error, remedy=remedy) from error
+    wanted = asdict(spec)
+    if made_from != wanted:
+        names = sorted(name for name in {*made_from, *wanted} if made_from.get(name) != wanted.get(name))
+        raise DataError("the folder holds a generated crowd of another spec", where=paths.root,
+                        expected={name: wanted.get(name) for name in names}, found={name: made_from.get(name) for name in names}, remedy=remedy)
+    if version != GENERATOR_VERSION:
+        raise DataError("the folder holds a crowd that another version of the generator drew", where=paths.root,
+                        expected=GENERATOR_VERSION, found=version, remedy=remedy)
+    found = _inventory(paths)
+    if found != files:
+        names = sorted(name for name in {*files, *found} if files.get(name) != found.get(name))
+        raise DataError("the generated crowd is damaged or was changed", where=paths.root, expected={name: files.get(name) for name in names},
+                        found={name: found.get(name) for name in names}, remedy=remedy)
+    return True
+
+
+def _inventory(paths: CrowdPaths) -> dict[str, Any]:
+    """Size and checksum of each annotation file, number and bytes of the images."""
+    found: dict[str, Any] = {}
+    for path in paths.annotation_files():
+        data = path.read_bytes() if path.exists() else b""
+        found[path.name] = {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+    sizes = [path.stat().st_size for path in paths.images.glob("*.jpg")]
+    found["Images"] = {"files": len(sizes), "bytes": sum(sizes)}
+    return found
+
+
+def _draw_all(paths: CrowdPaths, spec: CrowdSpec, workers: int) -> None:
+    """Draw everything beside ``paths.root`` and rename it into place."""
+    draft = CrowdPaths(paths.root.parent / f".{paths.root.name}.partial")
+    shutil.rmtree(draft.root, ignore_errors=True)
+    draft.images.mkdir(parents=True)
+    for split, count in enumerate((spec.train_images, spec.val_images)):
+        _draw_split(draft, spec, split, count, workers)
+    draft.card.write_text(crowd_card(draft, spec))
+    manifest = {"generator_version": GENERATOR_VERSION, "spec": asdict(spec), "files": _inventory(draft)}
+    draft.manifest.write_text(json.dumps(manifest, indent=1) + "\n")
+    draft.root.replace(paths.root)
+
+
+def _draw_split(draft: CrowdPaths, spec: CrowdSpec, split: int, count: int, workers: int) -> None:
+    draw = partial(draw_image, draft.images, spec, split)
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        drawn = list(tqdm(pool.map(draw, range(count), chunksize=4), total=count, desc=f"drawing crowd, {SPLITS[split]}", disable=None))
+    draft.odgt(SPLITS[split]).write_text("".join(json.dumps(record) + "\n" for record, _ in drawn))
+    draft.masks(SPLITS[split]).write_text(json.dumps(coco_file(spec, drawn)))
+
+
+def draw_image(folder: Path, spec: CrowdSpec, split: int, index: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Draw image ``index`` of ``split`` into ``folder``; returns its odgt record and its true masks."""
+    cv2.setNumThreads(1)  # the processes already use the cores
+    scene = compose_scene(spec, split, index)
+    name = image_id(spec, split, index)
+    done, code = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality])
+    assert done, "JPEG encoding failed"
+    (folder / f"{name}.jpg").write_bytes(code.tobytes())
+    return odgt_record(name, scene), true_masks(scene)

@@ -1,0 +1,206 @@
+"""What a data set holds, kept compactly, and the samples read from it.
+
+Every worker process gets the whole index. Python objects would be copied page by page as their reference counts
+change, so the index consists of a handful of arrays, whatever the number of annotations.
+
+Legend: I images, A trained annotations, R ignored regions, G annotations of one image, H W the file's size in pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+from torch.utils.data import Dataset
+
+from cis_seg.data.checks import Box, listing
+from cis_seg.data.images import read_image
+from cis_seg.errors import DataError
+from cis_seg.structures import RLE
+
+
+class PackedBytes:
+    """A read-only list of byte strings in two arrays: all bytes in a row, and where each string starts."""
+
+    def __init__(self, items: Sequence[bytes]) -> None:
+        self._blob = np.frombuffer(b"".join(items), dtype=np.uint8)
+        self._starts = _starts(len(item) for item in items)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        return self._blob[self._starts[index] : self._starts[index + 1]].tobytes()
+
+
+@dataclass
+class ImageRecord:
+    """One image while its annotation file is being read. Boxes are xyxy in pixels of the file."""
+
+    image_id: int
+    file_name: str
+    size: tuple[int, int] = (0, 0)  # (height, width); (0, 0) where the annotation file does not say
+    boxes: list[Box] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    segmentations: list[bytes] = field(default_factory=list)  # one per box as JSON, or empty
+    ignored: list[Box] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Records:
+    """The index of a data set: annotation ``starts[i]:starts[i + 1]`` belongs to image ``i``."""
+
+    image_ids: NDArray[np.int64]  # (I,)
+    file_names: PackedBytes  # I, UTF-8, relative to the image folder
+    sizes: NDArray[np.int32]  # (I, 2) height, width; 0 where the annotation file does not say
+    starts: NDArray[np.int64]  # (I + 1,)
+    boxes: NDArray[np.float32]  # (A, 4) xyxy
+    labels: NDArray[np.int64]  # (A,)
+    segmentations: PackedBytes | None  # A, COCO segmentations as JSON; None unless asked for
+    ignore_starts: NDArray[np.int64]  # (I + 1,)
+    ignore_boxes: NDArray[np.float32]  # (R, 4) xyxy: crowds, statues, reflections; never trained as people
+
+
+def pack(images: Sequence[ImageRecord], *, with_segmentations: bool) -> Records:
+    """The compact form of ``images``."""
+    segmentations = PackedBytes([s for image in images for s in image.segmentations]) if with_segmentations else None
+    return Records(
+        image_ids=np.array([image.image_id for image in images], dtype=np.int64),
+        file_names=PackedBytes([image.file_name.encode() for image in images]),
+        sizes=np.array([image.size for image in images], dtype=np.int32).reshape(-1, 2),
+        starts=_starts(len(image.boxes) for image in images),
+        boxes=np.array([box for image in images for box in image.boxes], dtype=np.float32).reshape(-1, 4),
+        labels=np.array([label for image in images for label in image.labels], dtype=np.int64),
+        segmentations=segmentations,
+        ignore_starts=_starts(len(image.ignored) for image in images),
+        ignore_boxes=np.array([box for image in images for box in image.ignored], dtype=np.float32).reshape(-1, 4),
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as it lies on the disk, with its annotations."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    boxes: NDArray[np.float32]  # (G, 4) xyxy in pixels, inside the image, none empty
+    labels: NDArray[np.int64]  # (G,) from 0, no background
+    masks: tuple[RLE, ...] | None  # G run-length codes (H, W); None unless the data set was asked for masks
+    image_id: int
+    path: Path
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """(height, width) of the file in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+class InstanceDataset(Dataset[Sample]):
+    """Images with boxes, read lazily; what the readers of every format return.
+
+    Args:
+        records: the index.
+        images: folder that the file names are relative to.
+        class_names: name of each label.
+        category_ids: COCO category id of each label, for results files.
+        source: the annotation file, for messages.
+    """
+
+    def __init__(self, records: Records, images: Path, *, class_names: tuple[str, ...], category_ids: tuple[int, ...],
+                 source: Path) -> None:
+        if not images.is_dir():
+            raise DataError("there is no image folder", where=images, expected=f"the images of {source.name}",
+                            found=f"in {images.parent}: {listing(images.parent)}", remedy="give the folder the images lie in")
+        self.records, self.images, self.source = records, images, source
+        self.class_names, self.category_ids = class_names, category_ids
+        if len(self) and not self.path(0).is_file():
+            raise _missing_image(self.path(0), source)
+
+    def __len__(self) -> int:
+        return len(self.records.image_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample(index)
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The id of every image, in order."""
+        ids: list[int] = self.records.image_ids.tolist()
+        return ids
+
+    def path(self, index: int) -> Path:
+        """Where image ``index`` lies."""
+        return self.images / self.records.file_names[index].decode()
+
+    def sample(self, index: int) -> Sample:
+        """Image ``index`` with its annotations.
+
+        Boxes are clipped to the image, and those left without area are dropped (already done by the readers that
+        know the size of the image).
+
+        Raises:
+            DataError: the image is missing, damaged, or of another size than the annotation file says.
+        """
+        path = self.path(index)
+        if not path.is_file():
+            raise _missing_image(path, self.source)
+        image = read_image(path)
+        height, width = image.shape[:2]
+        self._check_size(index, height, width)
+        chosen = slice(int(self.records.starts[index]), int(self.records.starts[index + 1]))
+        boxes = clipped(self.records.boxes[chosen], height, width)
+        kept = nonempty(boxes)
+        masks = self._masks(chosen, kept, height, width)
+        return Sample(image, boxes[kept], self.records.labels[chosen][kept], masks, int(self.records.image_ids[index]), path)
+
+    def _check_size(self, index: int, height: int, width: int) -> None:
+        stated = tuple(self.records.sizes[index].tolist())
+        if stated not in ((0, 0), (height, width)):
+            remedy = "use the image the annotations were made for (not resized, not rotated), or correct width and height in the json"
+            raise DataError(f"{self.path(index).name} has another size than its annotations say", where=self.path(index),
+                            expected=f"{stated[1]} x {stated[0]} pixels (width x height), from {self.source}",
+                            found=f"{width} x {height}", remedy=remedy)
+
+    def _masks(self, chosen: slice, kept: NDArray[np.bool_], height: int, width: int) -> tuple[RLE, ...] | None:
+        packed = self.records.segmentations
+        if packed is None:
+            return None
+        places = np.arange(chosen.start, chosen.stop)[kept]
+        return tuple(_rle(json.loads(packed[int(place)]), height, width) for place in places)
+
+
+def _starts(lengths: Iterable[int]) -> NDArray[np.int64]:
+    return np.cumsum([0, *lengths], dtype=np.int64)
+
+
+def _rle(segmentation: Any, height: int, width: int) -> RLE:
+    """Polygons, uncompressed or compressed run lengths -> one compressed run-length code."""
+    if isinstance(segmentation, list):  # a part of fewer than three points has no area (CIS.json has five of them)
+        parts = coco_mask.frPyObjects([part for part in segmentation if len(part) >= 6], height, width)
+        merged: RLE = coco_mask.merge(parts)
+        return merged
+    if isinstance(segmentation["counts"], list):
+        uncompressed: RLE = coco_mask.frPyObjects(segmentation, height, width)
+        return uncompressed
+    return RLE(size=segmentation["size"], counts=segmentation["counts"].encode())
+
+
+def clipped(boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """``boxes`` (G, 4) xyxy cut to an image of ``height`` x ``width`` pixels."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32))
+
+
+def nonempty(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the ``boxes`` (G, 4) xyxy have an area -> (G,)."""
+    return np.asarray((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+
+
+def _missing_image(path: Path, source: Path) -> DataError:
+    return DataError(f"image {path.name} is missing", where=path, expected=f"the file that {source} names",
+                     found=f"in {path.parent}: {listing(path.parent, most=5)}",
+                     remedy="check the image folder, or complete the download")

@@ -1,0 +1,163 @@
+"""From a sample on the disk to the network's input: resize, flip, colours, target.
+
+Legend: H W size of the file, h w size after resizing, G ground truths.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+from torch import Tensor
+
+from cis_seg.data.records import Sample, clipped, nonempty
+from cis_seg.errors import ConfigError
+from cis_seg.structures import RLE, Target
+
+Photometric = Literal["none", "light", "strong"]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image ready for collation."""
+
+    pixels: Tensor  # (3, h, w) uint8 RGB
+    clean_pixels: Tensor  # the same before pixel-level augmentation; the same object where there is none
+    target: Target
+    image_id: int
+    original_size: tuple[int, int]  # (H, W)
+    position: int  # place in the endless training stream
+
+
+def resized_size(height: int, width: int, size: int, max_size: int) -> tuple[int, int]:
+    """(h, w) of an image whose shorter side becomes ``size``, or less where the longer would pass ``max_size``.
+
+    Sides are rounded as int(x + 0.5) (REFERENCE.md), never below 1.
+    """
+    short, long = min(height, width), max(height, width)
+    scale = min(size / short, max_size / long)
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resized(image: Pixels, height: int, width: int) -> Pixels:
+    """``image`` (H, W, 3) at ``height`` x ``width``, PIL's antialiased bilinear.
+
+    PIL itself rather than torchvision, which promises the same numbers only on some processors.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+class TestTransform:
+    """Resize only. ``size`` is the shorter side in pixels, ``max_size`` the most for the longer."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    def __init__(self, *, size: int, max_size: int) -> None:
+        _check_sizes([size], max_size, "test_size")
+        self.size, self.max_size = size, max_size
+
+    def __call__(self, sample: Sample, position: int) -> Example:
+        """The example of ``sample``; nothing is drawn at random."""
+        height, width = resized_size(*sample.original_size, self.size, self.max_size)
+        pixels = _tensor(resized(sample.image, height, width))
+        return Example(pixels, pixels, _target(sample, height, width, flip=False), sample.image_id, sample.original_size, position)
+
+
+class TrainTransform:
+    """Random size, horizontal flip, and pixel-level augmentation by option.
+
+    Every random choice comes from one generator seeded by f(seed, position), so that an example depends on nothing
+    but the sample, the seed and its place in the stream.
+
+    Args:
+        sizes: shorter sides in pixels to draw from, each as likely; ``range(384, 481)`` for a range.
+        max_size: the most for the longer side.
+        flip: probability of the horizontal flip.
+        photometric: ``none``, ``light`` (brightness, contrast, hue, saturation) or ``strong`` (and blur, noise,
+            JPEG artefacts, grey), by albumentations.
+        seed: 0 or more.
+    """
+
+    def __init__(self, *, sizes: Sequence[int], max_size: int, flip: float = 0.5, photometric: Photometric = "none", seed: int = 0) -> None:
+        _check_sizes(sizes, max_size, "train_sizes")
+        if not 0 <= flip <= 1:
+            raise ConfigError("the probability of a flip is out of range", where="flip", expected="0 to 1", found=flip,
+                              remedy="0.5 is usual")
+        self.sizes, self.max_size, self.flip, self.seed = sizes, max_size, flip, seed
+        self._photometric = _pipeline(photometric)
+
+    def __call__(self, sample: Sample, position: int) -> Example:
+        """The example of ``sample`` at ``position`` of the stream."""
+        generator = np.random.default_rng([self.seed, position])
+        size = self.sizes[int(generator.integers(len(self.sizes)))]
+        flip = bool(generator.random() < self.flip)
+        height, width = resized_size(*sample.original_size, size, self.max_size)
+        image = resized(sample.image, height, width)
+        image = image[:, ::-1] if flip else image
+        pixels = clean = _tensor(image)
+        if self._photometric is not None:
+            self._photometric.set_random_seed(int(generator.integers(2**31)))
+            pixels = _tensor(self._photometric(image=np.ascontiguousarray(image))["image"])
+        return Example(pixels, clean, _target(sample, height, width, flip=flip), sample.image_id, sample.original_size, position)
+
+
+def _check_sizes(sizes: Sequence[int], max_size: int, where: str) -> None:
+    if not sizes or min(sizes) < 1 or max_size < max(sizes):
+        raise ConfigError("the image sizes do not fit together", where=where,
+                          found=f"shorter side {list(sizes)[:8]}, longer at most {max_size}",
+                          expected="one or more shorter sides in pixels, none above the longest allowed",
+                          remedy="COCO's are 640 to 800 at 1333")
+
+
+def _tensor(image: Pixels) -> Tensor:
+    """(h, w, 3) -> (3, h, w)"""
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+
+def _target(sample: Sample, height: int, width: int, *, flip: bool) -> Target:
+    """The annotations at the new size: scaled, flipped, clipped, and without the boxes that this leaves empty."""
+    old_height, old_width = sample.original_size
+    ratio = np.array([width / old_width, height / old_height] * 2, dtype=np.float32)
+    boxes = sample.boxes * ratio
+    if flip:
+        boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
+    boxes = clipped(boxes, height, width)
+    kept = nonempty(boxes)
+    masks = None if sample.masks is None else _masks([m for m, k in zip(sample.masks, kept, strict=True) if k], height, width, flip)
+    return Target(torch.from_numpy(boxes[kept]), torch.from_numpy(sample.labels[kept]), masks)
+
+
+def _masks(codes: Sequence[RLE], height: int, width: int, flip: bool) -> Tensor:
+    """(G, h, w) bool by nearest neighbour; decoded one by one, so that the full sizes never stand side by side."""
+    masks = torch.zeros(len(codes), height, width, dtype=torch.bool)
+    for mask, code in zip(masks, codes, strict=True):
+        image = Image.fromarray(coco_mask.decode(code)).resize((width, height), Image.Resampling.NEAREST)
+        mask.copy_(torch.from_numpy(np.array(image)))
+    return masks.flip(2) if flip else masks
+
+
+def _pipeline(photometric: Photometric) -> Any:
+    """The albumentations pipeline, or None; imported here because few runs need it."""
+    if photometric == "none":
+        return None
+    if photometric not in ("light", "strong"):
+        raise ConfigError("there is no such pixel-level augmentation", where="photometric", expected="none, light or strong",
+                          found=photometric, remedy="none is the default")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks a server for its version when imported
+    import albumentations as A  # type: ignore[import-untyped]
+
+    steps = [A.RandomBrightnessContrast(p=0.5), A.HueSaturationValue(hue_shift_limit=10, p=0.5)]
+    if photometric == "strong":
+        steps += [A.RandomGamma(p=0.3), A.GaussianBlur(p=0.2), A.GaussNoise(p=0.2), A.ImageCompression(quality_range=(40, 90), p=0.2),
+                  A.ToGray(p=0.1)]
+    return A.Compose(steps)

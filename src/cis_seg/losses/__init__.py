@@ -1,0 +1,1 @@
+"""One pure function per loss; they depend on torch alone."""

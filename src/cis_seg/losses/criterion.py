@@ -1,0 +1,141 @@
+"""All raw loss terms of one step. Weights and the sum live outside (``module.py``).
+
+Legend: B batch, K locations, N mask samples, h w the mask grid, T positive locations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cis_seg.losses.centerness import centerness_loss
+from cis_seg.losses.dice import dice_loss
+from cis_seg.losses.focal import focal_loss
+from cis_seg.losses.giou import giou_loss
+from cis_seg.losses.pairwise import pairwise_loss, pairwise_warmup
+from cis_seg.losses.projection import projection_loss
+from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
+from cis_seg.ops.masks import box_masks
+from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Computes the terms whose weight is not zero, under the names used in weights, logs and tests.
+
+    Args:
+        weights: ``{"cls", "box", "ctr", "mask", "proj", "pairwise"}`` -> weight; a term of weight 0 is neither computed nor logged.
+        mask_out_stride: pixels of the input per pixel of the mask logits.
+        pairwise_size, pairwise_dilation, color_thresh: neighbourhood and threshold of the pairwise loss.
+        pairwise_warmup_steps: steps over which the pairwise term grows to full weight; 0 starts it finished.
+        truncate_colors: colours are cut to whole numbers before Lab, as the reference does.
+        bottom_margin: rows of the original image, at its bottom, whose colours are not compared (COCO's annotations stop short of it).
+    """
+
+    weights: Mapping[str, float]
+    mask_out_stride: int = 4
+    pairwise_size: int = 3
+    pairwise_dilation: int = 2
+    color_thresh: float = 0.3
+    pairwise_warmup_steps: int = 10_000
+    truncate_colors: bool = True
+    bottom_margin: int = 10
+
+    @property
+    def needs_gt_masks(self) -> bool:
+        """Whether targets must carry true masks."""
+        return self.weights.get("mask", 0.0) > 0
+
+    def __call__(
+        self, dense: DensePredictions, assignment: Assignment, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int
+    ) -> dict[str, Tensor]:
+        """Raw terms of one step.
+
+        Args:
+            dense: predictions for ``batch``.
+            assignment: what each location is to learn.
+            samples: which positives have a mask in ``mask_logits``.
+            mask_logits: ``(N, h, w)`` float32 at ``mask_out_stride``.
+            batch: pixels and targets.
+            step: training step, counted from 1; decides the pairwise warm-up.
+
+        Returns:
+            ``{"loss_*": scalar}``; terms without a positive location are 0 with a zero gradient.
+        """
+        return self.detection_losses(dense, assignment) | self.mask_losses(samples, mask_logits, batch, step=step)
+
+    def detection_losses(self, dense: DensePredictions, assignment: Assignment) -> dict[str, Tensor]:
+        """FCOS's own terms (REFERENCE.md, FCOS head): focal, GIoU weighted by centerness, centerness.
+
+        The normalisers are means over processes, so that several devices compute what one would.
+        """
+        positive = assignment.gt_inds >= 0
+        num_pos, sum_ctr = mean_over_processes(torch.stack([positive.sum().float(), assignment.centerness.sum()]))
+        num_pos, sum_ctr = num_pos.clamp(min=1.0), sum_ctr.clamp(min=1e-6)
+        targets = assignment.centerness[positive]
+        losses = {
+            "loss_cls": focal_loss(dense.cls_logits, assignment.labels, num_pos),
+            "loss_box": giou_loss(dense.ltrb[positive], assignment.ltrb[positive], targets, sum_ctr),
+            "loss_ctr": centerness_loss(dense.ctr_logits[positive], targets, num_pos),
+        }
+        return {name: value for name, value in losses.items() if self._wanted(name)}
+
+    def mask_losses(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int) -> dict[str, Tensor]:
+        """The terms that train masks: from boxes (projection, pairwise) or from true masks (dice)."""
+        losses: dict[str, Tensor] = {}
+        if self._wanted("loss_proj") or self._wanted("loss_pairwise"):
+            chosen = samples.gt_inds.split(list(samples.counts))
+            boxes = torch.cat([target.boxes[inds] for target, inds in zip(batch.targets, chosen, strict=True)])
+            inside = box_masks(boxes, (mask_logits.shape[-2], mask_logits.shape[-1]), self.mask_out_stride)
+        if self._wanted("loss_proj"):
+            losses["loss_proj"] = projection_loss(mask_logits.sigmoid(), inside)
+        if self._wanted("loss_pairwise"):
+            losses["loss_pairwise"] = self._pairwise(samples, mask_logits, inside, batch) * pairwise_warmup(step, self.pairwise_warmup_steps)
+        if self._wanted("loss_mask"):
+            losses["loss_mask"] = dice_loss(mask_logits.sigmoid(), self._true_masks(samples, mask_logits, batch))
+        return losses
+
+    def _wanted(self, name: str) -> bool:
+        return self.weights.get(name.removeprefix("loss_"), 0.0) != 0
+
+    def _pairwise(self, samples: MaskSamples, mask_logits: Tensor, inside: Tensor, batch: Batch) -> Tensor:
+        padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
+        colors = pooled_colors(batch.clean_pixels, self.mask_out_stride, truncate=self.truncate_colors)
+        valid = valid_mask(
+            batch.image_sizes, batch.original_sizes, padded, self.mask_out_stride, mask_logits.device, bottom_margin=self.bottom_margin
+        )
+        similarity = color_similarity(colors, valid, size=self.pairwise_size, dilation=self.pairwise_dilation)
+        return pairwise_loss(
+            mask_logits,
+            inside,
+            similarity,
+            samples.im_inds,
+            size=self.pairwise_size,
+            dilation=self.pairwise_dilation,
+            color_thresh=self.color_thresh,
+        )
+
+    def _true_masks(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch) -> Tensor:
+        """``(N, h, w)`` true masks, sampled at the centres of the mask grid's cells like the box masks."""
+        half, stride = self.mask_out_stride // 2, self.mask_out_stride
+        masks = mask_logits.new_zeros(mask_logits.shape)
+        start = 0
+        for target, count, chosen in zip(batch.targets, samples.counts, samples.gt_inds.split(list(samples.counts)), strict=True):
+            assert target.masks is not None, "supervision=mask needs targets with masks"
+            sampled = target.masks[:, half::stride, half::stride]
+            masks[start : start + count, : sampled.shape[1], : sampled.shape[2]] = sampled[chosen].to(masks.dtype)
+            start += count
+        return masks
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of ``values`` over all processes of a distributed run; ``values`` itself in a single process."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()

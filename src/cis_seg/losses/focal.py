@@ -1,0 +1,30 @@
+"""Focal loss over all locations.
+
+Legend: B batch, K locations, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss  # type: ignore[import-untyped]
+
+from cis_seg.ops.precision import at_least_float32
+
+
+def focal_loss(logits: Tensor, labels: Tensor, num_pos: Tensor | float) -> Tensor:
+    """Sigmoid focal loss, alpha 0.25 and gamma 2 (RetinaNet), summed over locations and classes.
+
+    Args:
+        logits: ``(B, K, C)``, any float type.
+        labels: ``(B, K)`` int64 class, C where background.
+        num_pos: what the sum is divided by: positives (mean over devices), at least 1.
+
+    Returns:
+        Scalar, float32.
+    """
+    logits = at_least_float32(logits)
+    classes = torch.arange(logits.shape[-1], device=logits.device)
+    one_hot = (labels[..., None] == classes).to(logits.dtype)  # (B, K, C)
+    total: Tensor = sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2.0, reduction="sum")
+    return total / num_pos

@@ -1,0 +1,1 @@
+"""CondInst: backbone, FPN, FCOS head, mask branch and dynamic mask head."""

@@ -1,0 +1,106 @@
+"""ResNet feature extractors: C2..C5 at strides 4, 8, 16, 32.
+
+Blocks are torchvision's, and so are the parameter names: torchvision's ImageNet files load without a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
+from torchvision.ops import FrozenBatchNorm2d
+
+from cis_seg.errors import ConfigError
+
+BlockType = type[BasicBlock] | type[Bottleneck]
+
+#: depth -> (block, blocks in stages 2 to 5), He et al. 2016, Table 1; 10 is the one-block-a-stage form of 18
+ARCHITECTURES: dict[int, tuple[BlockType, tuple[int, int, int, int]]] = {
+    10: (BasicBlock, (1, 1, 1, 1)),
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+}
+STRIDES = {2: 4, 3: 8, 4: 16, 5: 32}
+
+
+class ResNet(nn.Module):
+    """A ResNet without its classifier.
+
+    Args:
+        depth: 10, 18, 34, 50 or 101.
+        width: channels of stage 2's inner convolutions; 64 is the published network.
+        frozen_norm: BatchNorm with fixed statistics and affine (for pretrained weights) instead of a trainable one.
+        stride_in_1x1: the stride of a stage's first bottleneck sits in its first 1x1 (the MSRA form, which the reference's
+            weights expect) instead of its 3x3 (which torchvision's weights expect). It belongs to the weights.
+        frozen_stages: the stem (1) and the stages up to this one get no gradient; 0 trains everything.
+
+    Raises:
+        ConfigError: an unknown depth.
+    """
+
+    def __init__(self, *, depth: int = 50, width: int = 64, frozen_norm: bool, stride_in_1x1: bool = False, frozen_stages: int = 0) -> None:
+        super().__init__()
+        if depth not in ARCHITECTURES:
+            raise ConfigError(f"there is no ResNet-{depth}", where="model.backbone.depth", expected=f"one of {sorted(ARCHITECTURES)}")
+        block, counts = ARCHITECTURES[depth]
+        norm: Callable[..., nn.Module] = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = norm(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.out_channels: dict[int, int] = {}
+        inplanes = width
+        for i, count in enumerate(counts):
+            planes = width * 2**i
+            layer = _stage(block, inplanes, planes, count, stride=1 if i == 0 else 2, norm=norm, stride_in_1x1=stride_in_1x1)
+            self.add_module(f"layer{i + 1}", layer)
+            inplanes = planes * block.expansion
+            self.out_channels[i + 2] = inplanes
+        self._initialise()
+        self.frozen_stages = frozen_stages
+        for name in [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"], ["layer4"]][:frozen_stages]:
+            for part in name:
+                self.get_submodule(part).requires_grad_(False)
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """``(B, 3, H, W)`` normalised images -> ``{stage: (B, C, H / stride, W / stride)}`` for stages 2 to 5."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        stages: dict[int, Tensor] = {}
+        for stage in STRIDES:
+            x = self.get_submodule(f"layer{stage - 1}")(x)
+            stages[stage] = x
+        return stages
+
+
+def _stage(
+    block: BlockType, inplanes: int, planes: int, count: int, *, stride: int, norm: Callable[..., nn.Module], stride_in_1x1: bool
+) -> nn.Sequential:
+    downsample = None
+    if stride != 1 or inplanes != planes * block.expansion:
+        downsample = nn.Sequential(conv1x1(inplanes, planes * block.expansion, stride), norm(planes * block.expansion))
+    first = block(inplanes, planes, stride, downsample, norm_layer=norm)
+    if stride_in_1x1 and isinstance(first, Bottleneck):
+        first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
+    rest = [block(planes * block.expansion, planes, norm_layer=norm) for _ in range(count - 1)]
+    return nn.Sequential(first, *rest)
+
+
+def load_pretrained(backbone: ResNet, state: dict[str, Tensor]) -> None:
+    """Copies a torchvision classification checkpoint into ``backbone``; its classifier ``fc`` is left out.
+
+    Raises:
+        RuntimeError: names or shapes do not fit (torch's message lists them).
+    """
+    own = backbone.state_dict()
+    wanted = {k: v for k, v in state.items() if not k.startswith("fc.") and (k in own or not k.endswith("num_batches_tracked"))}
+    with torch.no_grad():
+        backbone.load_state_dict(wanted, strict=True)

@@ -1,0 +1,120 @@
+"""Colours at the mask stride and how alike neighbouring ones are (BoxInst, section 3.3).
+
+Legend: B batch, E neighbours, H W padded input, h w mask grid. Colours are RGB, 0..255, unless called Lab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cis_seg.ops.masks import sample_points
+from cis_seg.ops.neighbours import neighbour_offsets, shift
+from cis_seg.ops.precision import at_least_float32
+
+# linear sRGB -> CIE XYZ (IEC 61966-2-1), and the white of D65 for the 2 degree observer
+_XYZ_FROM_RGB = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+_D65_WHITE = (0.95047, 1.0, 1.08883)
+
+
+def rgb_to_lab(images: Tensor) -> Tensor:
+    """sRGB to CIE Lab (D65, 2 degrees).
+
+    No matrix product is used: under autocast it would run in bf16, whose 8 bits are far coarser than the colour threshold.
+
+    Args:
+        images: ``(..., 3, H, W)`` RGB 0..255, any type.
+
+    Returns:
+        ``(..., 3, H, W)`` L 0..100, a and b about -128..127; float32 (float64 if given that).
+    """
+    rgb = at_least_float32(images) / 255
+    # both branches of a `where` get a gradient, so the power is kept away from 0
+    linear = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    r, g, b = linear.unbind(-3)
+    x, y, z = (_lab_curve((row[0] * r + row[1] * g + row[2] * b) / white) for row, white in zip(_XYZ_FROM_RGB, _D65_WHITE, strict=True))
+    return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=-3)
+
+
+def _lab_curve(ratio: Tensor) -> Tensor:
+    """CIE's cube root with its straight piece near black."""
+    return torch.where(ratio > 0.008856, ratio.clamp(min=0.008856) ** (1 / 3), 7.787 * ratio + 16 / 116)
+
+
+def color_similarity(images: Tensor, valid: Tensor, *, size: int = 3, dilation: int = 2) -> Tensor:
+    """``exp(-0.5 * |Lab(p) - Lab(q)|)`` for every pixel p and neighbour q, times the neighbour's validity.
+
+    The distance of an edge is the same from both ends, so half of the neighbours are computed and the other half are shifted copies.
+
+    Args:
+        images: ``(B, 3, h, w)`` RGB 0..255 at the mask stride.
+        valid: ``(B, h, w)`` 1 (True) where the pixel may be compared with.
+        size: side of the neighbourhood, odd.
+        dilation: distance of the neighbourhood's cells.
+
+    Returns:
+        ``(B, E, h, w)`` in [0, 1], E = size * size - 1 in row-major order without the centre; 0 where the neighbour is outside the map.
+    """
+    lab = rgb_to_lab(images)
+    valid = valid.to(lab.dtype)
+    ahead, behind = [], []
+    offsets = neighbour_offsets(size, dilation)
+    for dy, dx in offsets[len(offsets) // 2 :]:
+        alike = torch.exp(-0.5 * torch.linalg.vector_norm(lab - shift(lab, dy, dx), dim=1))  # (B, h, w)
+        ahead.append(alike * shift(valid, dy, dx))
+        behind.append(shift(alike, -dy, -dx) * shift(valid, -dy, -dx))
+    return torch.stack([*reversed(behind), *ahead], dim=1)
+
+
+def pooled_colors(pixels: Tensor, stride: int, *, truncate: bool = True) -> Tensor:
+    """Mean colour of every ``stride`` x ``stride`` square.
+
+    Args:
+        pixels: ``(B, 3, H, W)`` uint8 RGB, padded with 0; H and W multiples of ``stride``.
+        stride: the mask stride.
+        truncate: cut the means down to whole numbers as the reference does by going through uint8 (moves a similarity by about 0.01);
+            False keeps them exact.
+
+    Returns:
+        ``(B, 3, H / stride, W / stride)`` float32, 0..255.
+    """
+    means = F.avg_pool2d(pixels.float(), stride)
+    return means.floor() if truncate else means
+
+
+def valid_mask(
+    image_sizes: Sequence[tuple[int, int]],
+    original_sizes: Sequence[tuple[int, int]],
+    padded_size: tuple[int, int],
+    stride: int,
+    device: torch.device | str,
+    bottom_margin: float = 10,
+) -> Tensor:
+    """Where colours may be compared with: not in the padding and not in the lowest rows, where COCO's annotations stop short.
+
+    Args:
+        image_sizes: B x (height, width) before padding.
+        original_sizes: B x (height, width) of the file.
+        padded_size: (H, W) of the network's input.
+        stride: the mask stride; the full-size mask is sampled at ``[stride // 2 :: stride]`` like the box masks.
+        device: where the result lives.
+        bottom_margin: rows left out at the bottom, in pixels of the file: ``int(margin * resized height / original height)`` rows here.
+
+    Returns:
+        ``(B, H / stride, W / stride)`` bool.
+    """
+    ends = [
+        (height - int(bottom_margin * height / original[0]), width)
+        for (height, width), original in zip(image_sizes, original_sizes, strict=True)
+    ]
+    limits = torch.tensor(ends, device=device).reshape(-1, 2)
+    rows = sample_points(padded_size[0] // stride, stride, device) < limits[:, :1]  # (B, h)
+    columns = sample_points(padded_size[1] // stride, stride, device) < limits[:, 1:]  # (B, w)
+    return rows[:, :, None] & columns[:, None, :]

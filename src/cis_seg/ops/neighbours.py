@@ -1,0 +1,53 @@
+"""A pixel's neighbours on a grid.
+
+Legend: B batch, C channels, E = size * size - 1 neighbours in row-major order without the centre, h w grid.
+The neighbour opposite to number e is number E - 1 - e, so the second half of the list names every edge of the grid once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def neighbour_offsets(size: int, dilation: int) -> tuple[tuple[int, int], ...]:
+    """(dy, dx) of the E neighbours in a ``size`` x ``size`` window, ``dilation`` cells apart, row-major without the centre.
+
+    Raises:
+        ValueError: ``size`` is even or below 3, or ``dilation`` below 1.
+    """
+    if size < 3 or size % 2 == 0 or dilation < 1:
+        expected = "an odd size of 3 or more and a dilation of 1 or more"
+        raise ValueError(f"neighbourhood: expected {expected}, got size={size}, dilation={dilation}")
+    steps = [dilation * (i - size // 2) for i in range(size)]
+    return tuple((dy, dx) for dy in steps for dx in steps if (dy, dx) != (0, 0))
+
+
+def shift(x: Tensor, dy: int, dx: int) -> Tensor:
+    """``out[..., i, j] = x[..., i + dy, j + dx]``, and 0 (False) where that is outside the map. Shapes ``(..., h, w)``."""
+    rows, rows_from = _overlap(x.shape[-2], dy)
+    columns, columns_from = _overlap(x.shape[-1], dx)
+    out = torch.zeros_like(x)
+    out[..., rows, columns] = x[..., rows_from, columns_from]
+    return out
+
+
+def _overlap(n: int, step: int) -> tuple[slice, slice]:
+    """Indices i of an axis of ``n`` for which ``i + step`` is on it too, and those ``i + step``."""
+    length = max(n - abs(step), 0)
+    here, there = max(-step, 0), max(step, 0)
+    return slice(here, here + length), slice(there, there + length)
+
+
+def gather_neighbours(x: Tensor, size: int, dilation: int) -> Tensor:
+    """All neighbours of every pixel, 0 outside the map.
+
+    Args:
+        x: ``(B, C, h, w)``.
+        size: side of the window, odd.
+        dilation: distance of the window's cells.
+
+    Returns:
+        ``(B, E, C, h, w)``.
+    """
+    return torch.stack([shift(x, dy, dx) for dy, dx in neighbour_offsets(size, dilation)], dim=1)

@@ -1,0 +1,132 @@
+"""From dense predictions to the instances a user sees: scores, NMS, masks at the original size.
+
+Legend: B batch, K locations, C classes, n detections of an image, H W padded input, h w mask grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from cis_seg.ops.boxes import clip_boxes, ltrb_to_boxes
+from cis_seg.ops.masks import aligned_bilinear
+from cis_seg.structures import RLE, DensePredictions, Instances, MaskSamples
+
+#: ``CondInst.mask_logits``: the logits ``(N, h, w)`` of chosen locations
+MaskRenderer = Callable[[DensePredictions, MaskSamples], Tensor]
+
+#: full-size pixels rendered at once (float32): 64 MB, so a 100-person image never needs a (N, H, W) stack
+MAX_PIXELS_AT_ONCE = 16_000_000
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    """The reference's inference settings (REFERENCE.md, Inference); all thresholds are applied as stated there.
+
+    Args:
+        score_threshold: on class score x centerness, before NMS.
+        candidates_per_level: best (location, class) pairs kept per level before NMS.
+        nms_threshold: IoU above which the lower-scored box of the same class goes.
+        max_detections: detections kept per image. Deviation: the reference keeps more than this when scores tie.
+        mask_threshold: on the mask score at the original size.
+    """
+
+    score_threshold: float = 0.05
+    candidates_per_level: int = 1000
+    nms_threshold: float = 0.6
+    max_detections: int = 100
+    mask_threshold: float = 0.5
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        mask_logits: MaskRenderer,
+        dense: DensePredictions,
+        image_sizes: Sequence[tuple[int, int]],
+        original_sizes: Sequence[tuple[int, int]],
+        padded_size: tuple[int, int],
+    ) -> list[Instances]:
+        """Instances of every image of a batch; images of different sizes are fine (the reference fails there).
+
+        Args:
+            mask_logits: the model's method of that name.
+            dense: the model's predictions.
+            image_sizes: B x (height, width) of the network's input before padding.
+            original_sizes: B x (height, width) of the files, the coordinates of the result.
+            padded_size: (H, W) of the network's input.
+        """
+        return [
+            self._image(mask_logits, dense, i, size, original, padded_size)
+            for i, (size, original) in enumerate(zip(image_sizes, original_sizes, strict=True))
+        ]
+
+    def _image(
+        self,
+        mask_logits: MaskRenderer,
+        dense: DensePredictions,
+        index: int,
+        size: tuple[int, int],
+        original: tuple[int, int],
+        padded: tuple[int, int],
+    ) -> Instances:
+        locs, labels, scores, boxes = self.detect(dense, index)
+        scale = boxes.new_tensor([original[1] / size[1], original[0] / size[0]]).repeat(2)
+        boxes = clip_boxes(boxes * scale, original)
+        filled = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
+        locs, labels, scores, boxes = locs[filled], labels[filled], scores[filled], boxes[filled]
+        counts = tuple(len(locs) if i == index else 0 for i in range(dense.cls_logits.shape[0]))
+        samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts)
+        masks = render_masks(mask_logits(dense, samples), size, original, padded, threshold=self.mask_threshold)
+        return Instances(boxes, scores, labels, masks, original)
+
+    def detect(self, dense: DensePredictions, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Locations, labels, scores and boxes (input pixels) of image ``index`` after NMS, best first."""
+        product = dense.cls_logits[index].float().sigmoid() * dense.ctr_logits[index].float().sigmoid().unsqueeze(-1)  # (K, C)
+        loc, label = (product > self.score_threshold).nonzero(as_tuple=True)
+        value = product[loc, label]
+        keep = _best_per_level(value, dense.level_inds[loc], self.candidates_per_level)
+        loc, label, value = loc[keep], label[keep], value[keep]
+        ltrb_px = dense.ltrb[index, loc].float() * dense.strides[loc].unsqueeze(-1)
+        boxes = ltrb_to_boxes(dense.locations[loc], ltrb_px)
+        scores = value.sqrt()
+        kept = batched_nms(boxes, scores, label, self.nms_threshold)[: self.max_detections]
+        return loc[kept], label[kept], scores[kept], boxes[kept]
+
+
+def _best_per_level(values: Tensor, levels: Tensor, count: int) -> Tensor:
+    """Indices of the ``count`` best values of each level."""
+    order = values.argsort(descending=True, stable=True)
+    kept = [order[levels[order] == level][:count] for level in range(int(levels.max()) + 1)] if len(values) else [order]
+    return torch.cat(kept)
+
+
+def render_masks(
+    mask_logits: Tensor, size: tuple[int, int], original: tuple[int, int], padded: tuple[int, int], *, threshold: float = 0.5
+) -> tuple[RLE, ...]:
+    """Mask logits ``(n, h, w)`` of one image to run-length codes at its original size.
+
+    The reference's order (REFERENCE.md, Masks): sigmoid, aligned bilinear to the padded input, cut the padding, bilinear to the
+    original size, threshold. Masks are not cut to their boxes. Rendered a few at a time: memory does not grow with n.
+    """
+    stride = padded[0] // mask_logits.shape[-2] if len(mask_logits) else 1
+    largest = max(padded[0] * padded[1], original[0] * original[1])
+    chunk = max(1, MAX_PIXELS_AT_ONCE // largest)
+    codes: list[RLE] = []
+    for part in mask_logits.split(chunk):
+        scores = aligned_bilinear(part.float().sigmoid().unsqueeze(1), stride)[:, :, : size[0], : size[1]]
+        full = F.interpolate(scores, size=original, mode="bilinear", align_corners=False).squeeze(1) > threshold
+        codes += _encode(full.to(torch.uint8).cpu().numpy())
+    return tuple(codes)
+
+
+def _encode(masks: np.ndarray) -> list[RLE]:
+    columns_first = np.asfortranarray(masks.transpose(1, 2, 0))
+    codes: list[RLE] = coco_mask.encode(columns_first)
+    return codes

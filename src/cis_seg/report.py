@@ -1,0 +1,55 @@
+"""What a person reads when a run is over: its scores beside the floors, and where the pictures are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+METRICS = "metrics.json"
+
+#: the figure a sweep maximises
+OBJECTIVE = "segm/AP"
+
+#: rows of the table: key in metrics.json, what it means
+ROWS = {
+    "segm/AP": "mask AP",
+    "segm/AP50": "mask AP50",
+    "segm/AP75": "mask AP75",
+    "floor/box_AP50": "  floor: true boxes filled in, AP50",
+    "floor/ellipse_AP50": "  floor: ellipses in the true boxes, AP50",
+    "bbox/AP50": "box AP50",
+    "shape/mask_to_box": "mask area / box area, median",
+    "floor/mask_to_box": "  the truth's",
+    "overlap/mean_degree": "overlap degree of touching masks (Eq. 1)",
+}
+
+
+def print_report(run: Path) -> float | None:
+    """Prints the scores in ``run/metrics.json`` and returns the one a sweep maximises, the validation mask AP in percent."""
+    metrics: dict[str, float | None] = json.loads((run / METRICS).read_text())
+    console = Console(stderr=True, highlight=False)
+    console.print(score_table(metrics, title=f"{run} after {metrics.get('step')} steps"))
+    picture = run / "overlays" / "latest.png"
+    if picture.is_file():
+        console.print(f"truth and prediction side by side: {picture}")
+    console.print(f"all figures: {run / METRICS}")
+    return metrics.get(OBJECTIVE)
+
+
+def score_table(metrics: Mapping[str, float | None], *, title: str) -> Table:
+    """The scored sets side by side: held-out images, and the training images where they were scored too."""
+    with_train = any(key.startswith("train/") for key in metrics)
+    table = Table("", "held-out", *(["trained on"] if with_train else []), title=title, title_justify="left")
+    for key, meaning in ROWS.items():
+        cells = [_cell(metrics.get(key))] + ([_cell(metrics.get(f"train/{key}"))] if with_train else [])
+        if cells != ["-"] * len(cells):
+            table.add_row(meaning, *cells)
+    return table
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,123 @@
+"""FCOS assignment: the reference's cases (typed and golden), random crowds against a loop, images without people."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import oracles
+from cis_seg.assign.fcos_assigner import assign
+from cis_seg.ops.boxes import ltrb_to_boxes
+from cis_seg.ops.locations import level_locations
+from cis_seg.structures import Target
+from golden_arrays import isolated_json
+
+SIZE = (128, 160)
+STRIDES = (8, 16, 32, 64, 128)
+
+
+def _pyramid(size: tuple[int, int] = SIZE) -> tuple[Tensor, Tensor, Tensor]:
+    grids = [(-(-size[0] // s), -(-size[1] // s)) for s in STRIDES]
+    locations = torch.cat([level_locations(h, w, s, "cpu") for (h, w), s in zip(grids, STRIDES, strict=True)])
+    levels = torch.repeat_interleave(torch.arange(5), torch.tensor([h * w for h, w in grids]))
+    return locations, torch.tensor(STRIDES, dtype=torch.float32)[levels], levels
+
+
+def _target(boxes: list[list[float]], labels: list[int]) -> Target:
+    return Target(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.tensor(labels, dtype=torch.int64))
+
+
+def _positives(boxes: list[list[float]], labels: list[int]) -> list[list[int]]:
+    """[level, x, y, gt, label] of every positive, as the golden file lists them."""
+    locations, strides, levels = _pyramid()
+    result = assign(locations, strides, levels, (_target(boxes, labels),), num_classes=80, padded_size=SIZE)
+    positive = result.gt_inds[0] >= 0
+    assert torch.equal(positive, result.labels[0] < 80)
+    columns = (levels, locations[:, 0].long(), locations[:, 1].long(), result.gt_inds[0], result.labels[0])
+    return torch.stack(columns, dim=1)[positive].tolist()
+
+
+def _square(level: int, xs: tuple[int, ...], ys: tuple[int, ...], gt: int) -> list[list[int]]:
+    return [[level, x, y, gt, gt + 1] for y in ys for x in xs]
+
+
+def test_equally_small_boxes_go_to_the_first() -> None:
+    positives = _positives([[10, 10, 50, 50], [14, 10, 54, 50]], [1, 2])
+    expected = [row for y in (20, 28, 36) for row in (*_square(0, (20, 28, 36), (y,), 0), [0, 44, y, 1, 2])]
+    assert positives == expected
+
+
+def test_both_ends_of_a_range_belong_to_both_levels() -> None:
+    # farthest side exactly 64 at (68, 28): 132 - 68; learned on P3 and, elsewhere, on P4
+    expected = _square(0, (68,), (28, 36), 0) + _square(1, (56, 72, 88), (24, 40), 0)
+    assert _positives([[4, 4, 132, 60]], [1]) == expected
+
+
+def test_centre_is_the_rasters_centroid() -> None:
+    assert _positives([[10.9, 10.9, 43.1, 43.1]], [1]) == _square(0, (20, 28, 36), (20, 28, 36), 0)
+
+
+def test_box_that_covers_no_pixel_is_nobodys() -> None:
+    expected = _square(0, (60, 68, 76), (60, 68, 76), 0)
+    assert _positives([[40, 40, 90, 90], [200, 20, 230, 60]], [1, 2]) == expected
+    assert _positives([[4, 4, 5, 5], [20, 20, 21, 21]], [1, 2]) == []
+
+
+def test_first_box_at_the_left_border_does_not_silence_the_image() -> None:
+    """The reference drops every positive here (a bug): ours equals the swapped order, with the indices swapped."""
+    edge, person = [0, 20, 0.5, 90], [30, 20, 150, 120]
+    swapped = _positives([person, edge], [2, 1])
+    assert len(swapped) == 11
+    assert _positives([edge, person], [1, 2]) == [[level, x, y, 1, label] for level, x, y, _, label in swapped]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["basic", "same_area_tie", "size_boundary_64", "fraction_center_shift", "same_with_order_swapped", "box_1px", "empty_mask_box_outside"],
+)
+def test_golden(golden, name: str) -> None:
+    case = isolated_json(golden)["assign"][name]
+    assert (case["h"], case["w"], case["uses_box_bitmask_center"]) == (*SIZE, True)
+    assert _positives(case["boxes"], case["classes"]) == case["positives_level_x_y_gt_label"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_crowds_equal_the_loop(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    size, ranges = (96, 128), (16.0, 32.0, 64.0, 96.0)
+    locations, strides, levels = _pyramid(size)
+    low = torch.rand(12, 2, generator=generator) * torch.tensor([110.0, 80.0])
+    boxes = torch.cat((low, low + 2 + torch.rand(12, 2, generator=generator) * 90), dim=1).mul(4).round().div(4)
+    boxes[3] = boxes[2]  # a tie
+    boxes[:, 0::2].clamp_(max=128)
+    boxes[:, 1::2].clamp_(max=96)
+    target = Target(boxes, torch.randint(0, 5, (12,), generator=generator))
+    result = assign(locations, strides, levels, (target,), num_classes=5, padded_size=size, size_ranges=ranges, radius=1.0)
+    points = [tuple(xy) for xy in locations.tolist()]
+    people = [tuple(box) for box in boxes.tolist()]
+    expected = oracles.assign(points, strides.tolist(), levels.tolist(), people, size, ranges, 1.0)
+    assert result.gt_inds[0].tolist() == expected
+    assert sum(g >= 0 for g in expected) >= 8
+    for k, g in enumerate(expected):
+        if g < 0:
+            assert result.labels[0, k] == 5
+            assert not result.ltrb[0, k].any()
+            assert result.centerness[0, k] == 0
+        else:
+            assert result.labels[0, k] == target.labels[g]
+            decoded = ltrb_to_boxes(locations[k], result.ltrb[0, k] * strides[k])
+            torch.testing.assert_close(decoded, boxes[g])
+            ltrb = tuple(result.ltrb[0, k].tolist())
+            assert result.centerness[0, k].item() == pytest.approx(oracles.centerness(*ltrb), rel=1e-5)
+
+
+def test_images_without_people_are_background() -> None:
+    locations, strides, levels = _pyramid()
+    targets = (_target([], []), _target([[10, 10, 50, 50]], [0]), _target([], []))
+    result = assign(locations, strides, levels, targets, num_classes=1, padded_size=SIZE)
+    count = len(locations)
+    assert result.labels.shape == result.gt_inds.shape == result.centerness.shape == (3, count)
+    assert result.ltrb.shape == (3, count, 4)
+    assert (result.gt_inds >= 0).sum(dim=1).tolist() == [0, 9, 0]
+    assert (result.labels[0] == 1).all()
+    assert result.labels.dtype == result.gt_inds.dtype == torch.int64
+    assert result.ltrb.isfinite().all()

@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+def _shared_folder(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs ../shared/{name}, which is not part of the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Small real data sets beside the checkout; the test skips where they are absent."""
+    return _shared_folder("data")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The reference's numbers beside the checkout; the test skips where they are absent."""
+    return _shared_folder("golden")

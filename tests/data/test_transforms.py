@@ -1,0 +1,158 @@
+"""Resizing, flipping, clipping and colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+
+from cis_seg.data.records import Sample
+from cis_seg.data.transforms import TestTransform, TrainTransform, resized, resized_size
+from cis_seg.errors import ConfigError
+from cis_seg.structures import RLE
+
+
+def _code(mask: NDArray[Any]) -> RLE:
+    code: RLE = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return code
+
+
+def _sample(height: int = 30, width: int = 40, boxes: list[list[float]] | None = None, masks: tuple[RLE, ...] | None = None) -> Sample:
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    array = np.array(boxes if boxes is not None else [[4, 6, 20, 30]], dtype=np.float32).reshape(-1, 4)
+    return Sample(image, array, np.arange(len(array), dtype=np.int64), masks, 5, Path("5.jpg"))
+
+
+@pytest.mark.parametrize(("size", "expected"), [
+    ((480, 640, 800, 1333), (800, 1067)),  # truncating would give 1066
+    ((640, 480, 800, 1333), (1067, 800)),
+    ((427, 640, 800, 1333), (800, 1199)),
+    ((400, 1000, 800, 1333), (533, 1333)),  # the longer side decides
+    ((1000, 400, 800, 1333), (1333, 533)),
+    ((500, 500, 384, 1333), (384, 384)),
+    ((1, 4000, 800, 1333), (1, 1333)),  # never without pixels
+])
+def test_resize_rule(size: tuple[int, int, int, int], expected: tuple[int, int]) -> None:
+    assert resized_size(*size) == expected
+
+
+@pytest.mark.parametrize(("height", "width"), [(11, 17), (45, 60), (30, 20)])
+def test_resizing_is_antialiased_bilinear(height: int, width: int) -> None:
+    """Against a slow oracle: a triangle as wide as the coarser of the two grids, per axis, in floating point."""
+
+    def weights(old: int, new: int) -> NDArray[np.float64]:
+        reach = max(old / new, 1.0)
+        centres = (np.arange(new) + 0.5) * old / new
+        distance = np.abs(np.arange(old)[None] + 0.5 - centres[:, None]) / reach
+        raw = np.clip(1 - distance, 0, None)
+        return np.asarray(raw / raw.sum(1, keepdims=True))
+
+    image = _sample().image
+    expected = np.einsum("ij,jkc,lk->ilc", weights(30, height), image.astype(np.float64), weights(40, width))
+    assert np.abs(resized(image, height, width) - expected).max() <= 1.01  # PIL rounds after each axis
+
+
+def test_test_transform_scales_boxes_and_masks() -> None:
+    mask = np.zeros((30, 40), dtype=bool)
+    mask[6:30, 4:20] = True
+    example = TestTransform(size=60, max_size=100)(_sample(masks=(_code(mask),)), 3)
+    assert example.pixels.shape == (3, 60, 80)
+    assert example.pixels.dtype == torch.uint8
+    assert example.clean_pixels is example.pixels
+    assert (example.image_id, example.original_size, example.position) == (5, (30, 40), 3)
+    assert example.target.boxes.tolist() == [[8, 12, 40, 60]]
+    assert example.target.labels.tolist() == [0]
+    masks = example.target.masks
+    assert masks is not None
+    assert masks.dtype == torch.bool
+    np.testing.assert_array_equal(masks[0].numpy(), mask.repeat(2, 0).repeat(2, 1))
+
+
+def test_flip_turns_pixels_boxes_and_masks_together() -> None:
+    mask = np.zeros((30, 40), dtype=bool)
+    mask[6:30, 4:20] = True
+    sample = _sample(masks=(_code(mask),))
+    plain = TrainTransform(sizes=[30], max_size=100, flip=0.0)(sample, 0)
+    turned = TrainTransform(sizes=[30], max_size=100, flip=1.0)(sample, 0)
+    assert torch.equal(turned.pixels, plain.pixels.flip(2))
+    assert torch.equal(plain.pixels.permute(1, 2, 0), torch.from_numpy(sample.image))
+    assert plain.target.boxes.tolist() == [[4, 6, 20, 30]]
+    assert turned.target.boxes.tolist() == [[20, 6, 36, 30]]
+    assert turned.target.masks is not None
+    assert plain.target.masks is not None
+    assert torch.equal(turned.target.masks, plain.target.masks.flip(2))
+
+
+def test_boxes_are_clipped_and_empty_ones_dropped_with_their_masks() -> None:
+    codes = tuple(_code(np.full((30, 40), value)) for value in (False, True, True))
+    sample = _sample(boxes=[[50, 3, 60, 9], [-5, -5, 10, 10], [30, 20, 90, 90]], masks=codes)
+    target = TestTransform(size=30, max_size=40)(sample, 0).target
+    assert target.boxes.tolist() == [[0, 0, 10, 10], [30, 20, 40, 30]]
+    assert target.labels.tolist() == [1, 2]
+    assert target.masks is not None
+    assert target.masks.all()
+    assert target.masks.shape == (2, 30, 40)
+
+
+def test_an_image_without_boxes() -> None:
+    target = TrainTransform(sizes=[30], max_size=40)(_sample(boxes=[], masks=()), 0).target
+    assert target.boxes.shape == (0, 4)
+    assert target.labels.shape == (0,)
+    assert target.masks is not None
+    assert target.masks.shape == (0, 30, 40)
+
+
+def test_sizes_and_flips_are_drawn_evenly() -> None:
+    transform = TrainTransform(sizes=range(15, 18), max_size=100, seed=1)
+    sample = _sample()
+    examples = [transform(sample, position) for position in range(600)]
+    counts = torch.bincount(torch.tensor([example.pixels.shape[1] for example in examples]))
+    assert counts[:15].sum() == 0
+    assert counts[15:].min() > 150
+    flipped = sum(bool(example.target.boxes[0, 0] > 5) for example in examples)
+    assert 240 < flipped < 360
+
+
+@pytest.mark.parametrize("photometric", ["none", "light", "strong"])
+def test_an_example_depends_on_seed_and_position_alone(photometric: Any) -> None:
+    def examples(seed: int, positions: list[int]) -> dict[int, torch.Tensor]:
+        transform = TrainTransform(sizes=[30, 33], max_size=100, photometric=photometric, seed=seed)
+        return {position: transform(_sample(), position).pixels for position in positions}
+
+    forward, backward = examples(0, list(range(12))), examples(0, list(range(11, -1, -1)))
+    assert all(torch.equal(forward[position], backward[position]) for position in range(12))
+    other = examples(1, list(range(12)))
+    assert not all(forward[p].shape == other[p].shape and torch.equal(forward[p], other[p]) for p in range(12))
+
+
+@pytest.mark.parametrize("photometric", ["light", "strong"])
+def test_colours_change_only_in_the_augmented_copy(photometric: Any) -> None:
+    plain = TrainTransform(sizes=[30, 33], max_size=100, seed=2)
+    augmented = TrainTransform(sizes=[30, 33], max_size=100, seed=2, photometric=photometric)
+    changed = 0
+    for position in range(10):
+        expected, found = plain(_sample(), position), augmented(_sample(), position)
+        assert torch.equal(found.clean_pixels, expected.pixels)
+        assert torch.equal(found.target.boxes, expected.target.boxes)
+        assert found.pixels.shape == expected.pixels.shape
+        assert found.pixels.dtype == torch.uint8
+        changed += not torch.equal(found.pixels, found.clean_pixels)
+    assert changed >= 4
+
+
+def test_options_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train_sizes[\s\S]*longer at most 700"):
+        TrainTransform(sizes=[640, 800], max_size=700)
+    with pytest.raises(ConfigError, match="train_sizes"):
+        TrainTransform(sizes=[], max_size=700)
+    with pytest.raises(ConfigError, match="test_size"):
+        TestTransform(size=0, max_size=700)
+    with pytest.raises(ConfigError, match="flip"):
+        TrainTransform(sizes=[640], max_size=700, flip=1.5)
+    with pytest.raises(ConfigError, match="none, light or strong"):
+        TrainTransform(sizes=[640], max_size=700, photometric="heavy")  # type: ignore[arg-type]

@@ -1,0 +1,78 @@
+"""Masks: aligned upsampling and box rasters against loops, typed numbers and the reference."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oracles
+from cis_seg.ops.masks import aligned_bilinear, box_masks
+from golden_arrays import isolated_arrays, isolated_json
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("grid", [(1, 1), (3, 5)])
+def test_aligned_bilinear_equals_loop(factor: int, grid: tuple[int, int]) -> None:
+    x = torch.randn(2, 2, *grid, generator=torch.Generator().manual_seed(factor), dtype=torch.float64)
+    expected = torch.tensor([[oracles.aligned_bilinear(plane, factor) for plane in image] for image in x.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(aligned_bilinear(x, factor), expected)
+
+
+def test_aligned_bilinear_keeps_every_cell_at_its_location() -> None:
+    x = torch.randn(1, 1, 4, 6)
+    torch.testing.assert_close(aligned_bilinear(x, 4)[..., 2::4, 2::4], x)
+
+
+def test_aligned_bilinear_typed_reference_numbers() -> None:
+    x = torch.tensor([[-1.2113045, 0.6303586, -1.4713039], [0.3264293, -0.48055077, 1.1031601], [1.4612366, -1.6279298, -1.4800708]])
+    corner = [
+        [-1.2113045, -1.2113045, -0.29047298, 0.6303586],
+        [-1.2113045, -1.2113045, -0.29047298, 0.6303586],
+        [-0.44243762, -0.44243762, -0.18376686, 0.074903905],
+        [0.3264293, 0.3264293, -0.07706073, -0.48055077],
+    ]
+    torch.testing.assert_close(aligned_bilinear(x[None, None], 2)[0, 0, :4, :4], torch.tensor(corner))
+
+
+def test_aligned_bilinear_of_nothing_and_in_bf16() -> None:
+    assert aligned_bilinear(torch.zeros(0, 2, 3, 4), 2).shape == (0, 2, 6, 8)
+    x = torch.randn(1, 2, 3, 4).bfloat16()
+    upsampled = aligned_bilinear(x, 2)
+    assert upsampled.dtype == torch.bfloat16
+    torch.testing.assert_close(upsampled.float(), aligned_bilinear(x.float(), 2), rtol=1e-2, atol=1e-2)
+
+
+def test_aligned_bilinear_gradient() -> None:
+    x = torch.randn(1, 1, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: aligned_bilinear(t, 2), (x,))
+
+
+def test_aligned_bilinear_golden(golden) -> None:
+    x, doubled, fourfold = isolated_arrays(golden, "ab_in", "ab_out2", "ab_out4")
+    torch.testing.assert_close(aligned_bilinear(x, 2), doubled)
+    torch.testing.assert_close(aligned_bilinear(x, 4), fourfold)
+
+
+@given(boxes=st.lists(st.tuples(*[st.floats(0, 40, width=32)] * 4), min_size=1, max_size=4), stride=st.sampled_from([1, 2, 4, 8]))
+@settings(max_examples=60, deadline=None)
+def test_box_masks_equal_a_drawn_and_sliced_canvas(boxes: list[tuple[float, ...]], stride: int) -> None:
+    ordered = torch.tensor([(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes])
+    expected = [oracles.sample(oracles.draw_box(tuple(box), 32, 40), stride) for box in ordered.tolist()]
+    assert box_masks(ordered, (32 // stride, 40 // stride), stride).int().tolist() == expected
+
+
+def test_box_masks_typed_numbers() -> None:
+    masks = box_masks(torch.tensor([[3.0, 2.0, 9.9, 6.0], [3, 2, 3, 2]]), (2, 3), 4)
+    assert masks.dtype == torch.bool
+    assert masks.int().tolist() == [[[0, 1, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]]]  # cell centres x 2, 6, 10 and y 2, 6
+    assert box_masks(torch.zeros(0, 4), (2, 3), 4).shape == (0, 2, 3)
+    boxes = torch.tensor([[8.0, 8, 40, 44], [0, 0, 0.6, 0.7], [60.2, 10.9, 96, 64], [95, 63, 96, 64], [0, 0, 96, 64]])
+    assert box_masks(boxes, (64, 96), 1).sum(dim=(1, 2)).tolist() == [1221, 1, 1944, 1, 6144]  # the reference's areas
+
+
+@pytest.mark.parametrize("image", [0, 1])
+def test_box_masks_golden(golden, image: int) -> None:
+    boxes, expected = isolated_arrays(golden, f"col{image}_boxes", f"col{image}_bitmasks_stride4")
+    assert torch.equal(box_masks(boxes, (16, 24), 4), expected.bool())
+    areas = box_masks(boxes, (64, 96), 1).sum(dim=(1, 2)).tolist()
+    assert areas == isolated_json(golden)[f"col{image}_full_sums"]

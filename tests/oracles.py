@@ -1,0 +1,211 @@
+"""Every formula once more, slowly: plain Python loops over plain numbers, written from the definitions.
+
+Arguments and results are nested lists (``tensor.tolist()``); nothing here is shared with the code under test.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+Grid = list[list[float]]
+Box = tuple[float, float, float, float]
+
+
+# ---------------------------------------------------------------- grids, boxes, rasters
+def level_locations(h: int, w: int, stride: int) -> list[tuple[int, int]]:
+    return [(stride // 2 + j * stride, stride // 2 + i * stride) for i in range(h) for j in range(w)]
+
+
+def draw_box(box: Box, height: int, width: int) -> list[list[int]]:
+    """The filled box on a canvas: columns int(x0) up to but not including int(x1 + 1), rows likewise."""
+    x0, y0, x1, y1 = box
+    canvas = [[0] * width for _ in range(height)]
+    for y in range(max(int(y0), 0), min(int(y1 + 1), height)):
+        for x in range(max(int(x0), 0), min(int(x1 + 1), width)):
+            canvas[y][x] = 1
+    return canvas
+
+
+def centroid(canvas: list[list[int]]) -> tuple[float, float] | None:
+    """(x, y) of a drawn mask's centre of mass, None if nothing was drawn."""
+    xs = [x for row in canvas for x, value in enumerate(row) if value]
+    ys = [y for y, row in enumerate(canvas) for value in row if value]
+    return (sum(xs) / len(xs), sum(ys) / len(ys)) if xs else None
+
+
+def sample(canvas: list[list[int]], stride: int) -> list[list[int]]:
+    return [row[stride // 2 :: stride] for row in canvas[stride // 2 :: stride]]
+
+
+def aligned_bilinear(x: Grid, factor: int) -> Grid:
+    """One channel: a sample every 1 / factor of a cell; the first stands ``factor // 2`` times more in front, border cells go on behind."""
+    h, w = len(x), len(x[0])
+
+    def at(i: float, j: float) -> float:
+        i0, j0 = math.floor(i), math.floor(j)
+        total = 0.0
+        for a, b in product((0, 1), (0, 1)):
+            weight = (i - i0 if a else 1 - i + i0) * (j - j0 if b else 1 - j + j0)
+            total += weight * x[min(i0 + a, h - 1)][min(j0 + b, w - 1)]
+        return total
+
+    half = factor // 2
+    return [[at(max(i - half, 0) / factor, max(j - half, 0) / factor) for j in range(factor * w)] for i in range(factor * h)]
+
+
+def offsets(size: int, dilation: int) -> list[tuple[int, int]]:
+    steps = [dilation * (k - size // 2) for k in range(size)]
+    return [(dy, dx) for dy in steps for dx in steps if dy or dx]
+
+
+# ---------------------------------------------------------------- colours
+def lab(red: float, green: float, blue: float) -> tuple[float, float, float]:
+    """CIE Lab of one sRGB colour 0..255, D65, 2 degrees."""
+
+    def linear(value: float) -> float:
+        value /= 255
+        return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+    def curve(ratio: float) -> float:
+        return ratio ** (1 / 3) if ratio > 0.008856 else 7.787 * ratio + 16 / 116
+
+    r, g, b = linear(red), linear(green), linear(blue)
+    x = curve((0.412453 * r + 0.357580 * g + 0.180423 * b) / 0.95047)
+    y = curve(0.212671 * r + 0.715160 * g + 0.072169 * b)
+    z = curve((0.019334 * r + 0.119193 * g + 0.950227 * b) / 1.08883)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+def color_similarity(image: list[Grid], valid: Grid, size: int, dilation: int) -> list[Grid]:
+    """One image, three channels of (h, w) -> (E, h, w)."""
+    h, w = len(valid), len(valid[0])
+    colors = [[lab(*(image[c][i][j] for c in range(3))) for j in range(w)] for i in range(h)]
+    result = []
+    for dy, dx in offsets(size, dilation):
+        plane = [[0.0] * w for _ in range(h)]
+        for i, j in product(range(h), range(w)):
+            y, x = i + dy, j + dx
+            if 0 <= y < h and 0 <= x < w:
+                plane[i][j] = math.exp(-0.5 * math.dist(colors[i][j], colors[y][x])) * valid[y][x]
+        result.append(plane)
+    return result
+
+
+# ---------------------------------------------------------------- losses
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def focal(logits: list[Grid], labels: list[list[int]], num_pos: float) -> float:
+    """(B, K, C) logits and (B, K) labels, C where background."""
+    total = 0.0
+    for image, wanted in zip(logits, labels, strict=True):
+        for row, label in zip(image, wanted, strict=True):
+            for c, logit in enumerate(row):
+                p = sigmoid(logit)
+                total += -0.25 * (1 - p) ** 2 * math.log(p) if c == label else -0.75 * p**2 * math.log(1 - p)
+    return total / num_pos
+
+
+def iou_and_giou(pred: Box, target: Box) -> tuple[float, float]:
+    """Both boxes drawn around the origin, from distances to their sides."""
+    a = (-pred[0], -pred[1], pred[2], pred[3])
+    b = (-target[0], -target[1], target[2], target[3])
+    inter = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
+    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    iou = (inter + 1) / (union + 1)
+    return iou, iou - (hull - union) / hull
+
+
+def centerness(left: float, top: float, right: float, bottom: float) -> float:
+    return math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
+
+
+def binary_cross_entropy(logit: float, target: float) -> float:
+    return -target * math.log(sigmoid(logit)) - (1 - target) * math.log(1 - sigmoid(logit))
+
+
+def dice(scores: list[float], truth: list[float]) -> float:
+    inter = squares = 0.0
+    for p, t in zip(scores, truth, strict=True):
+        inter += p * t
+        squares += p * p + t * t
+    return 1 - 2 * inter / (squares + 1e-5)
+
+
+def projection(scores: list[Grid], boxes: list[Grid]) -> float:
+    total = 0.0
+    for mask, box in zip(scores, boxes, strict=True):
+        columns = dice([max(column) for column in zip(*mask, strict=True)], [max(column) for column in zip(*box, strict=True)])
+        total += columns + dice([max(row) for row in mask], [max(row) for row in box])
+    return total / len(scores)
+
+
+def log_sigmoid(x: float) -> float:
+    return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
+
+
+def minus_log_same(a: float, b: float) -> float:
+    """-log of the probability that two pixels with logits a and b have one label, the larger term taken out of the sum."""
+    both, neither = log_sigmoid(a) + log_sigmoid(b), log_sigmoid(-a) + log_sigmoid(-b)
+    larger = max(both, neither)
+    return -larger - math.log(math.exp(both - larger) + math.exp(neither - larger))
+
+
+def pairwise(
+    logits: list[Grid], boxes: list[Grid], similarity: list[list[Grid]], im_inds: list[int], size: int, dilation: int, thresh: float
+) -> float:
+    total = weights = 0.0
+    for n, (mask, box) in enumerate(zip(logits, boxes, strict=True)):
+        h, w = len(mask), len(mask[0])
+        for e, (dy, dx) in enumerate(offsets(size, dilation)):
+            for i, j in product(range(h), range(w)):
+                if not box[i][j] or similarity[im_inds[n]][e][i][j] < thresh:
+                    continue
+                weights += 1
+                if 0 <= i + dy < h and 0 <= j + dx < w:
+                    total += minus_log_same(mask[i][j], mask[i + dy][j + dx])
+    return total / max(weights, 1)
+
+
+# ---------------------------------------------------------------- assignment
+def assign(
+    locations: list[tuple[float, float]],
+    strides: list[float],
+    levels: list[int],
+    boxes: list[Box],
+    padded_size: tuple[int, int],
+    ranges: tuple[float, ...],
+    radius: float,
+) -> list[int]:
+    """Index of the box that each location learns, -1 for none."""
+    bounds = [-1.0, *ranges, math.inf]
+    centers = [centroid(draw_box(box, *padded_size)) for box in boxes]
+    result = []
+    for (x, y), stride, level in zip(locations, strides, levels, strict=True):
+        best, best_area = -1, math.inf
+        for g, ((x0, y0, x1, y1), center) in enumerate(zip(boxes, centers, strict=True)):
+            if center is None:
+                continue
+            reach = radius * stride
+            in_x = max(x0, center[0] - reach) < x < min(x1, center[0] + reach)
+            in_y = max(y0, center[1] - reach) < y < min(y1, center[1] + reach)
+            farthest = max(x - x0, y - y0, x1 - x, y1 - y)
+            area = (x1 - x0) * (y1 - y0)
+            if in_x and in_y and bounds[level] <= farthest <= bounds[level + 1] and area < best_area:
+                best, best_area = g, area
+        result.append(best)
+    return result
+
+
+def mask_samples(gt_inds: list[list[int]], quality: Grid, per_image: int) -> list[tuple[int, int, int]]:
+    """(image, location, ground truth) of the chosen positives: by image, person, falling quality, location."""
+    chosen = []
+    for b, (row, scores) in enumerate(zip(gt_inds, quality, strict=True)):
+        people = sorted({g for g in row if g >= 0})
+        for g in people:
+            own = sorted((k for k in range(len(row)) if row[k] == g), key=lambda k: (-scores[k], k))
+            chosen += [(b, k, g) for k in own[: max(per_image // len(people), 1)]]
+    return chosen

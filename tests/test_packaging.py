@@ -1,0 +1,106 @@
+"""The package as it is installed: what it declares, what its wheel holds, and that the wheel works away from the checkout."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from cis_seg.conf_path import conf_dir
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+REQUIREMENTS = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
+
+# where a distribution is not named like its module
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "hydra": "hydra-core"}
+# needed by an option of another library, never imported by us
+INDIRECT = {"tensorboard"}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Top-level names that a file imports absolutely."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_every_import_is_declared_and_every_declaration_used() -> None:
+    imported = set().union(*map(imported_modules, (ROOT / "src").rglob("*.py"))) - set(sys.stdlib_module_names) - {"cis_seg"}
+    assert {DISTRIBUTIONS.get(name, name) for name in imported} | INDIRECT == {requirement.name for requirement in REQUIREMENTS}
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS + EXTRAS, ids=str)
+def test_the_constraints_pin_it_within_its_range(requirement: Requirement) -> None:
+    pins = [pin for pin in PINS if pin.name == requirement.name]
+    assert pins
+    for pin in pins:
+        (specifier,) = pin.specifier
+        assert specifier.operator == "=="
+        assert requirement.specifier.contains(specifier.version)
+
+
+def test_the_constraints_hold_no_address() -> None:
+    assert all(pin.url is None for pin in PINS)
+    assert re.search(r"://|--|\s/", (ROOT / "constraints.txt").read_text(encoding="utf-8")) is None
+
+
+def test_every_package_is_listed() -> None:
+    found = {".".join(path.parent.relative_to(ROOT / "src").parts) for path in (ROOT / "src").rglob("__init__.py")}
+    assert found | {"cis_seg.conf"} == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_the_checkouts_configuration_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert conf_dir() == str(ROOT / "conf")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, because setuptools leaves its build folders behind."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("src", "conf"):
+        shutil.copytree(ROOT / name, folder / "copy" / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "copy" / name)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--wheel-dir", str(folder)]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", *options, str(folder / "copy")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("cis_seg-*.whl")
+    return path
+
+
+def test_the_wheel_holds_every_source_and_configuration_file(wheel: Path) -> None:
+    expected = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "cis_seg").rglob("*.py")}
+    expected |= {f"cis_seg/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
+    files = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert files == expected | {"cis_seg/py.typed"}
+    assert any(name.endswith("/licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_wheel_finds_its_configuration_from_anywhere(wheel: Path, tmp_path: Path) -> None:
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    zipfile.ZipFile(wheel).extractall(site)
+    elsewhere.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, "-m", "cis_seg.train", "--info", "searchpath"]
+    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"file://{site}/cis_seg/conf" in done.stdout
+    assert not list(elsewhere.iterdir())
