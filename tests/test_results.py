@@ -115,5 +115,5 @@ def test_bad_entries_are_named(tmp_path: Path, ground_truth: GroundTruth, bad: A
 def test_bad_files_are_named(tmp_path: Path, ground_truth: GroundTruth) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_results(tmp_path / "none.json", ground_truth)
-    with pytest.raises(DataError, match="not a list(.|\n)*dict"):
+    with pytest.raises(DataError, match=r"not a list(.|\n)*dict"):
         read_results(ground_truth.path, ground_truth)

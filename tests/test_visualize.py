@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def gray(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 def test_neighbours_have_different_colors() -> None:
     row = [drawing(40 * k, 0, 40 * k + 60, 50) for k in range(12)]
     colors = neighbour_colors(row)
-    assert all(a != b for a, b in zip(colors, colors[1:], strict=False))
+    assert all(a != b for a, b in itertools.pairwise(colors))
     assert colors == neighbour_colors(row)
     pile = [drawing(k, 0, 100, 100) for k in range(len(PALETTE))]
     assert sorted(neighbour_colors(pile)) == list(range(len(PALETTE)))

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from torch.hub import get_dir
 from torch.optim import Optimizer
 from torchvision.models import get_model_weights
@@ -21,13 +19,12 @@ from cis_seg.config import (
     Config,
     CrowdData,
     CrowdHumanData,
+    DataConfig,
     EvalConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
     ScheduleConfig,
-    model_from_plain,
-    to_plain,
 )
 from cis_seg.data.crowd_files import ensure_crowd
 from cis_seg.data.crowd_spec import PRESETS, CrowdSpec
@@ -166,9 +163,16 @@ def build_optimizer(model: CondInst, *, optim: OptimConfig, schedule: ScheduleCo
     return sgd, build_schedule(sgd, factor)
 
 
-def build_data(cfg: Config) -> InstanceDataModule:
-    """The data module of ``cfg.data``; the generated crowd is drawn first if it is not there yet."""
-    data = cfg.data
+def build_data(data: DataConfig, *, optim: OptimConfig | None = None, seed: int = 0, load_masks: bool = False) -> InstanceDataModule:
+    """The data module of ``data``; the generated crowd is drawn first if it is not there yet.
+
+    Args:
+        data: one of the schemas of the ``data`` group.
+        optim: global batch and accumulation; only training needs them.
+        seed: of the order of the images and of the augmentations.
+        load_masks: true masks with the training targets.
+    """
+    optim = optim or OptimConfig()
     options = LoadingOptions(
         train_sizes=data.train_size_range or data.train_sizes,
         train_size_sampling="range" if data.train_size_range else "choice",
@@ -177,38 +181,28 @@ def build_data(cfg: Config) -> InstanceDataModule:
         test_max_size=data.test_max_size,
         flip=data.flip,
         photometric=data.photometric,  # type: ignore[typeddict-item]  # checked by the transform
-        batch_size=cfg.optim.batch_size,
-        accumulate=cfg.optim.accumulate,
+        batch_size=optim.batch_size,
+        accumulate=optim.accumulate,
         test_batch_size=data.test_batch_size,
         workers=data.workers,
-        seed=cfg.seed,
-        load_masks=cfg.supervision == "mask",
+        seed=seed,
+        load_masks=load_masks,
         score_train=data.score_train,
     )
+    files = {
+        "annotations": data.annotations,
+        "images": data.images,
+        "annotations_val": data.val_annotations,
+        "images_val": data.val_images,
+    }
+    given = {name: path for name, path in files.items() if path is not None}
     if isinstance(data, CocoData):
-        return CocoDataModule(
-            root=data.root,
-            annotations_train=data.annotations or "annotations/instances_train2017.json",
-            images_train=data.images or "train2017",
-            annotations_val=data.val_annotations or "annotations/instances_val2017.json",
-            images_val=data.val_images or "val2017",
-            categories=data.categories,
-            keep_empty=data.keep_empty,
-            **options,
-        )
-    assert isinstance(data, CrowdHumanData), type(data)
+        return CocoDataModule(root=data.root, categories=data.categories, keep_empty=data.keep_empty, **given, **options)
+    if not isinstance(data, CrowdHumanData):
+        raise ConfigError("no data set is chosen", where="data", expected="data=crowd, data=coco, data=crowdhuman or data=cis")
     if isinstance(data, CrowdData):
         ensure_crowd(Path(data.root), crowd_spec(data))
-    return CrowdHumanDataModule(
-        root=data.root,
-        annotations=data.annotations or "annotation_train.odgt",
-        images=data.images or "Images",
-        boxes=data.boxes,  # type: ignore[arg-type]  # checked by the data set
-        keep_empty=data.keep_empty,
-        annotations_val=data.val_annotations or "masks_val.json",
-        images_val=data.val_images or "Images",
-        **options,
-    )
+    return CrowdHumanDataModule(root=data.root, boxes=data.boxes, keep_empty=data.keep_empty, **given, **options)  # type: ignore[arg-type]
 
 
 def crowd_spec(data: CrowdData) -> CrowdSpec:

@@ -53,8 +53,10 @@ class DataConfig:
     """What every data set has in common; sizes in pixels."""
 
     root: str = MISSING
-    annotations: str | None = None  # training annotations; in evaluate, when given: those that are scored
-    images: str | None = None  # folder of the training images; in evaluate, when given: of the scored ones
+    # Files and folders relative to root. Null takes the names of the data set's own layout (the data modules' defaults).
+    # In evaluate, annotations and images, when given, name the scored set and go before val_*.
+    annotations: str | None = None
+    images: str | None = None
     val_annotations: str | None = None
     val_images: str | None = None
     train_sizes: list[int] = field(default_factory=lambda: [640, 672, 704, 736, 768, 800])  # shorter side, one drawn per image
@@ -198,9 +200,8 @@ class EvaluateConfig:
     output: str | None = None
     test_size: int | None = None  # px; null takes the data group's
     max_size: int | None = None
-    score_threshold: float | None = None
-    draw_threshold: float = 0.3
-    device: str = "auto"
+    score_threshold: float | None = None  # on class score x centerness before NMS; null takes eval.score_threshold
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
-from pycocotools.coco import COCO  # type: ignore[import-untyped]
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from cis_seg.errors import DataError
 

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
-from pycocotools.coco import COCO  # type: ignore[import-untyped]
-from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.floors import CROWD_BINS, crowd_bins, floor_results, mask_to_box, mean_overlap_degree

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+from pycocotools import mask as coco_mask
 
 from cis_seg.errors import DataError
 from cis_seg.ground_truth import GroundTruth, encode_mask, read_json

@@ -222,10 +222,12 @@ def test_a_damaged_image_stops_the_training_with_one_readable_message(coco_root:
     path = coco_root / "train2017/3.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     data = CocoDataModule(root=coco_root, workers=workers, **SIZES)
-    with pytest.raises(DataError, match=r"^3\.jpg cannot be read as an image\n") as refused:
+    with pytest.raises(DataError) as refused:
         _first(data, 2)
-    assert "Traceback" not in str(refused.value)
-    assert str(path) in str(refused.value)
+    message = str(refused.value)
+    assert message.startswith("3.jpg cannot be read as an image\n")
+    assert "Traceback" not in message
+    assert str(path) in message
 
 
 def test_options_that_cannot_work_are_refused(coco_root: Path) -> None:

@@ -82,6 +82,15 @@ def test_similarity_follows_the_neighbours_validity_alone() -> None:
     assert similarity[4].tolist() == [0, 1, 0]  # to the right: invalid, valid, outside
 
 
+def test_similarity_gradient_is_finite_where_colours_are_equal() -> None:
+    images = torch.full((1, 3, 2, 2), 90.0, requires_grad=True)
+    similarity = color_similarity(images, torch.ones(1, 2, 2), dilation=1)
+    similarity.sum().backward()
+    assert similarity.unique().tolist() == [0, 1]
+    assert images.grad is not None
+    assert not images.grad.any()
+
+
 def test_pooled_colors() -> None:
     pixels = _random_image(2, 3, 8, 12)
     exact = pooled_colors(pixels, 4, truncate=False)

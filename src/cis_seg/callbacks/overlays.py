@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+from pycocotools import mask as coco_mask
 
 from cis_seg.ground_truth import GroundTruth
 from cis_seg.structures import Batch, Instances

@@ -53,7 +53,7 @@ def paint_backdrop(rng: np.random.Generator, spec: CrowdSpec, horizon: float) ->
     picture = _gradients(rng, spec, place, horizon)
     for _ in range(int(rng.poisson(spec.background_structures))):
         _paint_structure(rng, picture, str(rng.choice(place.structures)), horizon)
-    return np.clip(picture * light * _grain(rng, spec, horizon)[..., None], 0, 255)
+    return np.asarray(np.clip(picture * light * _grain(rng, spec, horizon)[..., None], 0, 255), np.float32)
 
 
 def _gradients(rng: np.random.Generator, spec: CrowdSpec, place: Place, horizon: float) -> Picture:
@@ -88,8 +88,7 @@ def _blend(picture: Picture, box: tuple[float, float, float, float], color: Colo
         cv2.ellipse(alpha, (((x0 + x1) / 2, (y0 + y1) / 2), (max(x1 - x0, 1), max(y1 - y0, 1)), 0), 1.0, -1)
     else:
         cv2.rectangle(alpha, (x0, y0), (x1, y1), 1.0, -1)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), soft)[..., None]
-    picture += alpha * (color - picture)
+    picture += cv2.GaussianBlur(alpha, (0, 0), soft)[..., None] * (color - picture)
 
 
 def _paint_structure(rng: np.random.Generator, picture: Picture, kind: str, horizon: float) -> None:

@@ -22,7 +22,8 @@ class Canvas:
 
     def __init__(self, backdrop: Picture) -> None:
         size = (backdrop.shape[1] * SCALE, backdrop.shape[0] * SCALE)
-        self.colors: Picture = cv2.resize(backdrop, size, interpolation=cv2.INTER_LINEAR)  # (SCALE H, SCALE W, 3) RGB 0..255
+        # (SCALE H, SCALE W, 3) RGB 0..255
+        self.colors: Picture = np.asarray(cv2.resize(backdrop, size, interpolation=cv2.INTER_LINEAR), np.float32)
         self.owner: NDArray[np.uint8] = np.zeros(self.colors.shape[:2], np.uint8)  # 0 nobody's, n the n-th person's
 
     def paint(self, figure: Figure, colors: Picture, owner: int) -> None:
@@ -59,7 +60,7 @@ def dress(rng: np.random.Generator, spec: CrowdSpec, figure: Figure, palette: Co
     colors = palette[parts] * shade[..., None].astype(np.float32)
     if rng.random() < 0.4 * spec.clothes_texture:
         _print_pattern(rng, colors, kind == Part.SHIRT, 0.04 * height)
-    return np.clip(colors, 0, 255)
+    return np.asarray(np.clip(colors, 0, 255), np.float32)
 
 
 def _print_pattern(rng: np.random.Generator, colors: Picture, where: NDArray[np.bool_], period: float) -> None:
@@ -77,4 +78,4 @@ def photograph(rng: np.random.Generator, spec: CrowdSpec, colors: Picture) -> ND
     image = cv2.resize(colors, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
     image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.35, 0.6)))
     noise = rng.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(np.rint(image + spec.grain * noise), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(image + spec.grain * noise), 0, 255), np.uint8)

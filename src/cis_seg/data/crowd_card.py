@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+from pycocotools import mask as coco_mask
 
 from cis_seg.data.crowd_layout import SPLITS, CrowdPaths
 from cis_seg.data.crowd_spec import CrowdSpec

@@ -22,7 +22,9 @@ SHIRTS = [
     (196, 54, 48), (38, 78, 140), (232, 230, 224), (46, 48, 54), (86, 132, 84), (224, 178, 60), (118, 74, 128), (214, 120, 64),
     (120, 168, 200), (150, 150, 148), (226, 160, 170), (60, 110, 112), (118, 38, 46), (206, 196, 160), (90, 92, 104), (34, 56, 84),
 ]  # fmt: skip
-TROUSERS = [(48, 62, 94), (82, 102, 136), (44, 44, 48), (120, 112, 96), (172, 156, 124), (96, 74, 58), (108, 110, 114), (38, 50, 44), (28, 30, 38)]
+TROUSERS = [
+    (48, 62, 94), (82, 102, 136), (44, 44, 48), (120, 112, 96), (172, 156, 124), (96, 74, 58), (108, 110, 114), (38, 50, 44), (28, 30, 38),
+]  # fmt: skip
 SHOES = [(36, 34, 34), (222, 220, 214), (92, 62, 42), (120, 34, 36), (70, 76, 88)]
 LINE_SHADE, FAR_SHADE = 0.84, 0.94  # outlines and limbs on the far side are darker by these factors
 
@@ -54,11 +56,11 @@ class Wardrobe:
         elif worn and rng.random() < self.spec.match_neighbour:
             color = jittered(rng, worn[int(rng.integers(len(worn)))], 1.0)
         else:
-            color = self._contrasting(rng, choices, behind)
+            color = self.contrasting(rng, choices, behind)
         worn.append(color)
         return color
 
-    def _contrasting(self, rng: np.random.Generator, choices: list[tuple[int, int, int]], behind: Color) -> Color:
+    def contrasting(self, rng: np.random.Generator, choices: list[tuple[int, int, int]], behind: Color) -> Color:
         """The first of a few random colours that keeps the spec's distance, else the most distant of them."""
         best, best_distance = np.zeros(3, np.float32), -1.0
         for _ in range(8):
@@ -74,7 +76,7 @@ class Wardrobe:
 def person_palette(rng: np.random.Generator, wardrobe: Wardrobe, behind: tuple[Color, Color, Color]) -> Color:
     """(48, 3) colours by part; ``behind`` are the colours of the place at the height of head, torso and legs."""
     base = np.zeros((16, 3), np.float32)
-    skin = wardrobe.pick(rng, "skin", SKINS, behind[0]) if wardrobe.spec.background_contrast else jittered(rng, SKINS[rng.integers(6)], 8)
+    skin = wardrobe.contrasting(rng, SKINS, behind[0])
     shirt = wardrobe.pick(rng, "shirt", SHIRTS, behind[1])
     trousers = shirt if rng.random() < wardrobe.spec.one_color else wardrobe.pick(rng, "trousers", TROUSERS, behind[2])
     base[Part.SKIN], base[Part.SHIRT], base[Part.TROUSERS] = skin, shirt, trousers

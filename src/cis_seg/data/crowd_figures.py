@@ -63,6 +63,10 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
     return Outfit(float(np.clip(rng.normal(1.0, 0.1), 0.82, 1.25)), skirt, hair, float(rng.uniform(0.9, 1.15)))
 
 
+def _off(point: Point, dx: float, dy: float) -> Point:
+    return np.array([point[0] + dx, point[1] + dy])
+
+
 class _Pen:
     """Draws shapes given in body units into a part map."""
 
@@ -76,11 +80,9 @@ class _Pen:
     def polygon(self, points: NDArray[np.float64], part: int) -> None:
         cv2.fillPoly(self.parts, [self._pixels(points)], int(part), lineType=cv2.LINE_8, shift=_FRACTION)
 
-    def ellipse(self, center: Point, rx: float, ry: float, part: int, angle: float = 0.0) -> None:
+    def ellipse(self, center: Point, rx: float, ry: float, part: int) -> None:
         t = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-        x, y = rx * np.cos(t), ry * np.sin(t)
-        c, s = np.cos(angle), np.sin(angle)
-        self.polygon(center + np.stack([c * x - s * y, s * x + c * y], 1), part)
+        self.polygon(center + np.stack([rx * np.cos(t), ry * np.sin(t)], 1), part)
 
     def limb(self, start: Point, end: Point, r0: float, r1: float, part: int) -> None:
         """A tapered capsule: the convex hull of two discs."""
@@ -106,7 +108,7 @@ def _draw_leg(pen: _Pen, body: Skeleton, side: int, outfit: Outfit, turn: float,
     hip, knee, ankle = body.hips[side], body.knees[side], body.ankles[side]
     wide = outfit.trousers_wide * (0.5 + 0.5 * outfit.build)
     toe = turn if abs(turn) > 0.35 else (0.4 if side else -0.4)
-    pen.limb(ankle + np.array([0.0, 0.012]), ankle + np.array([0.07 * toe, 0.017]), 0.027, 0.018, Part.SHOES + far)
+    pen.limb(_off(ankle, 0.0, 0.012), _off(ankle, 0.07 * toe, 0.017), 0.027, 0.018, Part.SHOES + far)
     pen.limb(knee, ankle, 0.047 * wide, 0.034 * wide, Part.SHIN + far)
     pen.limb(hip, knee, 0.066 * wide, 0.049 * wide, Part.TROUSERS + far)
 
@@ -126,7 +128,7 @@ def _draw_torso(pen: _Pen, body: Skeleton, outfit: Outfit) -> None:
     if outfit.skirt:
         hem = 0.07 + 0.47 * outfit.skirt
         flare = 0.075 + 0.075 * outfit.skirt
-        pen.polygon(np.array([waist - half * across, lh + [-flare, hem], rh + [flare, hem], waist + half * across]), Part.TROUSERS)
+        pen.polygon(np.array([waist - half * across, _off(lh, -flare, hem), _off(rh, flare, hem), waist + half * across]), Part.TROUSERS)
     else:
         pen.polygon(np.array([hip_l, hip_l - 0.055 * up, body.pelvis - 0.085 * up, hip_r - 0.055 * up, hip_r]), Part.TROUSERS)
     pen.polygon(outline, Part.SHIRT)
@@ -134,49 +136,66 @@ def _draw_torso(pen: _Pen, body: Skeleton, outfit: Outfit) -> None:
 
 def _draw_head(pen: _Pen, body: Skeleton, pose: Pose, outfit: Outfit) -> None:
     head, turn = body.head, pose.turn
-    pen.limb(body.neck, head + np.array([0.0, 0.03]), 0.03, 0.03, Part.SKIN + FAR)
+    top = {"hat": Part.HAT, "bald": Part.SKIN}.get(outfit.hair, Part.HAIR)
+    pen.limb(body.neck, _off(head, 0.0, 0.03), 0.03, 0.03, Part.SKIN + FAR)
     pen.ellipse(head, 0.06, 0.075, Part.SKIN)
     if pose.from_behind:
-        pen.ellipse(head + [0.0, -0.006], 0.063, 0.072, Part.HAT if outfit.hair == "hat" else Part.HAIR if outfit.hair != "bald" else Part.SKIN)
-    elif outfit.hair != "bald":
-        cap = Part.HAT if outfit.hair == "hat" else Part.HAIR
-        t = np.linspace(np.pi, 2 * np.pi, 17)
-        rim = np.stack([0.064 * np.cos(t), 0.079 * np.sin(t) - 0.004], 1)
-        fringe = np.array([[0.056, -0.004 - 0.02 * turn], [0.033 + 0.015 * turn, -0.036], [-0.033 + 0.015 * turn, -0.036], [-0.056, -0.004 + 0.02 * turn]])
-        pen.polygon(head + np.concatenate([rim, fringe]), cap)
-        if outfit.hair == "hat":
-            pen.limb(head + [-0.05 + 0.03 * turn, -0.034], head + [0.05 + 0.03 * turn, -0.034], 0.009, 0.009, Part.HAT + LINE)
-    if not pose.from_behind:
-        for eye in (-0.02, 0.02):
-            pen.ellipse(head + [eye + 0.022 * turn, 0.0], 0.0055, 0.007, Part.DETAIL)
-        mouth = head + [0.022 * turn, 0.034]
-        pen.limb(mouth - [0.012, 0.0], mouth + [0.012, 0.0], 0.0028, 0.0028, Part.SKIN + LINE)
+        pen.ellipse(_off(head, 0.0, -0.006), 0.063, 0.072, top)
+    else:
+        _draw_face(pen, head, turn)
+        _draw_cap(pen, head, turn, top)
     if outfit.hair == "bun":
-        pen.ellipse(head + [-0.02 * turn, -0.078], 0.024, 0.022, Part.HAIR)
+        pen.ellipse(_off(head, -0.02 * turn, -0.078), 0.024, 0.022, Part.HAIR)
+
+
+def _draw_cap(pen: _Pen, head: Point, turn: float, top: Part) -> None:
+    """Hair or hat seen from the front: the upper half of the head down to a fringe."""
+    t = np.linspace(np.pi, 2 * np.pi, 17)
+    rim = np.stack([0.064 * np.cos(t), 0.079 * np.sin(t) - 0.004], 1)
+    middle = 0.015 * turn
+    fringe = [[0.056, -0.004 - 0.02 * turn], [middle + 0.033, -0.036], [middle - 0.033, -0.036], [-0.056, -0.004 + 0.02 * turn]]
+    if top is not Part.SKIN:
+        pen.polygon(head + np.concatenate([rim, fringe]), top)
+    if top is Part.HAT:
+        pen.limb(_off(head, 0.03 * turn - 0.05, -0.034), _off(head, 0.03 * turn + 0.05, -0.034), 0.009, 0.009, Part.HAT + LINE)
+
+
+def _draw_face(pen: _Pen, head: Point, turn: float) -> None:
+    middle = 0.022 * turn
+    for eye in (-0.02, 0.02):
+        pen.ellipse(_off(head, middle + eye, 0.0), 0.0055, 0.007, Part.DETAIL)
+    pen.limb(_off(head, middle - 0.012, 0.034), _off(head, middle + 0.012, 0.034), 0.0028, 0.0028, Part.SKIN + LINE)
 
 
 def _draw_hair_behind(pen: _Pen, body: Skeleton, pose: Pose, outfit: Outfit) -> None:
     if outfit.hair == "long":
-        pen.limb(body.head, body.head + np.array([-0.02 * pose.turn, 0.085]), 0.07, 0.056, Part.HAIR + FAR)
+        pen.limb(body.head, _off(body.head, -0.02 * pose.turn, 0.085), 0.07, 0.056, Part.HAIR + FAR)
 
 
 def draw_figure(rng: np.random.Generator, pose: Pose, outfit: Outfit, height: float, foot: tuple[float, float]) -> Figure:
     """Draw a person of ``height`` pixels who stands at ``foot`` (x, y), both in the drawing's coordinates.
 
-    Parts nearer to the viewer are drawn later. Nothing is cut: the canvas holds the whole person, wherever ``foot`` is.
+    Nothing is cut: the canvas holds the whole person, wherever ``foot`` is.
     """
     body = joints(pose, outfit.build)
-    reach = int(np.ceil(0.62 * height)) + 2
-    above = int(np.ceil(1.22 * height)) + 2
+    reach, above = int(np.ceil(0.62 * height)) + 2, int(np.ceil(1.22 * height)) + 2  # arms stretched sideways, and upward
     left, top = int(np.floor(foot[0])) - reach, int(np.floor(foot[1])) - above
     pen = _Pen((above + int(0.06 * height) + 2, 2 * reach), height, np.array([foot[0] - left, foot[1] - top]))
-    far = 0 if pose.turn < 0 else 1  # the side of the body turned away
     behind = [bool(rng.random() < 0.3), bool(rng.random() < 0.3)]  # arms that pass behind the torso
-    behind[far] |= abs(pose.turn) > 0.5
+    _draw_body(pen, body, pose, outfit, behind)
+    x, y = body.head * height + np.array(foot)
+    return _trimmed(pen.parts, left, top, (x - 0.065 * height, y - 0.083 * height, x + 0.065 * height, y + 0.076 * height))
+
+
+def _draw_body(pen: _Pen, body: Skeleton, pose: Pose, outfit: Outfit, behind: list[bool]) -> None:
+    """All parts, the nearer to the viewer the later."""
+    far = 0 if pose.turn < 0 else 1  # the side of the body turned away
+    sides = (far, 1 - far)
+    hidden = [behind[side] or (side == far and abs(pose.turn) > 0.5) for side in (0, 1)]
     if not pose.from_behind:
         _draw_hair_behind(pen, body, pose, outfit)
-    for side in (0, 1):
-        if behind[side]:
+    for side in sides:
+        if hidden[side]:
             _draw_arm(pen, body, side, outfit.build, FAR)
     _draw_leg(pen, body, far, outfit, pose.turn, FAR if abs(pose.turn) > 0.35 else 0)
     _draw_leg(pen, body, 1 - far, outfit, pose.turn, 0)
@@ -184,11 +203,9 @@ def draw_figure(rng: np.random.Generator, pose: Pose, outfit: Outfit, height: fl
     _draw_head(pen, body, pose, outfit)
     if pose.from_behind:
         _draw_hair_behind(pen, body, pose, outfit)
-    for side in (far, 1 - far):
-        if not behind[side]:
+    for side in sides:
+        if not hidden[side]:
             _draw_arm(pen, body, side, outfit.build, 0)
-    head = body.head * height + np.array(foot)
-    return _trimmed(pen.parts, left, top, (head[0] - 0.065 * height, head[1] - 0.083 * height, head[0] + 0.065 * height, head[1] + 0.076 * height))
 
 
 def _trimmed(parts: NDArray[np.uint8], left: int, top: int, head_box: tuple[float, float, float, float]) -> Figure:

@@ -72,27 +72,35 @@ def _is_complete(paths: CrowdPaths, spec: CrowdSpec) -> bool:
     """Whether ``paths`` holds the whole crowd of ``spec``; False where nothing is, DataError where something else is."""
     if not paths.root.exists() or (paths.root.is_dir() and not any(paths.root.iterdir())):
         return False
-    remedy = f"set data.root to another folder, or delete {paths.root}: the crowd is then drawn anew"
-    try:
-        manifest = json.loads(paths.manifest.read_text())
-        made_from, version, files = manifest["spec"], manifest["generator_version"], manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError("the folder is not empty and not a generated crowd: it has no readable manifest.json", where=paths.root,
-                        expected="an empty or absent folder, or a generated crowd", found=error, remedy=remedy) from error
-    wanted = asdict(spec)
-    if made_from != wanted:
-        names = sorted(name for name in {*made_from, *wanted} if made_from.get(name) != wanted.get(name))
-        raise DataError("the folder holds a generated crowd of another spec", where=paths.root,
-                        expected={name: wanted.get(name) for name in names}, found={name: made_from.get(name) for name in names}, remedy=remedy)
-    if version != GENERATOR_VERSION:
-        raise DataError("the folder holds a crowd that another version of the generator drew", where=paths.root,
-                        expected=GENERATOR_VERSION, found=version, remedy=remedy)
-    found = _inventory(paths)
-    if found != files:
-        names = sorted(name for name in {*files, *found} if files.get(name) != found.get(name))
-        raise DataError("the generated crowd is damaged or was changed", where=paths.root, expected={name: files.get(name) for name in names},
-                        found={name: found.get(name) for name in names}, remedy=remedy)
+    manifest = _read_manifest(paths)
+    _require_equal("the folder holds a generated crowd of another spec", paths, asdict(spec), manifest["spec"])
+    version = {"generator_version": GENERATOR_VERSION}
+    _require_equal("another version of the generator drew this crowd", paths, version, {"generator_version": manifest["generator_version"]})
+    _require_equal("the generated crowd is damaged or was changed", paths, manifest["files"], _inventory(paths))
     return True
+
+
+def _read_manifest(paths: CrowdPaths) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(paths.manifest.read_text())
+        if not all(isinstance(manifest[key], dict) for key in ("spec", "files")) or "generator_version" not in manifest:
+            raise KeyError("spec, files or generator_version")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError("the folder is not empty and no generated crowd: it has no readable manifest.json", where=paths.root,
+                        expected="an empty or absent folder, or a generated crowd", found=repr(error), remedy=_remedy(paths)) from error
+    return manifest
+
+
+def _require_equal(problem: str, paths: CrowdPaths, expected: dict[str, Any], found: dict[str, Any]) -> None:
+    """DataError that shows the entries in which the two differ."""
+    names = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+    if names:
+        raise DataError(problem, where=paths.root, expected={name: expected.get(name) for name in names},
+                        found={name: found.get(name) for name in names}, remedy=_remedy(paths))
+
+
+def _remedy(paths: CrowdPaths) -> str:
+    return f"set data.root to another folder, or delete {paths.root}: the crowd is then drawn anew, in about a minute"
 
 
 def _inventory(paths: CrowdPaths) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+from pycocotools import mask as coco_mask
 
 from cis_seg.data.crowd_scene import Scene
-from cis_seg.data.crowd_truth import Person
 from cis_seg.data.crowd_spec import CrowdSpec
+from cis_seg.data.crowd_truth import Person
 
 FIRST_NUMBERS = (273000, 284000)  # of train and val; only the look of CrowdHuman's IDs, the hash makes them unique
 
@@ -56,7 +56,8 @@ def coco_file(spec: CrowdSpec, drawn: Sequence[tuple[dict[str, Any], list[dict[s
 
     Annotation ids count from 1: COCOeval reads a match with annotation 0 as no match.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (record, masks) in enumerate(drawn):
         images.append({"id": number, "width": spec.width, "height": spec.height, "file_name": f"{record['ID']}.jpg"})
         for entry in masks:

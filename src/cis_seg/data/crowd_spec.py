@@ -43,8 +43,9 @@ class CrowdSpec:
             "seed": (0, 2**31), "train_images": (1, 10**6), "val_images": (1, 10**6), "height": (48, 4096), "width": (48, 4096),
             "min_people": (1, self.max_people), "max_people": (self.min_people, 60), "min_person_height": (24, self.max_person_height),
             "max_person_height": (self.min_person_height, 2 * self.height), "crowding": (0, 1), "clothes_texture": (0, 1),
-            "background_texture": (0, 1), "background_structures": (0, 20), "one_color": (0, 1), "match_neighbour": (0, 1), "match_background": (0, 1),
-            "background_contrast": (0, 40), "grain": (0, 30), "ignore_probability": (0, 1), "jpeg_quality": (50, 100),
+            "background_texture": (0, 1), "background_structures": (0, 20), "one_color": (0, 1), "match_neighbour": (0, 1),
+            "match_background": (0, 1), "background_contrast": (0, 40), "grain": (0, 30), "ignore_probability": (0, 1),
+            "jpeg_quality": (50, 100),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             value = getattr(self, name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss  # type: ignore[import-untyped]
+from torchvision.ops import sigmoid_focal_loss
 
 from cis_seg.ops.precision import at_least_float32
 

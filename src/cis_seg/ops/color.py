@@ -67,10 +67,15 @@ def color_similarity(images: Tensor, valid: Tensor, *, size: int = 3, dilation: 
     ahead, behind = [], []
     offsets = neighbour_offsets(size, dilation)
     for dy, dx in offsets[len(offsets) // 2 :]:
-        alike = torch.exp(-0.5 * torch.linalg.vector_norm(lab - shift(lab, dy, dx), dim=1))  # (B, h, w)
+        alike = torch.exp(-0.5 * _length(lab - shift(lab, dy, dx)))  # (B, h, w)
         ahead.append(alike * shift(valid, dy, dx))
         behind.append(shift(alike, -dy, -dx) * shift(valid, -dy, -dx))
     return torch.stack([*reversed(behind), *ahead], dim=1)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Euclidean length over dimension 1, with a gradient of 0 at 0 (``vector_norm`` has that too, but is 100 times slower on this axis)."""
+    return vectors.square().sum(dim=1).clamp(min=torch.finfo(vectors.dtype).tiny).sqrt()
 
 
 def pooled_colors(pixels: Tensor, stride: int, *, truncate: bool = True) -> Tensor:

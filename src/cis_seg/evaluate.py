@@ -1,0 +1,138 @@
+"""``python -m cis_seg.evaluate checkpoint=PATH data=...`` or ``predictions=RESULTS.json data=...``: score, write, print."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from tqdm import tqdm
+
+from cis_seg import config
+from cis_seg.build import build_data, build_model, build_postprocess
+from cis_seg.checkpoint import load_file, load_strictly, model_state
+from cis_seg.cli import run_hydra
+from cis_seg.config import EvaluateConfig
+from cis_seg.data.datamodules import InstanceDataModule
+from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.ground_truth import GroundTruth
+from cis_seg.metrics import score
+from cis_seg.model.condinst import CondInst
+from cis_seg.postprocess import Postprocess
+from cis_seg.report import METRICS, OBJECTIVE, score_table
+from cis_seg.results import read_results, to_results
+
+log = logging.getLogger(__name__)
+
+PREDICTIONS = "predictions.json"
+
+
+def evaluate(cfg: DictConfig) -> float | None:
+    """Scores a checkpoint or a results file on a data set; returns the mask AP.
+
+    Raises:
+        UserError: what the user can mend; the message says how.
+    """
+    typed: EvaluateConfig = config.to_dataclass(cfg)
+    if (typed.checkpoint is None) == (typed.predictions is None):
+        raise ConfigError("evaluate scores one thing", expected="either checkpoint=PATH or predictions=RESULTS.json", found="both" if typed.checkpoint else "neither")
+    output = _output(typed)
+    data = build_data(_scored(typed))
+    if typed.predictions is not None:
+        truth = GroundTruth(data.val_ground_truths[0], categories=data.categories)
+        results = read_results(typed.predictions, truth)
+    else:
+        model, class_names = load_model(Path(str(typed.checkpoint)))
+        data.setup("validate")
+        truth = GroundTruth(data.val_ground_truths[0], categories=class_names)
+        results = predict_results(model, _postprocess(typed), data, truth.category_ids, _device(typed.device))
+    metrics = score(truth, results, area=typed.eval.area)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / PREDICTIONS).write_text(json.dumps(results))
+    (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+    console = Console(highlight=False)
+    console.print(score_table(metrics, title=f"{typed.checkpoint or typed.predictions} on {truth.path}"))
+    console.print(f"all figures: {output / METRICS}")
+    return metrics.get(OBJECTIVE)
+
+
+def load_model(path: Path) -> tuple[CondInst, tuple[str, ...]]:
+    """The network of a checkpoint, in evaluation mode, and its class names; needs nothing but the file.
+
+    Raises:
+        CheckpointError: missing, damaged, or not written by ``cis_seg.train``.
+    """
+    content = load_file(path)
+    state = model_state(content, path)
+    card = content["cis_seg"]
+    model = build_model(config.model_from_plain(card["config"]["model"]), len(card["class_names"]))
+    load_strictly(model, state, path)
+    return model.eval(), tuple(card["class_names"])
+
+
+@torch.inference_mode()
+def predict_results(
+    model: CondInst, postprocess: Postprocess, data: InstanceDataModule, category_ids: tuple[int, ...], device: torch.device
+) -> list[dict[str, Any]]:
+    """COCO results of the scored images, image by image: masks are run-length codes before the next image is read."""
+    model.to(device)
+    results: list[dict[str, Any]] = []
+    for batch in tqdm(data.val_dataloader()[0], desc="predicting", unit="batch", disable=None):
+        on_device = batch.to(device)
+        dense = model(model.normalize(on_device.pixels, batch.image_sizes))
+        padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
+        instances = postprocess(model.mask_logits, dense, batch.image_sizes, batch.original_sizes, padded)
+        for image_id, found in zip(batch.image_ids, instances, strict=True):
+            results += to_results(found, image_id, category_ids)
+    return results
+
+
+def _scored(cfg: EvaluateConfig) -> config.DataConfig:
+    """The data config whose held-out set is what the user wants scored, at the sizes the user wants."""
+    data = cfg.data
+    return replace(
+        data,
+        val_annotations=data.annotations or data.val_annotations,
+        val_images=data.images or data.val_images,
+        test_size=cfg.test_size or data.test_size,
+        test_max_size=cfg.max_size or data.test_max_size,
+        score_train=False,
+    )
+
+
+def _postprocess(cfg: EvaluateConfig) -> Postprocess:
+    threshold = cfg.eval.score_threshold if cfg.score_threshold is None else cfg.score_threshold
+    return build_postprocess(replace(cfg.eval, score_threshold=threshold))
+
+
+def _output(cfg: EvaluateConfig) -> Path:
+    """Where the results go: as told, or ``evaluate/<data>`` in the run the checkpoint belongs to."""
+    if cfg.output is not None:
+        return Path(cfg.output)
+    if cfg.checkpoint is None:
+        raise ConfigError("a results file belongs to no run", expected="output=DIR", found="no output")
+    folder = Path(cfg.checkpoint).parent
+    run = folder.parent if folder.name == "checkpoints" else folder
+    return run / "evaluate" / HydraConfig.get().runtime.choices["data"]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def main() -> None:
+    """Entry point."""
+    config.register()
+    run_hydra(evaluate, config_name="evaluate")
+
+
+if __name__ == "__main__":
+    main()
