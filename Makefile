@@ -27,8 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 train: install  ## train and score BoxInst on the generated crowd; a finished run is reported, an interrupted one continued
 	$(BIN)/python -m cis_seg.train resume=true $(ARGS)
 
+# Two processes of one thread each: the tests are many and small. loadscope keeps a file's tests together, so that its fixtures are built once.
 test: install  ## run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
 check: install  ## lint, strict types, import arrows
 	$(BIN)/ruff check .

@@ -209,3 +209,46 @@ def mask_samples(gt_inds: list[list[int]], quality: Grid, per_image: int) -> lis
             own = sorted((k for k in range(len(row)) if row[k] == g), key=lambda k: (-scores[k], k))
             chosen += [(b, k, g) for k in own[: max(per_image // len(people), 1)]]
     return chosen
+
+
+# ---------------------------------------------------------------- masks of instances
+def dynamic_mask_head(
+    features: list[Grid], params: list[float], location: tuple[float, float], size: float, stride: int, channels: int, num_layers: int
+) -> Grid:
+    """One instance: M features of (h, w) -> logits (h, w). All weights, then all biases; relative coordinates written out."""
+    widths = [len(features) + 2] + [channels] * (num_layers - 1) + [1]
+    numbers = iter(params)
+    weights = [[[next(numbers) for _ in range(widths[i])] for _ in range(widths[i + 1])] for i in range(num_layers)]
+    biases = [[next(numbers) for _ in range(b)] for b in widths[1:]]
+    assert next(numbers, None) is None
+    logits = [[0.0] * len(features[0][0]) for _ in features[0]]
+    for i, j in product(range(len(logits)), range(len(logits[0]))):
+        pixel = (j * stride + stride // 2, i * stride + stride // 2)
+        x = [(location[0] - pixel[0]) / size, (location[1] - pixel[1]) / size, *(plane[i][j] for plane in features)]
+        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            x = [sum(w * value for w, value in zip(row, x, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+            x = x if layer == num_layers - 1 else [max(value, 0.0) for value in x]
+        logits[i][j] = x[0]
+    return logits
+
+
+# ---------------------------------------------------------------- detections
+def box_iou(a: Box, b: Box) -> float:
+    inter = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
+
+
+def detect(
+    cls_scores: Grid, ctr_scores: list[float], boxes: list[Box], levels: list[int], thresh: float, per_level: int, nms: float, most: int
+) -> list[tuple[int, int, float]]:
+    """(location, class, score) of one image's detections, best first."""
+    pairs = [(score * ctr_scores[k], k, c) for k, row in enumerate(cls_scores) for c, score in enumerate(row)]
+    pairs = [pair for pair in pairs if pair[0] > thresh]
+    candidates = []
+    for level in sorted(set(levels)):
+        candidates += sorted((pair for pair in pairs if levels[pair[1]] == level), reverse=True)[:per_level]
+    kept: list[tuple[int, int, float]] = []
+    for value, k, c in sorted(candidates, reverse=True):
+        if all(c != other or box_iou(boxes[k], boxes[j]) <= nms for j, other, _ in kept):
+            kept.append((k, c, math.sqrt(value)))
+    return kept[:most]

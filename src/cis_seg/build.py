@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch.hub import get_dir
 from torch.optim import Optimizer
-from torchvision.models import get_model_weights
+from torchvision.models import get_model_weights, list_models
 
+from cis_seg.checkpoint import load_file
 from cis_seg.config import (
     BackboneConfig,
     CocoData,
@@ -29,7 +30,7 @@ from cis_seg.config import (
 from cis_seg.data.crowd_files import ensure_crowd
 from cis_seg.data.crowd_spec import PRESETS, CrowdSpec
 from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule, InstanceDataModule, LoadingOptions
-from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.errors import CheckpointError, ConfigError, DataError
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.backbone import ResNet, load_pretrained
 from cis_seg.model.condinst import LEVELS, CondInst
@@ -38,7 +39,7 @@ from cis_seg.model.fcos_head import FCOSHead
 from cis_seg.model.fpn import FPN
 from cis_seg.model.mask_branch import MaskBranch
 from cis_seg.module import CondInstModule
-from cis_seg.optim import build_schedule, build_sgd, lr_factor
+from cis_seg.optim import build_schedule, lr_factor, make_optimizer
 from cis_seg.postprocess import Postprocess
 
 log = logging.getLogger(__name__)
@@ -109,22 +110,34 @@ def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
     """
     if not cfg.weights:
         return
-    state = _imagenet_state(cfg.depth) if cfg.weights == "imagenet" else torch.load(cfg.weights, map_location="cpu", weights_only=True)
-    load_pretrained(model.backbone, state)
+    state = _imagenet_state(cfg.depth) if cfg.weights == "imagenet" else load_file(Path(cfg.weights))
+    try:
+        load_pretrained(model.backbone, state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the pretrained weights do not fit a ResNet-{cfg.depth} of width {cfg.width}",
+            where=cfg.weights,
+            expected="the tensors of torchvision's ResNet of that depth",
+            found=" ".join(str(error).split())[:300],
+            remedy="set model.backbone.depth and width to the file's, or train without: model.backbone.weights=null",
+        ) from error
 
 
 def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
+    if f"resnet{depth}" not in list_models():
+        remedy = "train without them: model.backbone.weights=null"
+        raise ConfigError(f"there are no ImageNet weights of ResNet-{depth}", where="model.backbone.weights", remedy=remedy)
     weights = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"]
     target = Path(get_dir()) / "checkpoints" / os.path.basename(weights.url)
     try:
         state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no network; a download that was cut short
         raise CheckpointError(
             f"the ImageNet weights of ResNet-{depth} cannot be had",
             where=target,
             expected=f"the file {target.name}, or a network to download it from {weights.url}",
             found=str(error),
-            remedy=f"put the file there, name your own with model.backbone.weights=FILE, or train without: model.backbone.weights=null",
+            remedy="put the file there, name your own with model.backbone.weights=FILE, or train without: model.backbone.weights=null",
         ) from error
     return state
 
@@ -152,22 +165,25 @@ def build_postprocess(cfg: EvalConfig) -> Postprocess:
 
 
 def build_optimizer(model: CondInst, *, optim: OptimConfig, schedule: ScheduleConfig) -> tuple[Optimizer, Any]:
-    """SGD and its per-step schedule for ``model``."""
-    sgd = build_sgd(model, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    """The optimiser and its per-step schedule for ``model``."""
+    optimizer = make_optimizer(model, name=optim.name, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     factor = lr_factor(
         warmup_steps=optim.warmup_steps,
         warmup_factor=optim.warmup_factor,
         decay_steps=schedule.decay_steps,
         decay_factor=optim.decay_factor,
     )
-    return sgd, build_schedule(sgd, factor)
+    return optimizer, build_schedule(optimizer, factor)
 
 
-def build_data(data: DataConfig, *, optim: OptimConfig | None = None, seed: int = 0, load_masks: bool = False) -> InstanceDataModule:
+def build_data(
+    data: DataConfig, *, home: Path, optim: OptimConfig | None = None, seed: int = 0, load_masks: bool = False
+) -> InstanceDataModule:
     """The data module of ``data``; the generated crowd is drawn first if it is not there yet.
 
     Args:
         data: one of the schemas of the ``data`` group.
+        home: ``paths.data``; the crowd makes folders of its own only there.
         optim: global batch and accumulation; only training needs them.
         seed: of the order of the images and of the augmentations.
         load_masks: true masks with the training targets.
@@ -201,8 +217,20 @@ def build_data(data: DataConfig, *, optim: OptimConfig | None = None, seed: int 
     if not isinstance(data, CrowdHumanData):
         raise ConfigError("no data set is chosen", where="data", expected="data=crowd, data=coco, data=crowdhuman or data=cis")
     if isinstance(data, CrowdData):
-        ensure_crowd(Path(data.root), crowd_spec(data))
+        _draw_crowd(Path(data.root).expanduser(), data, home)
     return CrowdHumanDataModule(root=data.root, boxes=data.boxes, keep_empty=data.keep_empty, **given, **options)  # type: ignore[arg-type]
+
+
+def _draw_crowd(root: Path, data: CrowdData, home: Path) -> None:
+    """Draws the crowd into ``root``; a mistyped root must not be filled with a thousand images."""
+    if not root.is_dir() and home.resolve() not in root.resolve().parents:
+        raise DataError(
+            "there is no such data folder",
+            where=root,
+            expected=f"an existing folder, or one below paths.data ({home})",
+            remedy=f"make it, if that is where the generated crowd belongs: mkdir -p {root}",
+        )
+    ensure_crowd(root, crowd_spec(data))
 
 
 def crowd_spec(data: CrowdData) -> CrowdSpec:

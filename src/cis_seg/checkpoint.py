@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,24 @@ def load_file(path: Path) -> dict[str, Any]:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # torch's reader fails in whatever way the damaged bytes lead it to
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint",
             expected="a file of tensors and plain containers",
-            found=str(error).strip().splitlines()[0],
-            remedy="the file is damaged, cut short, or holds other Python objects: use another one",
+            found=_what_was_found(path, error),
+            remedy="use another file, or write this one again",
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no checkpoint", expected="a dictionary", found=type(content).__name__)
     return content
+
+
+def _what_was_found(path: Path, error: Exception) -> str:
+    """In our words: torch's message advises to load the file with its code."""
+    foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if foreign:
+        return f"the Python object {foreign[1]}, which is not loaded because it could run code"
+    return f"{path.stat().st_size} bytes that are damaged, cut short or of another format ({type(error).__name__})"
 
 
 def model_state(content: dict[str, Any], path: Path) -> dict[str, Tensor]:

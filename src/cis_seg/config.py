@@ -129,8 +129,9 @@ class LossConfig:
 
 @dataclass
 class OptimConfig:
-    """SGD; ``batch_size`` and ``lr`` are global and never rescaled."""
+    """The optimiser; ``batch_size`` and ``lr`` are global and never rescaled."""
 
+    name: str = "sgd"  # sgd | adamw
     batch_size: int = 16  # images a step over all devices
     accumulate: int = 1  # micro-batches a step; they share the global batch
     lr: float = 0.01
@@ -164,8 +165,12 @@ class EvalConfig:
 @dataclass
 class PathsConfig:
     runs: str = "runs"
-    run: str = "${paths.runs}/${name}/seed${seed}"
-    data: str = "data"
+    data: str = "data"  # the generated crowd makes folders of its own here
+
+
+@dataclass
+class RunPathsConfig(PathsConfig):
+    run: str = "${paths.runs}/${name}/seed${seed}"  # a run's address, from its name alone
 
 
 @dataclass
@@ -184,7 +189,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    paths: PathsConfig = field(default_factory=PathsConfig)
+    paths: RunPathsConfig = field(default_factory=RunPathsConfig)
     trainer: Any = None
     logger: Any = None
     callbacks: Any = None

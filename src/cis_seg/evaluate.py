@@ -18,7 +18,7 @@ from cis_seg import config
 from cis_seg.build import build_data, build_model, build_postprocess
 from cis_seg.checkpoint import load_file, load_strictly, model_state
 from cis_seg.cli import run_hydra
-from cis_seg.config import EvaluateConfig
+from cis_seg.config import CocoData, EvaluateConfig
 from cis_seg.data.datamodules import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.ground_truth import GroundTruth
@@ -43,9 +43,9 @@ def evaluate(cfg: DictConfig) -> float | None:
     if (typed.checkpoint is None) == (typed.predictions is None):
         raise ConfigError("evaluate scores one thing", expected="either checkpoint=PATH or predictions=RESULTS.json", found="both" if typed.checkpoint else "neither")
     output = _output(typed)
-    data = build_data(_scored(typed))
+    data = build_data(_scored(typed), home=Path(typed.paths.data))
     if typed.predictions is not None:
-        truth = GroundTruth(data.val_ground_truths[0], categories=data.categories)
+        truth = GroundTruth(data.val_ground_truths[0], categories=_categories(typed))
         results = read_results(typed.predictions, truth)
     else:
         model, class_names = load_model(Path(str(typed.checkpoint)))
@@ -104,6 +104,11 @@ def _scored(cfg: EvaluateConfig) -> config.DataConfig:
         test_max_size=cfg.max_size or data.test_max_size,
         score_train=False,
     )
+
+
+def _categories(cfg: EvaluateConfig) -> list[str] | None:
+    """What a results file is scored on: the categories of the data config, people in crowds, else all of the file."""
+    return cfg.data.categories if isinstance(cfg.data, CocoData) else ["person"]
 
 
 def _postprocess(cfg: EvaluateConfig) -> Postprocess:

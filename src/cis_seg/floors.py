@@ -54,8 +54,12 @@ def floor_results(ground_truth: GroundTruth, shape: Literal["box", "ellipse"]) -
 
 
 def mask_to_box(entries: Iterable[dict[str, Any]]) -> float | None:
-    """The median over entries of mask area / box area; None where there is nothing to measure (boxes without area do not count)."""
-    ratios = [float(coco_mask.area(e["segmentation"])) / (e["bbox"][2] * e["bbox"][3]) for e in entries if e["bbox"][2] * e["bbox"][3] > 0]
+    """The median over entries of mask area / box area; None where there is nothing to measure.
+
+    Boxes smaller than a pixel do not count: an untrained network's are, and any mask is infinitely larger.
+    """
+    areas = [(float(coco_mask.area(e["segmentation"])), e["bbox"][2] * e["bbox"][3]) for e in entries]
+    ratios = [mask / box for mask, box in areas if box >= 1]
     return float(np.median(ratios)) if ratios else None
 
 

@@ -1,12 +1,14 @@
-"""SGD in two parameter groups and the learning rate by step."""
+"""The optimiser in two parameter groups and the learning rate by step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from torch import nn
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from cis_seg.errors import ConfigError
 
 #: layers whose parameters are not decayed
 NORM_LAYERS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -22,9 +24,20 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     ]
 
 
-def build_sgd(model: nn.Module, *, lr: float, momentum: float, weight_decay: float) -> SGD:
-    """SGD with momentum as the reference trains; ``lr`` belongs to the global batch and is never rescaled here."""
-    return SGD(parameter_groups(model, weight_decay), lr=lr, momentum=momentum)
+def make_optimizer(model: nn.Module, *, name: str, lr: float, momentum: float, weight_decay: float) -> Optimizer:
+    """SGD with momentum, as the reference trains, or AdamW, which the small network learns faster with.
+
+    ``lr`` belongs to the global batch and is never rescaled here; AdamW takes ``momentum`` as its first beta.
+
+    Raises:
+        ConfigError: another name.
+    """
+    groups = parameter_groups(model, weight_decay)
+    if name == "sgd":
+        return SGD(groups, lr=lr, momentum=momentum)
+    if name == "adamw":
+        return AdamW(groups, lr=lr, betas=(momentum, 0.999))
+    raise ConfigError("there is no such optimiser", where="optim.name", expected="sgd or adamw", found=name)
 
 
 def lr_factor(*, warmup_steps: int, warmup_factor: float, decay_steps: Sequence[int], decay_factor: float) -> Callable[[int], float]:
@@ -44,6 +57,6 @@ def lr_factor(*, warmup_steps: int, warmup_factor: float, decay_steps: Sequence[
     return factor
 
 
-def build_schedule(optimizer: SGD, factor: Callable[[int], float]) -> LambdaLR:
+def build_schedule(optimizer: Optimizer, factor: Callable[[int], float]) -> LambdaLR:
     """A scheduler that is stepped once per training step."""
     return LambdaLR(optimizer, factor)

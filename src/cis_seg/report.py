@@ -31,12 +31,12 @@ ROWS = {
 def print_report(run: Path) -> float | None:
     """Prints the scores in ``run/metrics.json`` and returns the one a sweep maximises, the validation mask AP in percent."""
     metrics: dict[str, float | None] = json.loads((run / METRICS).read_text())
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)  # a path may hold [brackets]
     console.print(score_table(metrics, title=f"{run} after {metrics.get('step')} steps"))
     picture = run / "overlays" / "latest.png"
     if picture.is_file():
-        console.print(f"truth and prediction side by side: {picture}")
-    console.print(f"all figures: {run / METRICS}")
+        console.print(f"truth and prediction side by side: {picture}", soft_wrap=True)
+    console.print(f"all figures: {run / METRICS}", soft_wrap=True)
     return metrics.get(OBJECTIVE)
 
 

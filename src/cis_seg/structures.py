@@ -63,6 +63,11 @@ class Batch(_Movable):
     positions: tuple[int, ...]  # B, place of each image in the endless training stream (0, 1, .. in evaluation)
     targets: tuple[Target, ...]  # length B
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """A copy on ``device``; pixels that are shared stay shared, so they travel once."""
+        moved = super().to(device, non_blocking)
+        return replace(moved, clean_pixels=moved.pixels) if self.clean_pixels is self.pixels else moved
+
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory (called by the DataLoader)."""
         shared = self.clean_pixels is self.pixels

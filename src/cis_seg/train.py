@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from pathlib import Path
 
 import lightning as L
@@ -30,6 +31,7 @@ def train(cfg: DictConfig) -> float | None:
     Raises:
         UserError: what the user can mend; the message says how.
     """
+    _quiet_lightning()
     plain, typed = config.to_plain(cfg), config.to_dataclass(cfg)
     run = Path(typed.paths.run)
     resume_path = _resume_path(typed, run)
@@ -37,7 +39,9 @@ def train(cfg: DictConfig) -> float | None:
         log.info("this run is finished; its report:")
         return print_report(run)
     L.seed_everything(typed.seed, workers=True, verbose=False)
-    data = build_data(typed.data, optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
+    data = build_data(
+        typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask"
+    )
     data.setup("fit")
     module = build_module(typed, plain, data)
     _load_start(typed, module, resume_path)
@@ -111,6 +115,12 @@ def _close_loggers(trainer: L.Trainer) -> None:
         import wandb
 
         wandb.finish()
+
+
+def _quiet_lightning() -> None:
+    """Silences what is no concern of the user's: hardware that is not there, an advertisement, one deprecation of its own."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 
 def main() -> None:

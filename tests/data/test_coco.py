@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
-from pycocotools.coco import COCO  # type: ignore[import-untyped]
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.images import read_image

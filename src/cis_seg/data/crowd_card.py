@@ -22,7 +22,7 @@ from cis_seg.errors import DataError
 
 EDGE_IMAGES = 80  # validation images whose edges are measured: some 100,000 edges of the rarest kind
 GRIDS = ((4, 2), (4, 1), (2, 1))  # (mask stride, dilation)
-# The same measurement on the 245 single persons of 60 COCO 2017 images, resized to a shorter side of 480.
+# The same measurement on the 245 single persons of 54 COCO 2017 images, resized to a shorter side of 480.
 COCO_PERSONS = {
     (4, 2): EdgeShares(0.254, 0.075, 0.055, 0.287),
     (4, 1): EdgeShares(0.362, 0.102, 0.099, 0.386),
@@ -49,7 +49,7 @@ def crowd_card(paths: CrowdPaths, spec: CrowdSpec) -> str:
 def _edge_table(paths: CrowdPaths) -> list[str]:
     images = list(labelled_images(paths, "val"))
     lines = ["## Neighbouring pixels that look alike (similarity >= 0.3, a Lab distance of 2.4 or less)", "",
-             f"First {len(images)} validation images; `COCO` are real persons (60 images, shorter side 480) measured in the same way.",
+             f"First {len(images)} validation images; `COCO` are 245 real persons (54 images, shorter side 480) measured in the same way.",
              "The last column counts edges between pixels that belong to nobody, from inside a person's box.", "",
              "| mask stride, dilation | | inside a person | person to person | person to background | background |",
              "|---|---|---|---|---|---|"]  # fmt: skip

@@ -16,20 +16,19 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 from tqdm import tqdm
 
 from cis_seg.data.crowd_card import crowd_card
 from cis_seg.data.crowd_layout import SPLITS, CrowdPaths
-from cis_seg.data.crowd_records import coco_file, image_id, odgt_record, true_masks
-from cis_seg.data.crowd_scene import compose_scene
+from cis_seg.data.crowd_records import DrawnImage, coco_file, draw_image
 from cis_seg.data.crowd_spec import CrowdSpec
 from cis_seg.errors import DataError
 
-GENERATOR_VERSION = 2  # raise it with every change that alters pixels or annotations
+GENERATOR_VERSION = 1  # raise it with every change that alters pixels or annotations
 
 
 def ensure_crowd(root: Path, spec: CrowdSpec, workers: int = 2) -> CrowdPaths:
@@ -40,7 +39,8 @@ def ensure_crowd(root: Path, spec: CrowdSpec, workers: int = 2) -> CrowdPaths:
     Args:
         root: folder of the data set; made if absent.
         spec: what to draw.
-        workers: number of drawing processes; the files do not depend on it.
+        workers: number of drawing processes, 1 draws in this one; the files do not depend on it. With more, a script
+            that calls this needs its `if __name__ == "__main__"`, as everything that starts processes anew does.
 
     Raises:
         DataError: if ``root`` holds something else: a crowd of another spec, a damaged one, or files of another origin;
@@ -119,28 +119,24 @@ def _draw_all(paths: CrowdPaths, spec: CrowdSpec, workers: int) -> None:
     draft = CrowdPaths(paths.root.parent / f".{paths.root.name}.partial")
     shutil.rmtree(draft.root, ignore_errors=True)
     draft.images.mkdir(parents=True)
-    for split, count in enumerate((spec.train_images, spec.val_images)):
-        _draw_split(draft, spec, split, count, workers)
+    drawn = _draw_images(draft, spec, workers)
+    for name, images in zip(SPLITS, (drawn[: spec.train_images], drawn[spec.train_images :]), strict=True):
+        draft.odgt(name).write_text("".join(json.dumps(image.record) + "\n" for image in images))
+        draft.masks(name).write_text(json.dumps(coco_file(spec, images)))
     draft.card.write_text(crowd_card(draft, spec))
     manifest = {"generator_version": GENERATOR_VERSION, "spec": asdict(spec), "files": _inventory(draft)}
     draft.manifest.write_text(json.dumps(manifest, indent=1) + "\n")
     draft.root.replace(paths.root)
 
 
-def _draw_split(draft: CrowdPaths, spec: CrowdSpec, split: int, count: int, workers: int) -> None:
-    draw = partial(draw_image, draft.images, spec, split)
-    with ProcessPoolExecutor(max_workers=workers) as pool:
-        drawn = list(tqdm(pool.map(draw, range(count), chunksize=4), total=count, desc=f"drawing crowd, {SPLITS[split]}", disable=None))
-    draft.odgt(SPLITS[split]).write_text("".join(json.dumps(record) + "\n" for record, _ in drawn))
-    draft.masks(SPLITS[split]).write_text(json.dumps(coco_file(spec, drawn)))
-
-
-def draw_image(folder: Path, spec: CrowdSpec, split: int, index: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Draw image ``index`` of ``split`` into ``folder``; returns its odgt record and its true masks."""
-    cv2.setNumThreads(1)  # the processes already use the cores
-    scene = compose_scene(spec, split, index)
-    name = image_id(spec, split, index)
-    done, code = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality])
-    assert done, "JPEG encoding failed"
-    (folder / f"{name}.jpg").write_bytes(code.tobytes())
-    return odgt_record(name, scene), true_masks(scene)
+def _draw_images(draft: CrowdPaths, spec: CrowdSpec, workers: int) -> list[DrawnImage]:
+    """All images, those of train first."""
+    jobs = [(split, index) for split, count in enumerate((spec.train_images, spec.val_images)) for index in range(count)]
+    draw = partial(draw_image, draft.images, spec)
+    progress = partial(tqdm, total=len(jobs), desc=f"drawing the crowd into {draft.root.parent}", unit=" images", disable=None)
+    if workers == 1:
+        return list(progress(map(draw, jobs)))
+    # started anew, not forked: OpenCV's and torch's threads do not survive a fork and the children would wait for them for ever
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context) as pool:
+        return list(progress(pool.map(draw, jobs, chunksize=4)))

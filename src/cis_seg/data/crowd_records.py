@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cis_seg.data.crowd_scene import Scene
+from cis_seg.data.crowd_scene import Scene, compose_scene
 from cis_seg.data.crowd_spec import CrowdSpec
 from cis_seg.data.crowd_truth import Person
 
 FIRST_NUMBERS = (273000, 284000)  # of train and val; only the look of CrowdHuman's IDs, the hash makes them unique
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """The annotations of an image that has been written."""
+
+    record: dict[str, Any]  # its line of the odgt file
+    masks: list[dict[str, Any]]  # its true masks, see ``true_masks``
+
+
+def draw_image(folder: Path, spec: CrowdSpec, job: tuple[int, int]) -> DrawnImage:
+    """Draw image ``job`` = (split, index) into ``folder``."""
+    scene = compose_scene(spec, *job)
+    name = image_id(spec, *job)
+    done, code = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality])
+    assert done, "JPEG encoding failed"
+    (folder / f"{name}.jpg").write_bytes(code.tobytes())
+    return DrawnImage(odgt_record(name, scene), true_masks(scene))
 
 
 def image_id(spec: CrowdSpec, split: int, index: int) -> str:
@@ -51,15 +72,15 @@ def _mask_entry(person: Person) -> dict[str, Any]:
     return {"bbox": list(person.visible_box), "area": int(person.mask.sum()), "segmentation": segmentation, "iscrowd": 0, "category_id": 1}
 
 
-def coco_file(spec: CrowdSpec, drawn: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> dict[str, Any]:
+def coco_file(spec: CrowdSpec, drawn: Sequence[DrawnImage]) -> dict[str, Any]:
     """The COCO json of one split; an image's id is its line in the odgt file, counted from 0 as in CIS.json.
 
     Annotation ids count from 1: COCOeval reads a match with annotation 0 as no match.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, (record, masks) in enumerate(drawn):
-        images.append({"id": number, "width": spec.width, "height": spec.height, "file_name": f"{record['ID']}.jpg"})
-        for entry in masks:
+    for number, image in enumerate(drawn):
+        images.append({"id": number, "width": spec.width, "height": spec.height, "file_name": f"{image.record['ID']}.jpg"})
+        for entry in image.masks:
             annotations.append({"id": len(annotations) + 1, "image_id": number, **entry})
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}

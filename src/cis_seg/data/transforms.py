@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from cis_seg.data.records import Sample, clipped, nonempty
@@ -154,7 +154,7 @@ def _pipeline(photometric: Photometric) -> Any:
         raise ConfigError("there is no such pixel-level augmentation", where="photometric", expected="none, light or strong",
                           found=photometric, remedy="none is the default")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks a server for its version when imported
-    import albumentations as A  # type: ignore[import-untyped]
+    import albumentations as A
 
     steps = [A.RandomBrightnessContrast(p=0.5), A.HueSaturationValue(hue_shift_limit=10, p=0.5)]
     if photometric == "strong":

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cis_seg.errors import ConfigError
 from cis_seg.model.backbone import ResNet
 from cis_seg.model.dynamic_mask_head import DynamicMaskHead
 from cis_seg.model.fcos_head import FCOSHead
@@ -32,6 +33,9 @@ class CondInst(nn.Module):
         pixel_mean, pixel_std: per channel, in the weights' channel order, on pixels 0..255.
         channel_order: "rgb" or "bgr", the order the weights expect; images always arrive as RGB.
         finest_mask_level: finest pyramid level the mask branch reads (3, or 2 for stride 4).
+
+    Raises:
+        ConfigError: another channel order.
     """
 
     pixel_mean: Tensor
@@ -51,6 +55,8 @@ class CondInst(nn.Module):
         finest_mask_level: int = 3,
     ) -> None:
         super().__init__()
+        if channel_order not in ("rgb", "bgr"):
+            raise ConfigError("unknown channel order", where="model.channel_order", expected="rgb or bgr", found=channel_order)
         self.backbone, self.neck, self.head, self.mask_branch = backbone, neck, head, mask_branch
         self.mask_head = mask_head
         self.channel_order = channel_order

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cis_seg.errors import ConfigError
 from cis_seg.ops.locations import level_locations
 from cis_seg.ops.masks import aligned_bilinear
+from cis_seg.ops.precision import at_least_float32
 
 #: relative coordinates are measured in the size of interest of the instance's level: 64 pixels at stride 8, twice that a level
 SIZE_OF_INTEREST_IN_STRIDES = 8
@@ -28,9 +30,15 @@ class DynamicMaskHead:
         num_layers: layers, at least 2.
         feat_stride: stride of the mask features in pixels.
         out_stride: stride of the logits in pixels; the head's output is enlarged by ``feat_stride / out_stride``.
+
+    Raises:
+        ConfigError: ``out_stride`` does not divide ``feat_stride``.
     """
 
     def __init__(self, *, in_channels: int = 16, channels: int = 8, num_layers: int = 3, feat_stride: int = 8, out_stride: int = 4) -> None:
+        if feat_stride % out_stride:
+            expected = f"a divisor of {feat_stride}, the stride of the mask features"
+            raise ConfigError("masks cannot be enlarged to that stride", where="model.mask_out_stride", expected=expected, found=out_stride)
         ins = [in_channels + 2] + [channels] * (num_layers - 1)
         outs = [channels] * (num_layers - 1) + [1]
         self.weight_shapes = list(zip(outs, ins, strict=True))
@@ -44,7 +52,8 @@ class DynamicMaskHead:
 
         The relative coordinates are affine in the pixel, (location - pixel) / size of interest, so they are not
         materialised per instance: their constant part moves into the first bias and what remains is one product over
-        features that an image's instances share. Always in float32: a folded bias does not fit in bfloat16.
+        features that an image's instances share. Always in float32 (or float64
+        where the inputs are that): a folded bias does not fit in bfloat16.
 
         Args:
             mask_feats: ``(B, M, h, w)``.
@@ -58,10 +67,10 @@ class DynamicMaskHead:
         """
         batch, _, height, width = mask_feats.shape
         with torch.autocast(mask_feats.device.type, enabled=False):
-            weights, biases = self._unpack(mask_params.float())
+            weights, biases = self._unpack(at_least_float32(mask_params))
             weights[0], biases[0] = _fold_coordinates(weights[0], biases[0], locations, strides * SIZE_OF_INTEREST_IN_STRIDES)
             pixels = level_locations(height, width, self.feat_stride, mask_feats.device).t()  # (2, h * w)
-            shared = torch.cat([pixels.expand(batch, -1, -1), mask_feats.float().flatten(2)], dim=1)  # (B, 2 + M, h * w)
+            shared = torch.cat([pixels.expand(batch, -1, -1), at_least_float32(mask_feats).flatten(2)], dim=1)  # (B, 2 + M, h * w)
             x = _shared_layer(shared, weights[0], biases[0], counts)
             for weight, bias in zip(weights[1:], biases[1:], strict=True):
                 x = torch.baddbmm(bias.unsqueeze(-1), weight, torch.relu(x))  # (N, c_out, h * w)

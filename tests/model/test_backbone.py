@@ -1,0 +1,94 @@
+"""Backbone: torchvision's numbers from torchvision's weights, shapes, the place of the stride, what is frozen."""
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from cis_seg.errors import ConfigError
+from cis_seg.model.backbone import ResNet, load_pretrained
+
+
+def _randomise_norms(network: nn.Module) -> None:
+    """Statistics as training leaves them; fresh ones (0 and 1) would hide a mistake."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.running_var, module.weight.data):
+                values.copy_(torch.rand(values.shape, generator=generator) + 0.5)
+            for values in (module.running_mean, module.bias.data):
+                values.copy_(torch.randn(values.shape, generator=generator) * 0.1)
+
+
+def _torchvision_stages(network: nn.Module, images: Tensor) -> dict[int, Tensor]:
+    x = network.get_submodule("maxpool")(torch.relu(network.get_submodule("bn1")(network.get_submodule("conv1")(images))))
+    stages = {}
+    for stage in (2, 3, 4, 5):
+        x = stages[stage] = network.get_submodule(f"layer{stage - 1}")(x)
+    return stages
+
+
+@pytest.mark.parametrize(("depth", "frozen_norm"), [(50, True), (18, False)])
+@torch.no_grad()
+def test_torchvision_weights_give_torchvision_features(depth: int, frozen_norm: bool) -> None:
+    theirs = getattr(torchvision.models, f"resnet{depth}")(weights=None).double().eval()
+    _randomise_norms(theirs)
+    with torch.device("meta"):
+        ours = ResNet(depth=depth, frozen_norm=frozen_norm, frozen_stages=2)
+    ours = ours.to_empty(device="cpu").double().eval()
+    load_pretrained(ours, theirs.state_dict())
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    stages, expected = ours(images), _torchvision_stages(theirs, images)
+    assert list(stages) == [2, 3, 4, 5]
+    for stage, feature in stages.items():
+        assert feature.shape == (1, ours.out_channels[stage], 64 // 2**stage, 96 // 2**stage)
+        assert expected[stage].std() > 0.1
+        torch.testing.assert_close(feature, expected[stage], rtol=1e-9, atol=1e-9)
+
+
+def test_foreign_weights_are_refused() -> None:
+    network = ResNet(depth=10, width=4, frozen_norm=True)
+    state = network.state_dict()
+    missing = {name: value for name, value in state.items() if name != "layer3.0.conv2.weight"}
+    with pytest.raises(RuntimeError, match=r"layer3\.0\.conv2\.weight"):
+        load_pretrained(network, missing)
+    with pytest.raises(RuntimeError, match="head"):
+        load_pretrained(network, state | {"head.weight": torch.zeros(1)})
+    with pytest.raises(RuntimeError, match=r"size mismatch for bn1\.bias"):
+        load_pretrained(network, state | {"bn1.bias": torch.zeros(5)})
+    load_pretrained(network, state | {"fc.weight": torch.zeros(1000, 32), "bn1.num_batches_tracked": torch.tensor(3)})
+
+
+def test_place_of_the_stride() -> None:
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    networks = {place: ResNet(depth=50, width=4, frozen_norm=True, stride_in_1x1=place) for place in (False, True)}
+    networks[True].load_state_dict(networks[False].state_dict())
+    strides = {place: [(b.conv1.stride, b.conv2.stride) for b in n.get_submodule("layer2")] for place, n in networks.items()}  # type: ignore
+    assert strides[False] == [((1, 1), (2, 2)), *[((1, 1), (1, 1))] * 3]
+    assert strides[True] == [((2, 2), (1, 1)), *[((1, 1), (1, 1))] * 3]
+    first = [networks[place].get_submodule("layer1")[0] for place in (False, True)]  # type: ignore[index]
+    assert [block.conv2.stride for block in first] == [(1, 1), (1, 1)], "stage 2 has no stride"
+    plain, msra = networks[False](images), networks[True](images)
+    assert torch.equal(plain[2], msra[2])
+    assert plain[3].shape == msra[3].shape
+    assert not torch.allclose(plain[3], msra[3])
+
+
+def test_norm_and_frozen_stages() -> None:
+    frozen = ResNet(depth=18, width=4, frozen_norm=True, frozen_stages=2)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in frozen.modules())
+    norms = [m for m in frozen.modules() if isinstance(m, FrozenBatchNorm2d)]
+    assert norms
+    assert all(m.eps == 1e-5 for m in norms)
+    still = {name.split(".")[0] for name, p in frozen.named_parameters() if not p.requires_grad}
+    learning = {name.split(".")[0] for name, p in frozen.named_parameters() if p.requires_grad}
+    assert (still, learning) == ({"conv1", "layer1"}, {"layer2", "layer3", "layer4"})
+    free = ResNet(depth=18, width=4, frozen_norm=False)
+    assert all(p.requires_grad for p in free.parameters())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in free.modules())
+
+
+def test_unknown_depth_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)no ResNet-20.*model\.backbone\.depth.*\[10, 18, 34, 50, 101\]"):
+        ResNet(depth=20, frozen_norm=True)

@@ -1,0 +1,112 @@
+"""Scoring: a checkpoint scores what its run reported, and a results file what pycocotools says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from cis_seg import evaluate
+from cis_seg.errors import ConfigError
+from runs import SMALL, composed, metrics_of, small_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short finished run."""
+    root = tmp_path_factory.mktemp("scored")
+    return small_run(root, "name=scored", "schedule.max_steps=3", "schedule.val_every=3", "schedule.save_every=3")
+
+
+def data_of(run: Path) -> list[str]:
+    root = run.parents[2]
+    return [f"paths.data={root}/data", *(o for o in SMALL if o.startswith("data."))]
+
+
+def test_a_checkpoint_scores_what_its_run_reported(run: Path, tmp_path: Path) -> None:
+    overrides = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}", "score_threshold=0.0001", *data_of(run)]
+    evaluate.evaluate(composed(*overrides, name="evaluate"))
+    metrics, reported = metrics_of(tmp_path), metrics_of(run)
+    assert {k: metrics[k] for k in ("num_images", "floor/ellipse_AP50")} == {k: reported[k] for k in ("num_images", "floor/ellipse_AP50")}
+    entries = json.loads((tmp_path / "predictions.json").read_text())
+    assert entries
+    assert set(entries[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}
+
+
+def test_the_default_threshold_gives_the_same_numbers(run: Path, tmp_path: Path) -> None:
+    evaluate.evaluate(composed(f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}", *data_of(run), name="evaluate"))
+    reported = metrics_of(run)
+    reported.pop("step")
+    assert metrics_of(tmp_path) == reported
+
+
+def test_its_own_predictions_score_the_same_again(run: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    checkpoint = f"checkpoint={run}/checkpoints/last.ckpt"
+    evaluate.evaluate(composed(checkpoint, f"output={first}", "score_threshold=0.0001", *data_of(run), name="evaluate"))
+    again = [f"predictions={first}/predictions.json", f"output={second}", *data_of(run)]
+    evaluate.evaluate(composed(*again, name="evaluate"))
+    assert metrics_of(first) == metrics_of(second)
+
+
+def test_a_results_file_scores_what_pycocotools_says(shared_data: Path, tmp_path: Path) -> None:
+    annotations = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(jittered(annotations)))
+    overrides = ["data=coco", f"data.root={shared_data}/coco_mini", f"predictions={results}", f"output={tmp_path}/out"]
+    evaluate.evaluate(composed(*overrides, name="evaluate"))
+    ours = metrics_of(tmp_path / "out")
+    for kind in ("segm", "bbox"):
+        stats = pycocotools_stats(annotations, results, kind)
+        expected = dict(zip(("AP", "AP50", "AP75", "APs", "APm", "APl"), stats[:6], strict=True)) | {"AR100": stats[8]}
+        assert {key: ours[f"{kind}/{key}"] for key in expected} == {key: 100 * value for key, value in expected.items()}
+    assert 5 < ours["segm/AP"] < 95
+
+
+def jittered(annotations: Path) -> list[dict[str, object]]:
+    """The truth moved by some pixels, with scores from a seed: neither perfect nor hopeless."""
+    truth = json.loads(annotations.read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    rng = np.random.default_rng(0)
+    entries: list[dict[str, object]] = []
+    for annotation in truth["annotations"]:
+        if annotation["iscrowd"]:
+            continue
+        height, width = sizes[annotation["image_id"]]
+        dx, dy = rng.integers(-6, 7, 2)
+        mask = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(annotation["segmentation"], height, width)))
+        moved = coco_mask.encode(np.asfortranarray(np.roll(mask, (dy, dx), (0, 1))))
+        x, y, w, h = annotation["bbox"]
+        entries.append({
+            "image_id": annotation["image_id"], "category_id": annotation["category_id"], "score": float(rng.random()),
+            "bbox": [x + float(dx), y + float(dy), w, h],
+            "segmentation": {"size": moved["size"], "counts": moved["counts"].decode()},
+        })  # fmt: skip
+    return entries
+
+
+def pycocotools_stats(annotations: Path, results: Path, kind: str) -> list[float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        evaluator = COCOeval(truth, truth.loadRes(str(results)), kind)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return [float(value) for value in evaluator.stats]
+
+
+def test_one_thing_is_scored_at_a_time(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="either checkpoint=PATH or predictions"):
+        evaluate.evaluate(composed(f"output={tmp_path}", name="evaluate"))
+
+
+def test_a_results_file_needs_an_output(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="output=DIR"):
+        evaluate.evaluate(composed(f"predictions={tmp_path}/r.json", "data=coco", f"data.root={tmp_path}", name="evaluate"))

@@ -1,0 +1,59 @@
+"""Every experiment, model, schedule and debug file composes and builds; those of this machine's size also start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cis_seg import config
+from cis_seg.build import build_criterion, build_model
+from cis_seg.conf_path import conf_dir
+from runs import SMALL, composed, metrics_of, small_run
+from test_mistakes import coco_folder
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (Path(conf_dir()) / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_builds(model: str) -> None:
+    typed = config.to_dataclass(composed(f"model={model}"))
+    network = build_model(typed.model, num_classes=1)
+    assert network.mask_head.num_params == network.head.controller.out_channels
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes(experiment: str) -> None:
+    typed = config.to_dataclass(composed(f"experiment={experiment}", "data.root=somewhere"))
+    assert typed.name == experiment
+    assert build_criterion(typed.loss, typed.model.mask_out_stride).weights["cls"] == 1
+
+
+@pytest.mark.parametrize("schedule", options("schedule"))
+def test_every_schedule_composes_and_validates_its_last_step(schedule: str) -> None:
+    typed = config.to_dataclass(composed(f"schedule={schedule}"))
+    assert typed.schedule.max_steps % typed.schedule.val_every == 0
+    assert max(typed.schedule.decay_steps) < typed.schedule.max_steps
+
+
+@pytest.mark.parametrize("group", ["data", "loss", "supervision", "optim", "logger", "debug"])
+def test_every_option_composes(group: str) -> None:
+    for option in options(group):
+        assert config.to_dataclass(composed(f"{group}={option}", "data.root=somewhere")).name
+
+
+def test_coco_mini_starts_on_a_coco_folder(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path / "coco")
+    own = [o for o in SMALL if not o.startswith("data.num_")]
+    steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
+    run = small_run(tmp_path, "experiment=coco_mini", f"data.root={root}", *steps, base=own)
+    metrics = metrics_of(run)
+    assert metrics["num_annotations"] == 2
+    assert "train/segm/AP50" in metrics
+    assert "train/floor/ellipse_AP50" in metrics
+
+
+def test_debug_fast_starts(tmp_path: Path) -> None:
+    assert metrics_of(small_run(tmp_path, "debug=fast"))["step"] == 5

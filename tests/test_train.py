@@ -1,0 +1,147 @@
+"""From files to numbers through the real entry points, on a small generated crowd."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from cis_seg.errors import CheckpointError, ConfigError
+from runs import SMALL, metrics_of, small_run, weights_of
+
+STEPS = ("schedule.max_steps=6", "schedule.val_every=6", "schedule.save_every=2")
+
+
+def command(root: Path, *overrides: str) -> list[str]:
+    paths = (f"paths.runs={root}/runs", f"paths.data={root}/data", f"hydra.run.dir={root}")
+    return [sys.executable, "-m", "cis_seg.train", *SMALL, *paths, *overrides]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of six steps, with augmentation and two loader processes."""
+    root = tmp_path_factory.mktemp("whole")
+    return small_run(root, "name=whole", "data.photometric=light", "data.workers=2", *STEPS)
+
+
+def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path, "name=all", "logger=wandb", *STEPS), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "all" / "seed0"
+    assert (run / "config.yaml").read_text().startswith("name: all")
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert list((run / "overlays").glob("step0000006_*.png"))
+    assert list(run.glob("wandb/offline-run-*/*.wandb"))
+    assert "loss_pairwise" in (run / "csv" / "version_0" / "metrics.csv").read_text()
+    metrics = metrics_of(run)
+    assert metrics["num_images"] == 3
+    assert metrics["step"] == 6
+    assert {"segm/AP", "segm/AP50", "bbox/AP50", "floor/ellipse_AP50", "floor/mask_to_box"} <= metrics.keys()
+    assert "mask AP50" in done.stderr
+    assert "images/s" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+class Interrupt(L.Callback):
+    """Stops the training in the middle, as a fault would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: object) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("interrupted by the test")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_continues_as_if_never_stopped(whole: Path, tmp_path: Path, workers: int) -> None:
+    common = ("name=part", "data.photometric=light", f"data.workers={workers}", *STEPS)
+    with pytest.raises(RuntimeError, match="interrupted by the test"):
+        small_run(tmp_path, *common, "+callbacks.interrupt._target_=test_train.Interrupt", "+callbacks.interrupt.step=5")
+    run = small_run(tmp_path, *common, "resume=true")
+    expected = weights_of(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights_of(run).items())
+    assert metrics_of(run) == metrics_of(whole)
+
+
+def test_a_killed_process_resumes_to_the_same_weights(whole: Path, tmp_path: Path) -> None:
+    common = ("name=killed", "data.photometric=light", "data.workers=2", *STEPS)
+    process = subprocess.Popen(command(tmp_path, *common), start_new_session=True, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "runs" / "killed" / "seed0" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 300
+    while not checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert checkpoint.is_file(), "the run ended before its first checkpoint"
+    run = small_run(tmp_path, *common, "resume=true")
+    expected = weights_of(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights_of(run).items())
+
+
+def test_another_seed_gives_other_weights(whole: Path, tmp_path: Path) -> None:
+    other = weights_of(small_run(tmp_path, "name=other", "seed=1", *STEPS))
+    assert not torch.equal(other["model.controller.weight" if "model.controller.weight" in other else "model.head.controller.weight"],
+                           weights_of(whole)["model.head.controller.weight"])
+
+
+def test_an_existing_run_is_not_overwritten(whole: Path) -> None:
+    root = whole.parents[2]
+    with pytest.raises(ConfigError, match=r"exists already[\s\S]*resume=true"):
+        small_run(root, "name=whole", *STEPS)
+
+
+def test_a_finished_run_is_reported(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (whole / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    small_run(whole.parents[2], "name=whole", "resume=true", *STEPS)
+    assert "mask AP50" in capsys.readouterr().err
+    assert (whole / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_goes_on_with_more_steps(whole: Path, tmp_path: Path) -> None:
+    run = small_run(tmp_path, "name=more", *STEPS)
+    small_run(tmp_path, "name=more", "resume=true", "schedule.max_steps=8", "schedule.val_every=4", "schedule.save_every=2")
+    assert metrics_of(run)["step"] == 8
+
+
+def test_the_last_step_is_scored_and_saved_whatever_the_intervals(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "name=odd", "schedule.max_steps=5", "schedule.val_every=3", "schedule.save_every=4")
+    assert metrics_of(run)["step"] == 5
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 5
+
+
+def test_accumulation_sees_the_same_images(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "name=halves", "optim.batch_size=4", "optim.accumulate=2", *STEPS)
+    assert metrics_of(run)["step"] == 6
+
+
+def test_masks_can_supervise(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "name=masks", "supervision=mask", *STEPS)
+    text = (run / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0]
+    assert "loss_mask" in text
+    assert "loss_proj" not in text
+
+
+def test_a_run_starts_from_another(whole: Path, tmp_path: Path) -> None:
+    start = whole / "checkpoints" / "last.ckpt"
+    run = small_run(tmp_path, "name=tuned", f"init_from='{start}'", "optim.lr=0.0", "optim.weight_decay=0.0", *STEPS)
+    assert torch.equal(weights_of(run)["model.head.controller.weight"], weights_of(whole)["model.head.controller.weight"])
+
+
+def test_a_missing_start_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        small_run(tmp_path, "name=lost", "init_from=/nowhere/last.ckpt", *STEPS)
+
+
+def test_bf16_trains(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "name=half", "trainer.precision=bf16-mixed", *STEPS)
+    assert all(torch.isfinite(value).all() for value in weights_of(run).values() if value.is_floating_point())
