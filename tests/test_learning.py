@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runs import composed, metrics_of
 from cis_seg.train import train
+from runs import composed, metrics_of
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_groups_equal_the_references(golden: Path, r50: CondInst) -> None:
 def test_who_is_decayed() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1, bias=False), nn.Linear(2, 2))
     model[3].requires_grad_(False)
-    model[2].bias.requires_grad_(False)  # type: ignore[union-attr]
+    model[2].bias.requires_grad_(False)
     names = {id(p): name for name, p in model.named_parameters()}
     optimizer = make_optimizer(model, name="sgd", lr=0.2, momentum=0.8, weight_decay=0.3)
     assert isinstance(optimizer, SGD)

@@ -75,7 +75,8 @@ def test_selection_equals_loop(seed: int) -> None:
 
 
 def test_score_is_the_root_of_class_times_centerness() -> None:
-    post, boxes = Postprocess(), [[0.0, 0, 20, 20], [40, 0, 60, 20], [0, 40, 20, 60], [40, 40, 60, 60]]
+    post = Postprocess()
+    boxes: list[list[float]] = [[0.0, 0, 20, 20], [40, 0, 60, 20], [0, 40, 20, 60], [40, 40, 60, 60]]
     found = _found(post, _dense(boxes, [[0.5], [0.9], [0.1], [0.1]], [0.5, 0.4, 0.49, 0.51]))
     # products 0.25, 0.36, 0.049 and 0.051: the threshold is on the product, not on the root
     assert [k for k, *_ in found] == [1, 0, 3]
@@ -88,7 +89,7 @@ def test_a_location_may_be_of_two_classes() -> None:
 
 
 def test_nms_is_per_class_and_keeps_boxes_at_the_threshold() -> None:
-    boxes = [[0.0, 0, 20, 20], [0, 0, 20, 19], [0, 0, 20, 18], [0, 0, 20, 10]]
+    boxes: list[list[float]] = [[0.0, 0, 20, 20], [0, 0, 20, 19], [0, 0, 20, 18], [0, 0, 20, 10]]
     found = _found(Postprocess(nms_threshold=0.5), _dense(boxes, [[0.9, 0.01], [0.8, 0.01], [0.01, 0.7], [0.6, 0.01]], [0.9] * 4))
     # IoU with the first: 0.95 (gone), 0.9 but another class, 0.5 exactly
     assert [k for k, *_ in found] == [0, 2, 3]
@@ -175,7 +176,7 @@ def test_images_of_two_sizes_equal_one_by_one() -> None:
         torch.nn.init.normal_(model.head.get_parameter(f"{name}.weight"), std=0.5, generator=torch.Generator().manual_seed(1))
     torch.nn.init.constant_(model.head.get_parameter("box_pred.bias"), 1.5)
     dense = model(model.normalize(batch.pixels, SIZES))
-    post = Postprocess(score_threshold=0.3, nms_threshold=0.9, max_detections=20)
+    post = Postprocess(score_threshold=0.05, nms_threshold=0.9, max_detections=20)
     together = post(model.mask_logits, dense, SIZES, ORIGINALS, PADDED)
     for i, found in enumerate(together):
         (alone,) = post(model.mask_logits, _image(dense, i), [SIZES[i]], [ORIGINALS[i]], PADDED)

@@ -83,7 +83,7 @@ def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
         finest_mask_level=cfg.mask_feat_level,
     )
     # the same numbers in another order of memory: convolutions are faster that way on CPUs and on tensor cores
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def _backbone(cfg: BackboneConfig) -> ResNet:

@@ -17,8 +17,9 @@ class UserError(ValueError):
         remedy: what the user can do about it.
     """
 
-    def __init__(self, problem: str, *, where: object = None, expected: object = None, found: object = None,
-                 remedy: str | None = None) -> None:
+    def __init__(
+        self, problem: str, *, where: object = None, expected: object = None, found: object = None, remedy: str | None = None
+    ) -> None:
         parts = [("where", where), ("expected", expected), ("found", found), ("what to do", remedy)]
         lines = [problem, *(f"  {label}: {value}" for label, value in parts if value is not None)]
         super().__init__("\n".join(lines))

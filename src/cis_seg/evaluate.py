@@ -20,7 +20,7 @@ from cis_seg.checkpoint import load_file, load_strictly, model_state
 from cis_seg.cli import run_hydra
 from cis_seg.config import CocoData, EvaluateConfig
 from cis_seg.data.datamodules import InstanceDataModule
-from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.errors import ConfigError
 from cis_seg.ground_truth import GroundTruth
 from cis_seg.metrics import score
 from cis_seg.model.condinst import CondInst
@@ -41,7 +41,11 @@ def evaluate(cfg: DictConfig) -> float | None:
     """
     typed: EvaluateConfig = config.to_dataclass(cfg)
     if (typed.checkpoint is None) == (typed.predictions is None):
-        raise ConfigError("evaluate scores one thing", expected="either checkpoint=PATH or predictions=RESULTS.json", found="both" if typed.checkpoint else "neither")
+        raise ConfigError(
+            "evaluate scores one thing",
+            expected="either checkpoint=PATH or predictions=RESULTS.json",
+            found="both" if typed.checkpoint else "neither",
+        )
     output = _output(typed)
     data = build_data(_scored(typed), home=Path(typed.paths.data))
     if typed.predictions is not None:
@@ -124,7 +128,7 @@ def _output(cfg: EvaluateConfig) -> Path:
         raise ConfigError("a results file belongs to no run", expected="output=DIR", found="no output")
     folder = Path(cfg.checkpoint).parent
     run = folder.parent if folder.name == "checkpoints" else folder
-    return run / "evaluate" / HydraConfig.get().runtime.choices["data"]
+    return run / "evaluate" / str(HydraConfig.get().runtime.choices["data"])
 
 
 def _device(name: str) -> torch.device:

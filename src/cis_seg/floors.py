@@ -48,8 +48,15 @@ def floor_results(ground_truth: GroundTruth, shape: Literal["box", "ellipse"]) -
             continue
         size = ground_truth.image_size(annotation["image_id"])
         mask = draw(_clipped(annotation["bbox"], size), size)
-        results.append({"image_id": annotation["image_id"], "category_id": annotation["category_id"], "bbox": annotation["bbox"],
-                        "score": 1.0, "segmentation": mask})
+        results.append(
+            {
+                "image_id": annotation["image_id"],
+                "category_id": annotation["category_id"],
+                "bbox": annotation["bbox"],
+                "score": 1.0,
+                "segmentation": mask,
+            }
+        )
     return results
 
 

@@ -43,8 +43,12 @@ def read_json(path: Path, kind: str) -> Any:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         converter = "convert it: python scripts/crowdhuman_to_coco.py"
-        raise DataError(f"{kind} is not valid JSON", where=path, found=error,
-                        remedy=converter if path.suffix == ".odgt" else "it may be cut off: write or download it again") from error
+        raise DataError(
+            f"{kind} is not valid JSON",
+            where=path,
+            found=error,
+            remedy=converter if path.suffix == ".odgt" else "it may be cut off: write or download it again",
+        ) from error
 
 
 def encode_mask(segmentation: Any, size: tuple[int, int]) -> tuple[dict[str, Any] | None, int]:
@@ -130,8 +134,12 @@ class GroundTruth:
         with silenced():
             self.coco.createIndex()
         if len(self.coco.anns) < len(kept):
-            raise DataError("annotation ids are used more than once", where=self.path, expected="one id for each annotation",
-                            remedy="renumber the annotations")
+            raise DataError(
+                "annotation ids are used more than once",
+                where=self.path,
+                expected="one id for each annotation",
+                remedy="renumber the annotations",
+            )
         self._tell()
 
     @property
@@ -157,12 +165,22 @@ class GroundTruth:
         lists = dataset if isinstance(dataset, dict) else {}
         missing = [key for key in ("images", "annotations", "categories") if not isinstance(lists.get(key), list)]
         if missing:
-            raise DataError("the ground truth is not a COCO json", where=self.path, expected="lists images, annotations and categories",
-                            found=f"no list {', '.join(missing)}", remedy="give the annotation file of the data set")
+            raise DataError(
+                "the ground truth is not a COCO json",
+                where=self.path,
+                expected="lists images, annotations and categories",
+                found=f"no list {', '.join(missing)}",
+                remedy="give the annotation file of the data set",
+            )
         for image in dataset["images"]:
             if not {"id", "height", "width"} <= image.keys():
-                raise DataError("an image of the ground truth lacks its id or size", where=self.path, expected="id, height and width",
-                                found=image, remedy="add them: masks are drawn at that size")
+                raise DataError(
+                    "an image of the ground truth lacks its id or size",
+                    where=self.path,
+                    expected="id, height and width",
+                    found=image,
+                    remedy="add them: masks are drawn at that size",
+                )
 
     def _chosen(self, categories: list[dict[str, Any]], names: Sequence[str] | None) -> list[dict[str, Any]]:
         if names is None:
@@ -170,8 +188,12 @@ class GroundTruth:
         by_name = {category["name"]: category for category in categories}
         for name in names:
             if name not in by_name:
-                raise DataError(f"category '{name}' does not exist", where=self.path, expected=f"one of {', '.join(by_name)}",
-                                remedy="correct the list of categories")
+                raise DataError(
+                    f"category '{name}' does not exist",
+                    where=self.path,
+                    expected=f"one of {', '.join(by_name)}",
+                    remedy="correct the list of categories",
+                )
         return [by_name[name] for name in names]
 
     def _prepared(self, annotation: dict[str, Any]) -> dict[str, Any]:
@@ -179,16 +201,25 @@ class GroundTruth:
         where = f"{self.path}, annotation {annotation.get('id')}"
         image = self.images.get(annotation.get("image_id", -1))
         if image is None or "id" not in annotation:
-            raise DataError("an annotation belongs to no image or has no id", where=where, found=f"image_id {annotation.get('image_id')}",
-                            remedy="remove it or add its image")
+            raise DataError(
+                "an annotation belongs to no image or has no id",
+                where=where,
+                found=f"image_id {annotation.get('image_id')}",
+                remedy="remove it or add its image",
+            )
         size = (int(image["height"]), int(image["width"]))
         try:
             rle, dropped = encode_mask(annotation.get("segmentation"), size)
         except (ValueError, TypeError, KeyError) as error:
             raise DataError("a segmentation cannot be read", where=where, found=error, remedy="correct or remove it") from error
         self.dropped_parts += dropped
-        prepared = {"id": annotation["id"] + self._id_shift, "image_id": image["id"], "category_id": annotation["category_id"],
-                    "bbox": self._box(annotation, rle, where), "iscrowd": int(annotation.get("iscrowd", 0))}
+        prepared = {
+            "id": annotation["id"] + self._id_shift,
+            "image_id": image["id"],
+            "category_id": annotation["category_id"],
+            "bbox": self._box(annotation, rle, where),
+            "iscrowd": int(annotation.get("iscrowd", 0)),
+        }
         if rle is None:
             self.maskless.add(prepared["id"])
             rle = box_mask(prepared["bbox"], size)
@@ -204,13 +235,22 @@ class GroundTruth:
         if not box and rle is not None:
             return [float(value) for value in coco_mask.toBbox(rle)]
         if not isinstance(box, list) or len(box) != 4 or not all(math.isfinite(v) for v in box) or min(box[2:]) < 0:
-            raise DataError("an annotation has no usable box", where=where, expected="bbox [x, y, width, height], finite, no negative side",
-                            found=box, remedy="correct or remove the annotation")
+            raise DataError(
+                "an annotation has no usable box",
+                where=where,
+                expected="bbox [x, y, width, height], finite, no negative side",
+                found=box,
+                remedy="correct or remove the annotation",
+            )
         return box
 
     def _tell(self) -> None:
         if self.dropped_parts:
             log.info("%s: %d polygon parts of fewer than 3 points left out", self.path.name, self.dropped_parts)
         if self.maskless and self.has_masks:
-            log.warning("%s: %d of %d annotations have no mask; they count for boxes and are regions to ignore for masks",
-                        self.path.name, len(self.maskless), len(self.coco.anns))
+            log.warning(
+                "%s: %d of %d annotations have no mask; they count for boxes and are regions to ignore for masks",
+                self.path.name,
+                len(self.maskless),
+                len(self.coco.anns),
+            )

@@ -42,8 +42,14 @@ class _Evaluator(COCOeval):  # type: ignore[misc]
         ious: the IoU matrices of an earlier run on the same annotations and detections.
     """
 
-    def __init__(self, truth: COCO, detections: COCO, iou_type: IouType, changes: dict[int, dict[str, Any]],
-                 ious: dict[tuple[int, int], Any] | None = None) -> None:
+    def __init__(
+        self,
+        truth: COCO,
+        detections: COCO,
+        iou_type: IouType,
+        changes: dict[int, dict[str, Any]],
+        ious: dict[tuple[int, int], Any] | None = None,
+    ) -> None:
         super().__init__(truth, detections, iou_type)
         self._changes = changes
         self._known_ious = ious
@@ -57,8 +63,9 @@ class _Evaluator(COCOeval):  # type: ignore[misc]
         return super().computeIoU(imgId, catId) if self._known_ious is None else self._known_ious[imgId, catId]
 
 
-def score(ground_truth: GroundTruth, results: list[dict[str, Any]], *, iou_types: Sequence[IouType] = ("bbox", "segm"),
-          area: str = "published") -> Metrics:
+def score(
+    ground_truth: GroundTruth, results: list[dict[str, Any]], *, iou_types: Sequence[IouType] = ("bbox", "segm"), area: str = "published"
+) -> Metrics:
     """Everything metrics.json says about one scored data set, in percent.
 
     The detections' own areas (they decide which unmatched detections count in APs, APm, APl) follow pycocotools'
@@ -141,8 +148,12 @@ def _area_changes(ground_truth: GroundTruth, area: str) -> dict[int, dict[str, A
         raise ConfigError(f"unknown area protocol '{area}'", where="eval.area", expected="published or mask")
     lacking = ground_truth.arealess
     if lacking:
-        raise DataError(f"{len(lacking)} annotations state no area", where=f"{ground_truth.path}, first: annotation {lacking[0]}",
-                        expected="the key area, which splits small, medium and large", remedy="use eval.area=mask")
+        raise DataError(
+            f"{len(lacking)} annotations state no area",
+            where=f"{ground_truth.path}, first: annotation {lacking[0]}",
+            expected="the key area, which splits small, medium and large",
+            remedy="use eval.area=mask",
+        )
     return {}
 
 
@@ -170,8 +181,14 @@ def _evaluate(ground_truth: GroundTruth, detections: COCO, iou_type: IouType, ch
     return evaluator
 
 
-def _evaluate_all_sizes(ground_truth: GroundTruth, detections: COCO, changes: dict[int, dict[str, Any]], *,
-                        thresholds: Sequence[float] | None = None, ious: dict[tuple[int, int], Any] | None = None) -> float | None:
+def _evaluate_all_sizes(
+    ground_truth: GroundTruth,
+    detections: COCO,
+    changes: dict[int, dict[str, Any]],
+    *,
+    thresholds: Sequence[float] | None = None,
+    ious: dict[tuple[int, int], Any] | None = None,
+) -> float | None:
     """Mask AP without the split by size (a quarter of the work), over ``thresholds`` or COCO's ten."""
     with silenced():
         evaluator = _Evaluator(ground_truth.coco, detections, "segm", changes, ious)

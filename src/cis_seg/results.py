@@ -35,9 +35,7 @@ def to_results(instances: Instances, image_id: int, category_ids: Sequence[int])
             "score": score,
             "segmentation": {"size": [int(side) for side in mask["size"]], "counts": mask["counts"].decode("ascii")},
         }
-        for box, score, label, mask in zip(
-            boxes, instances.scores.tolist(), instances.labels.tolist(), instances.masks, strict=True
-        )
+        for box, score, label, mask in zip(boxes, instances.scores.tolist(), instances.labels.tolist(), instances.masks, strict=True)
     ]
 
 
@@ -55,9 +53,13 @@ def read_results(path: str | Path, ground_truth: GroundTruth) -> list[dict[str, 
     path = Path(path)
     entries = read_json(path, "the results file")
     if not isinstance(entries, list):
-        raise DataError("the results file is not a list", where=path,
-                        expected="a list of {image_id, category_id, score, bbox, segmentation}", found=type(entries).__name__,
-                        remedy="give a COCO results file, not an annotation file")
+        raise DataError(
+            "the results file is not a list",
+            where=path,
+            expected="a list of {image_id, category_id, score, bbox, segmentation}",
+            found=type(entries).__name__,
+            remedy="give a COCO results file, not an annotation file",
+        )
     checked = [_checked(entry, ground_truth, f"{path}, entry {index}") for index, entry in enumerate(entries)]
     if any("bbox" in entry for entry in checked):
         for entry in checked:
@@ -70,16 +72,31 @@ def _checked(entry: Any, ground_truth: GroundTruth, where: str) -> dict[str, Any
     """One entry with its mask compressed, or the error that names it."""
     missing = [k for k in ("image_id", "category_id", "score") if not isinstance(entry, dict) or k not in entry]
     if missing:
-        raise DataError(f"a result lacks {', '.join(missing)}", where=where, expected="image_id, category_id, score",
-                        found=str(entry)[:200], remedy="write the missing keys")
+        raise DataError(
+            f"a result lacks {', '.join(missing)}",
+            where=where,
+            expected="image_id, category_id, score",
+            found=str(entry)[:200],
+            remedy="write the missing keys",
+        )
     image_id, category_id, score = entry["image_id"], entry["category_id"], entry["score"]
     if not isinstance(image_id, int) or image_id not in ground_truth.images:
-        raise DataError("a result is for an image that the ground truth does not have", where=where, found=f"image_id {image_id!r}",
-                        expected=f"an image id of {ground_truth.path}", remedy="score it against the data set it was made for")
+        raise DataError(
+            "a result is for an image that the ground truth does not have",
+            where=where,
+            found=f"image_id {image_id!r}",
+            expected=f"an image id of {ground_truth.path}",
+            remedy="score it against the data set it was made for",
+        )
     if not isinstance(category_id, int) or category_id not in ground_truth.known_category_ids:
         known = ", ".join(str(known_id) for known_id in sorted(ground_truth.known_category_ids)[:10])
-        raise DataError("a result has a category that the ground truth does not have", where=where, found=f"category_id {category_id!r}",
-                        expected=f"one of {known}, ...", remedy="write the ground truth's category ids, not the labels of the network")
+        raise DataError(
+            "a result has a category that the ground truth does not have",
+            where=where,
+            found=f"category_id {category_id!r}",
+            expected=f"one of {known}, ...",
+            remedy="write the ground truth's category ids, not the labels of the network",
+        )
     if not isinstance(score, int | float) or not math.isfinite(score):
         raise DataError("a result has no finite score", where=where, expected="a number", found=score, remedy="correct or remove the entry")
     checked: dict[str, Any] = {"image_id": image_id, "category_id": category_id, "score": score}
@@ -98,8 +115,13 @@ def _box(box: Any, where: str) -> list[float] | None:
         return None
     numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
     if not numbers or min(box[2:]) < 0:
-        raise DataError("a result's box makes no sense", where=where, expected="bbox [x, y, width, height], finite, no negative side",
-                        found=box, remedy="correct or remove the entry")
+        raise DataError(
+            "a result's box makes no sense",
+            where=where,
+            expected="bbox [x, y, width, height], finite, no negative side",
+            found=box,
+            remedy="correct or remove the entry",
+        )
     return list(box)
 
 
@@ -109,6 +131,11 @@ def _mask(segmentation: Any, size: tuple[int, int], where: str) -> dict[str, Any
         if rle is not None:
             coco_mask.area(rle)
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError("a result's mask cannot be read", where=where, expected=f"polygons or an RLE of size {list(size)} (height, width)",
-                        found=error, remedy="write masks at the size of the original image") from error
+        raise DataError(
+            "a result's mask cannot be read",
+            where=where,
+            expected=f"polygons or an RLE of size {list(size)} (height, width)",
+            found=error,
+            remedy="write masks at the size of the original image",
+        ) from error
     return rle

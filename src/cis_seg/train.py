@@ -39,9 +39,7 @@ def train(cfg: DictConfig) -> float | None:
         log.info("this run is finished; its report:")
         return print_report(run)
     L.seed_everything(typed.seed, workers=True, verbose=False)
-    data = build_data(
-        typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask"
-    )
+    data = build_data(typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
     data.setup("fit")
     module = build_module(typed, plain, data)
     _load_start(typed, module, resume_path)

@@ -50,8 +50,11 @@ def predicted_drawings(instances: Instances, class_names: Sequence[str], thresho
     """The detections scored ``threshold`` or more; the class is named only where there are several."""
     names = list(class_names) if len(class_names) > 1 else [""] * len(class_names)
     rows = zip(instances.boxes.tolist(), instances.masks, instances.labels.tolist(), instances.scores.tolist(), strict=True)
-    return [Drawing((box[0], box[1], box[2], box[3]), mask, label, score, f"{names[label]} {score:.2f}".strip())
-            for box, mask, label, score in rows if score >= threshold]
+    return [
+        Drawing((box[0], box[1], box[2], box[3]), mask, label, score, f"{names[label]} {score:.2f}".strip())
+        for box, mask, label, score in rows
+        if score >= threshold
+    ]
 
 
 def true_drawings(ground_truth: GroundTruth, image_id: int) -> list[Drawing]:
@@ -70,9 +73,11 @@ def true_drawings(ground_truth: GroundTruth, image_id: int) -> list[Drawing]:
 
 def box_iou(a: Sequence[Box], b: Sequence[Box]) -> NDArray[np.float64]:
     """(len(a), len(b)) IoU of boxes x0, y0, x1, y1."""
+
     def xywh(boxes: Sequence[Box]) -> NDArray[np.float64]:
         corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
         return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
     if not a or not b:
         return np.zeros((len(a), len(b)))
     return np.asarray(coco_mask.iou(xywh(a), xywh(b), [0] * len(b)), dtype=np.float64)
@@ -118,8 +123,9 @@ def resized(pixels: Pixels, scale: float, *, smooth: bool = True) -> Pixels:
     return np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
 
 
-def draw_instances(image: Pixels, drawings: Sequence[Drawing], colors: Sequence[int] | None = None, *,
-                   max_side: int | None = None) -> Pixels:
+def draw_instances(
+    image: Pixels, drawings: Sequence[Drawing], colors: Sequence[int] | None = None, *, max_side: int | None = None
+) -> Pixels:
     """Translucent masks, crisp outlines, thin boxes and captions on an image.
 
     Fills come first, outlines after all fills: where two masks claim the same pixels both outlines stay visible.
@@ -204,8 +210,9 @@ def contact_sheet(panels: Sequence[Pixels], *, columns: int = 2, width: int = 96
     return sheet
 
 
-def truth_and_prediction(image: Pixels, truth: Sequence[Drawing], predictions: Sequence[Drawing], *,
-                         max_side: int | None = None, note: str = "") -> Pixels:
+def truth_and_prediction(
+    image: Pixels, truth: Sequence[Drawing], predictions: Sequence[Drawing], *, max_side: int | None = None, note: str = ""
+) -> Pixels:
     """One panel: the truth on the left, the prediction on the right, a person in the same colour on both sides."""
     true_colors = neighbour_colors(truth)
     colors = neighbour_colors(predictions, truth, true_colors)

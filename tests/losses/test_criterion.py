@@ -21,7 +21,7 @@ from golden_arrays import isolated_arrays
 from tiny_model import ORIGINALS, PADDED, SIZES, tiny_batch, tiny_model
 
 ALL = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "mask": 1.0, "proj": 1.0, "pairwise": 1.0}
-BOXES = ([[8.0, 8, 50, 60], [40, 10, 90, 50]], [[5.0, 4, 44, 40]])
+BOXES: tuple[list[list[float]], ...] = ([[8.0, 8, 50, 60], [40, 10, 90, 50]], [[5.0, 4, 44, 40]])
 
 
 def _predictions(batch: Batch, *, num_classes: int = 2) -> tuple[DensePredictions, Assignment, MaskSamples, Tensor]:
@@ -87,7 +87,7 @@ def test_box_terms_equal_loops() -> None:
     logits = 2 * torch.randn(4, 16, 24, generator=torch.Generator().manual_seed(0))
     criterion = Criterion({"proj": 1.0, "pairwise": 1.0}, bottom_margin=40, color_thresh=0.2)
     losses = criterion.mask_losses(samples, logits, batch, step=10_000)
-    drawn = [oracles.sample(oracles.draw_box(tuple(BOXES[b][g]), *PADDED), 4) for b, g in ((0, 0), (0, 1), (0, 1), (1, 0))]
+    drawn = [oracles.sample(oracles.draw_box((x0, y0, x1, y1), *PADDED), 4) for x0, y0, x1, y1 in (*BOXES[0], BOXES[0][1], *BOXES[1])]
     valid = valid_mask(SIZES, ORIGINALS, PADDED, 4, "cpu", bottom_margin=40)
     similarity = color_similarity(pooled_colors(batch.pixels, 4), valid)
     expected = {

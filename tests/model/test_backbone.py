@@ -15,9 +15,9 @@ def _randomise_norms(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for values in (module.running_var, module.weight.data):
+            for values in (module.get_buffer("running_var"), module.weight.data):
                 values.copy_(torch.rand(values.shape, generator=generator) + 0.5)
-            for values in (module.running_mean, module.bias.data):
+            for values in (module.get_buffer("running_mean"), module.bias.data):
                 values.copy_(torch.randn(values.shape, generator=generator) * 0.1)
 
 

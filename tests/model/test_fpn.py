@@ -17,7 +17,7 @@ def _pyramid(finest: int) -> tuple[FPN, dict[int, Tensor]]:
 
 
 def _convs(fpn: FPN, blocks: str) -> list[nn.Module]:
-    return list(fpn.fpn.get_submodule(blocks))  # type: ignore[call-overload]
+    return list(fpn.fpn.get_submodule(blocks))
 
 
 def test_top_down_sums() -> None:
@@ -39,10 +39,10 @@ def test_two_levels_on_top_of_p5() -> None:
     levels = fpn(stages)
     extra = fpn.fpn.get_submodule("extra_blocks")
     p6, p7 = extra.get_submodule("p6"), extra.get_submodule("p7")
-    expected = F.conv2d(levels[5], p6.weight, p6.bias, stride=2, padding=1)  # type: ignore[arg-type]
+    expected = F.conv2d(levels[5], p6.weight, p6.bias, stride=2, padding=1)
     torch.testing.assert_close(levels[6], expected)
     assert (expected < 0).any()
-    torch.testing.assert_close(levels[7], F.conv2d(expected.relu(), p7.weight, p7.bias, stride=2, padding=1))  # type: ignore[arg-type]
+    torch.testing.assert_close(levels[7], F.conv2d(expected.relu(), p7.weight, p7.bias, stride=2, padding=1))
     with torch.no_grad():
         other = fpn({**stages, 5: stages[5] + 1})
     assert not torch.equal(other[6], levels[6])

@@ -56,8 +56,9 @@ class Overlays(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._panels = {}
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-                                dataloader_idx: int = 0) -> None:
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         due = self._validations % self.every_n_validations == 0
         if trainer.sanity_checking or not trainer.is_global_zero or not due:
             return
@@ -74,8 +75,9 @@ class Overlays(L.Callback):
                 Image.fromarray(contact_sheet(panels)).save(_folder(trainer, dataloader_idx) / "latest.png")
         self._panels = {}
 
-    def _panel(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, index: int, instances: Instances,
-               dataloader_idx: int) -> Pixels:
+    def _panel(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, index: int, instances: Instances, dataloader_idx: int
+    ) -> Pixels:
         """Draw, write and log one image."""
         image_id, image = batch.image_ids[index], original_pixels(batch, index)
         names: Sequence[str] = pl_module.class_names  # type: ignore[assignment]
@@ -123,30 +125,41 @@ def label_map(drawings: Sequence[Drawing], scale: float, size: tuple[int, int]) 
     return labels
 
 
-def log_to_wandb(logger: WandbLogger, key: str, step: int, image: Pixels, layers: dict[str, Sequence[Drawing]],
-                 class_names: Sequence[str]) -> None:
+def log_to_wandb(
+    logger: WandbLogger, key: str, step: int, image: Pixels, layers: dict[str, Sequence[Drawing]], class_names: Sequence[str]
+) -> None:
     """Log one image with a layer of masks and one of boxes for each of ``layers``, every object switchable by itself.
 
     Masks are numbered objects, not classes: in a picture of people a class map would be a single blob.
     """
     scale = view_scale((image.shape[0], image.shape[1]), MAX_SIDE)
     view = resized(image, scale)
-    masks = {name: {"mask_data": label_map(drawings, scale, view.shape[:2]), "class_labels": _object_names(drawings, class_names)}
-             for name, drawings in layers.items()}
-    boxes = {name: {"box_data": [_wandb_box(d, scale, class_names) for d in drawings], "class_labels": dict(enumerate(class_names))}
-             for name, drawings in layers.items()}
+    masks = {
+        name: {"mask_data": label_map(drawings, scale, view.shape[:2]), "class_labels": _object_names(drawings, class_names)}
+        for name, drawings in layers.items()
+    }
+    boxes = {
+        name: {"box_data": [_wandb_box(d, scale, class_names) for d in drawings], "class_labels": dict(enumerate(class_names))}
+        for name, drawings in layers.items()
+    }
     logger.log_image(key=key, images=[view], step=step, masks=[masks], boxes=[boxes])
 
 
 def _object_names(drawings: Sequence[Drawing], class_names: Sequence[str]) -> dict[int, str]:
     """What W&B shows for each number of the label map: "3 person 0.87"."""
+
     def text(drawing: Drawing) -> str:
         return "crowd" if drawing.crowd else class_names[drawing.label] + ("" if drawing.score is None else f" {drawing.score:.2f}")
+
     return {number: f"{number} {text(drawing)}" for number, drawing in enumerate(drawings[:MAX_MASKS], start=1)}
 
 
 def _wandb_box(drawing: Drawing, scale: float, class_names: Sequence[str]) -> dict[str, Any]:
     corners = dict(zip(("minX", "minY", "maxX", "maxY"), (value * scale for value in drawing.box), strict=True))
-    box: dict[str, Any] = {"position": corners, "domain": "pixel", "class_id": drawing.label,
-                           "box_caption": drawing.caption or class_names[drawing.label]}
+    box: dict[str, Any] = {
+        "position": corners,
+        "domain": "pixel",
+        "class_id": drawing.label,
+        "box_caption": drawing.caption or class_names[drawing.label],
+    }
     return box if drawing.score is None else box | {"scores": {"score": drawing.score}}

@@ -22,14 +22,19 @@ def parse_box(value: Any, *, culprit: str, where: object) -> Box | None:
     """
     remedy = "correct this annotation or delete it"
     if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
-        raise DataError(f"{culprit} has no usable box", where=where, expected="[x, y, width, height], four finite numbers",
-                        found=value, remedy=remedy)
+        raise DataError(
+            f"{culprit} has no usable box", where=where, expected="[x, y, width, height], four finite numbers", found=value, remedy=remedy
+        )
     x, y, width, height = value
     if width < 0 or height < 0:
         side = "width" if width < 0 else "height"
-        raise DataError(f"{culprit} has a negative {side}", where=where, found=value,
-                        expected="[x, y, width, height] with width and height of 0 or more",
-                        remedy=f"{remedy}; boxes are not [x0, y0, x1, y1]")
+        raise DataError(
+            f"{culprit} has a negative {side}",
+            where=where,
+            found=value,
+            expected="[x, y, width, height] with width and height of 0 or more",
+            remedy=f"{remedy}; boxes are not [x0, y0, x1, y1]",
+        )
     return (x, y, x + width, y + height) if width > 0 and height > 0 else None
 
 
@@ -45,8 +50,13 @@ def check_file_name(name: Any, *, culprit: str, where: object) -> str:
                 break
         else:
             return name
-    raise DataError(f"{culprit} has a file name that does not lie inside the image folder", where=where,
-                    expected="a path relative to the image folder, without '..'", found=repr(name), remedy="correct the file name")
+    raise DataError(
+        f"{culprit} has a file name that does not lie inside the image folder",
+        where=where,
+        expected="a path relative to the image folder, without '..'",
+        found=repr(name),
+        remedy="correct the file name",
+    )
 
 
 def report_dropped(source: Path, dropped: Counter[str]) -> None:

@@ -36,19 +36,35 @@ class CocoDataset(InstanceDataset):
         DataError: a missing file or folder, a category that does not exist, or an annotation that makes no sense.
     """
 
-    def __init__(self, annotations: Path, images: Path, *, categories: Sequence[str] | None = None, keep_empty: bool = False,
-                 load_masks: bool = False) -> None:
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path,
+        *,
+        categories: Sequence[str] | None = None,
+        keep_empty: bool = False,
+        load_masks: bool = False,
+    ) -> None:
         content = read_json(annotations)
         chosen = choose_categories(content["categories"], categories, annotations)
         found = _image_records(content["images"], annotations)
         _add_annotations(content, found, {i: label for label, i in enumerate(chosen)}, annotations, load_masks)
         kept = [image for image in found.values() if keep_empty or image.boxes]
         if not kept:
-            raise DataError("no image is left to train on or to score", where=annotations,
-                            expected=f"annotations of {', '.join(list(chosen.values())[:_MOST_NAMES])}",
-                            found=f"{len(found)} images without any", remedy="choose other categories, or set keep_empty=true")
-        super().__init__(pack(kept, with_segmentations=load_masks), images, class_names=tuple(chosen.values()),
-                         category_ids=tuple(chosen), source=annotations)
+            raise DataError(
+                "no image is left to train on or to score",
+                where=annotations,
+                expected=f"annotations of {', '.join(list(chosen.values())[:_MOST_NAMES])}",
+                found=f"{len(found)} images without any",
+                remedy="choose other categories, or set keep_empty=true",
+            )
+        super().__init__(
+            pack(kept, with_segmentations=load_masks),
+            images,
+            class_names=tuple(chosen.values()),
+            category_ids=tuple(chosen),
+            source=annotations,
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -58,19 +74,33 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: missing, not JSON (names line and column), or without images, annotations and categories.
     """
     if not path.is_file():
-        raise DataError("there is no annotation file", where=path, expected="a COCO instances json",
-                        found=f"json files in {path.parent}: {listing(path.parent, '*.json')}", remedy="give the path of the json")
+        raise DataError(
+            "there is no annotation file",
+            where=path,
+            expected="a COCO instances json",
+            found=f"json files in {path.parent}: {listing(path.parent, '*.json')}",
+            remedy="give the path of the json",
+        )
     try:
         content = json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name} is not valid JSON", where=path, found=error, expected="a COCO instances json",
-                        remedy="the file is damaged or cut short: download or write it again") from error
+        raise DataError(
+            f"{path.name} is not valid JSON",
+            where=path,
+            found=error,
+            expected="a COCO instances json",
+            remedy="the file is damaged or cut short: download or write it again",
+        ) from error
     keys = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(_is_list_of_objects(content.get(key)) for key in keys):
         found = f"an object with {sorted(content)[:8]}" if isinstance(content, dict) else f"a {type(content).__name__} (a results file?)"
-        raise DataError(f"{path.name} is not a COCO instances file", where=path, found=found,
-                        expected=f"an object with lists of objects: {', '.join(keys)}",
-                        remedy="give the file of annotations, not captions, keypoints or results")
+        raise DataError(
+            f"{path.name} is not a COCO instances file",
+            where=path,
+            found=found,
+            expected=f"an object with lists of objects: {', '.join(keys)}",
+            remedy="give the file of annotations, not captions, keypoints or results",
+        )
     return content
 
 
@@ -87,20 +117,34 @@ def choose_categories(listed: Sequence[dict[str, Any]], wanted: Sequence[str] | 
     pairs = [(category.get("id"), category.get("name")) for category in listed]
     ids: dict[str, int] = {name: i for i, name in sorted((i, name) for i, name in pairs if isinstance(i, int) and isinstance(name, str))}
     if len(ids) != len(listed) or len(set(ids.values())) != len(listed):
-        raise DataError("a category is listed twice or lacks its id or name", where=where, found=pairs[:_MOST_NAMES],
-                        expected="different integer ids and different names", remedy="correct 'categories'")
+        raise DataError(
+            "a category is listed twice or lacks its id or name",
+            where=where,
+            found=pairs[:_MOST_NAMES],
+            expected="different integer ids and different names",
+            remedy="correct 'categories'",
+        )
     if wanted is None:
         return {category_id: name for name, category_id in ids.items()}
     for name in wanted:
         if name not in ids:
             near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
             more = f" and {len(ids) - _MOST_NAMES} more, under 'categories' in the file" if len(ids) > _MOST_NAMES else ""
-            raise DataError(f"category {name!r} does not exist", where=where, found=name,
-                            expected=f"one of {', '.join(list(ids)[:_MOST_NAMES])}{more}",
-                            remedy=f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these names")
+            raise DataError(
+                f"category {name!r} does not exist",
+                where=where,
+                found=name,
+                expected=f"one of {', '.join(list(ids)[:_MOST_NAMES])}{more}",
+                remedy=f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these names",
+            )
     if not wanted or len(set(wanted)) != len(wanted):
-        raise DataError("the choice of categories is empty or names one twice", where=where, found=list(wanted),
-                        expected="one or more different names", remedy="correct the list, or leave it out to take all categories")
+        raise DataError(
+            "the choice of categories is empty or names one twice",
+            where=where,
+            found=list(wanted),
+            expected="one or more different names",
+            remedy="correct the list, or leave it out to take all categories",
+        )
     return {ids[name]: name for name in wanted}
 
 
@@ -110,12 +154,22 @@ def _image_records(images: Sequence[dict[str, Any]], where: Path) -> dict[int, I
         image_id = entry.get("id")
         culprit = f"image {image_id}"
         if not isinstance(image_id, int) or image_id in found:
-            raise DataError(f"{culprit} has no usable id or is listed twice", where=where, expected="a different integer id for each image",
-                            found=entry, remedy="give every image its own id")
+            raise DataError(
+                f"{culprit} has no usable id or is listed twice",
+                where=where,
+                expected="a different integer id for each image",
+                found=entry,
+                remedy="give every image its own id",
+            )
         size = (entry.get("height"), entry.get("width"))
         if not all(isinstance(side, int) and side > 0 for side in size):
-            raise DataError(f"{culprit} has no usable size", where=where, expected="height and width in pixels",
-                            found=f"height {size[0]}, width {size[1]}", remedy="write the size of the file into the json")
+            raise DataError(
+                f"{culprit} has no usable size",
+                where=where,
+                expected="height and width in pixels",
+                found=f"height {size[0]}, width {size[1]}",
+                remedy="write the size of the file into the json",
+            )
         name = check_file_name(entry.get("file_name"), culprit=culprit, where=where)
         found[image_id] = ImageRecord(image_id, name, (size[0], size[1]))  # type: ignore[arg-type]
     return found
@@ -149,16 +203,30 @@ def _check_annotation(entry: dict[str, Any], images: dict[int, ImageRecord], kno
     """The image of an annotation whose ids are right; adds its own id to ``seen``."""
     annotation_id, image_id = entry.get("id"), entry.get("image_id")
     if not isinstance(annotation_id, int) or annotation_id in seen:
-        raise DataError(f"annotation {annotation_id} has no usable id or is listed twice", where=where, found=f"image_id {image_id}",
-                        expected="a different integer id for each annotation", remedy="give every annotation its own id")
+        raise DataError(
+            f"annotation {annotation_id} has no usable id or is listed twice",
+            where=where,
+            found=f"image_id {image_id}",
+            expected="a different integer id for each annotation",
+            remedy="give every annotation its own id",
+        )
     seen.add(annotation_id)
     if image_id not in images:
-        raise DataError(f"annotation {annotation_id} belongs to an image that is not listed", where=where, found=f"image_id {image_id}",
-                        expected="the id of one of 'images'", remedy="add the image or delete the annotation")
+        raise DataError(
+            f"annotation {annotation_id} belongs to an image that is not listed",
+            where=where,
+            found=f"image_id {image_id}",
+            expected="the id of one of 'images'",
+            remedy="add the image or delete the annotation",
+        )
     if entry.get("category_id") not in known:
-        raise DataError(f"annotation {annotation_id} belongs to a category that is not listed", where=where,
-                        found=f"category_id {entry.get('category_id')}", expected=sorted(known)[:_MOST_NAMES],
-                        remedy="add the category or delete the annotation")
+        raise DataError(
+            f"annotation {annotation_id} belongs to a category that is not listed",
+            where=where,
+            found=f"category_id {entry.get('category_id')}",
+            expected=sorted(known)[:_MOST_NAMES],
+            remedy="add the category or delete the annotation",
+        )
     return images[image_id]
 
 
@@ -179,9 +247,13 @@ def _segmentation(mask: Any, size: tuple[int, int], culprit: str, where: Path) -
     else:
         sound = isinstance(mask, dict) and mask.get("size") == list(size) and _counts_fit(mask.get("counts"), size)
     if not sound:
-        raise DataError(f"{culprit} has no usable mask", where=where, found=str(mask)[:80],
-                        expected=f"polygons of three points or more, or a run-length code of size {list(size)} (height, width)",
-                        remedy="train from boxes (supervision=box), or correct the mask")
+        raise DataError(
+            f"{culprit} has no usable mask",
+            where=where,
+            found=str(mask)[:80],
+            expected=f"polygons of three points or more, or a run-length code of size {list(size)} (height, width)",
+            remedy="train from boxes (supervision=box), or correct the mask",
+        )
     return json.dumps(mask, separators=(",", ":")).encode()
 
 

@@ -132,4 +132,3 @@ def _ellipse_iou(entry: dict[str, Any]) -> float:
     rows, columns = (np.arange(h) + 0.5) / h * 2 - 1, (np.arange(w) + 0.5) / w * 2 - 1
     ellipse = rows[:, None] ** 2 + columns[None] ** 2 <= 1
     return float((mask & ellipse).sum() / (mask | ellipse).sum())
-

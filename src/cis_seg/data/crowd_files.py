@@ -55,8 +55,12 @@ def ensure_crowd(root: Path, spec: CrowdSpec, workers: int = 2) -> CrowdPaths:
             if not _is_complete(paths, spec):
                 _draw_all(paths, spec, workers)
     except OSError as error:
-        raise DataError("the generated crowd cannot be written", where=root, found=error,
-                        remedy="set data.root to a folder that can be written and has room") from error
+        raise DataError(
+            "the generated crowd cannot be written",
+            where=root,
+            found=error,
+            remedy="set data.root to a folder that can be written and has room",
+        ) from error
     return paths
 
 
@@ -86,8 +90,13 @@ def _read_manifest(paths: CrowdPaths) -> dict[str, Any]:
         if not all(isinstance(manifest[key], dict) for key in ("spec", "files")) or "generator_version" not in manifest:
             raise KeyError("spec, files or generator_version")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError("the folder is not empty and no generated crowd: it has no readable manifest.json", where=paths.root,
-                        expected="an empty or absent folder, or a generated crowd", found=repr(error), remedy=_remedy(paths)) from error
+        raise DataError(
+            "the folder is not empty and no generated crowd: it has no readable manifest.json",
+            where=paths.root,
+            expected="an empty or absent folder, or a generated crowd",
+            found=repr(error),
+            remedy=_remedy(paths),
+        ) from error
     return manifest
 
 
@@ -95,8 +104,13 @@ def _require_equal(problem: str, paths: CrowdPaths, expected: dict[str, Any], fo
     """DataError that shows the entries in which the two differ."""
     names = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
     if names:
-        raise DataError(problem, where=paths.root, expected={name: expected.get(name) for name in names},
-                        found={name: found.get(name) for name in names}, remedy=_remedy(paths))
+        raise DataError(
+            problem,
+            where=paths.root,
+            expected={name: expected.get(name) for name in names},
+            found={name: found.get(name) for name in names},
+            remedy=_remedy(paths),
+        )
 
 
 def _remedy(paths: CrowdPaths) -> str:

@@ -50,8 +50,12 @@ class CrowdSpec:
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise DataError(f"crowd spec: {name} is out of range", expected=f"{low} to {high}", found=value,
-                                remedy=f"give {name} a value in that range")
+                raise DataError(
+                    f"crowd spec: {name} is out of range",
+                    expected=f"{low} to {high}",
+                    found=value,
+                    remedy=f"give {name} a value in that range",
+                )
 
 
 EASY = CrowdSpec()

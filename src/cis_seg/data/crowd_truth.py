@@ -53,9 +53,7 @@ def visible_people(figures: Sequence[Figure], owner: NDArray[np.uint8]) -> tuple
     """
     masks = _visible_masks(owner, len(figures))
     return tuple(
-        _person(figure, mask, owner == number)
-        for number, (figure, mask) in enumerate(zip(figures, masks, strict=True), 1)
-        if mask.any()
+        _person(figure, mask, owner == number) for number, (figure, mask) in enumerate(zip(figures, masks, strict=True), 1) if mask.any()
     )
 
 

@@ -36,20 +36,35 @@ class CrowdHumanDataset(InstanceDataset):
 
     def __init__(self, annotations: Path, images: Path, *, boxes: BoxKind = "visible", keep_empty: bool = False) -> None:
         if boxes not in _KEYS:
-            raise ConfigError("there is no such kind of box", where="boxes", expected=" or ".join(_KEYS), found=boxes,
-                              remedy="visible boxes are the default")
+            raise ConfigError(
+                "there is no such kind of box",
+                where="boxes",
+                expected=" or ".join(_KEYS),
+                found=boxes,
+                remedy="visible boxes are the default",
+            )
         found = _read_odgt(annotations, _KEYS[boxes])
         kept = [image for image in found if keep_empty or image.boxes]
         if not kept:
-            raise DataError("no image is left to train on", where=annotations, expected="records with a person",
-                            found=f"{len(found)} records without any", remedy="check the file, or set keep_empty=true")
+            raise DataError(
+                "no image is left to train on",
+                where=annotations,
+                expected="records with a person",
+                found=f"{len(found)} records without any",
+                remedy="check the file, or set keep_empty=true",
+            )
         super().__init__(pack(kept, with_segmentations=False), images, class_names=("person",), category_ids=(1,), source=annotations)
 
 
 def _read_odgt(path: Path, key: str) -> list[ImageRecord]:
     if not path.is_file():
-        raise DataError("there is no annotation file", where=path, expected="a CrowdHuman .odgt file",
-                        found=f"odgt files in {path.parent}: {listing(path.parent, '*.odgt')}", remedy="give the path of the .odgt file")
+        raise DataError(
+            "there is no annotation file",
+            where=path,
+            expected="a CrowdHuman .odgt file",
+            found=f"odgt files in {path.parent}: {listing(path.parent, '*.odgt')}",
+            remedy="give the path of the .odgt file",
+        )
     found: list[ImageRecord] = []
     seen: set[str] = set()
     dropped: Counter[str] = Counter()
@@ -59,8 +74,12 @@ def _read_odgt(path: Path, key: str) -> list[ImageRecord]:
                 where = f"{path}, line {number}"
                 found.append(_image_record(_parse(line, where), number - 1, key, where, dropped))
                 if found[-1].file_name in seen:
-                    raise DataError(f"image {found[-1].file_name} is listed twice", where=where, expected="one record an image",
-                                    remedy="merge the records or delete one")
+                    raise DataError(
+                        f"image {found[-1].file_name} is listed twice",
+                        where=where,
+                        expected="one record an image",
+                        remedy="merge the records or delete one",
+                    )
                 seen.add(found[-1].file_name)
     report_dropped(path, dropped)
     return found
@@ -71,12 +90,22 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         record = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         found = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-        raise DataError("a record is not valid JSON", where=where, expected="one JSON object a line", found=found,
-                        remedy="the file is damaged or cut short: download or write it again") from error
+        raise DataError(
+            "a record is not valid JSON",
+            where=where,
+            expected="one JSON object a line",
+            found=found,
+            remedy="the file is damaged or cut short: download or write it again",
+        ) from error
     boxes = record.get("gtboxes") if isinstance(record, dict) else None
     if not isinstance(boxes, list) or not all(isinstance(entry, dict) for entry in boxes):
-        raise DataError("a record has no boxes", where=where, expected="an object with 'ID' and the list 'gtboxes'",
-                        found=line[:80].decode(errors="replace"), remedy="use annotation_train.odgt or annotation_val.odgt of CrowdHuman")
+        raise DataError(
+            "a record has no boxes",
+            where=where,
+            expected="an object with 'ID' and the list 'gtboxes'",
+            found=line[:80].decode(errors="replace"),
+            remedy="use annotation_train.odgt or annotation_val.odgt of CrowdHuman",
+        )
     assert isinstance(record, dict)
     return record
 

@@ -60,10 +60,26 @@ class InstanceDataModule(lightning.LightningDataModule):
         score_train: score the training images as a second set.
     """
 
-    def __init__(self, *, root: Path | str, layout: str, train_sizes: Sequence[int] = (640, 672, 704, 736, 768, 800),
-                 train_size_sampling: SizeSampling = "choice", train_max_size: int = 1333, test_size: int = 800, test_max_size: int = 1333,
-                 flip: float = 0.5, photometric: Photometric = "none", batch_size: int = 16, accumulate: int = 1, test_batch_size: int = 1,
-                 workers: int = 0, seed: int = 0, load_masks: bool = False, score_train: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        root: Path | str,
+        layout: str,
+        train_sizes: Sequence[int] = (640, 672, 704, 736, 768, 800),
+        train_size_sampling: SizeSampling = "choice",
+        train_max_size: int = 1333,
+        test_size: int = 800,
+        test_max_size: int = 1333,
+        flip: float = 0.5,
+        photometric: Photometric = "none",
+        batch_size: int = 16,
+        accumulate: int = 1,
+        test_batch_size: int = 1,
+        workers: int = 0,
+        seed: int = 0,
+        load_masks: bool = False,
+        score_train: bool = False,
+    ) -> None:
         super().__init__()
         self.root, self._layout = Path(root).expanduser(), layout
         sizes = _sizes(train_sizes, train_size_sampling)
@@ -117,13 +133,22 @@ class InstanceDataModule(lightning.LightningDataModule):
         used = [*self.scored_datasets, *([self.train_dataset] if stage == "fit" else [])]
         for dataset in used:
             if dataset.class_names != self.class_names:
-                raise DataError("training and scored images have different categories", where=dataset.source, found=dataset.class_names,
-                                expected=f"{self.class_names}, as in {self.val_dataset.source}",
-                                remedy="name the categories (categories=[...]) so that both use the same")
+                raise DataError(
+                    "training and scored images have different categories",
+                    where=dataset.source,
+                    found=dataset.class_names,
+                    expected=f"{self.class_names}, as in {self.val_dataset.source}",
+                    remedy="name the categories (categories=[...]) so that both use the same",
+                )
         for dataset in self.scored_datasets:
             if dataset.category_ids != self.category_ids:
-                raise DataError("the scored sets number their categories differently", where=dataset.source, found=dataset.category_ids,
-                                expected=f"{self.category_ids}, as in {self.val_dataset.source}", remedy="give both the same category ids")
+                raise DataError(
+                    "the scored sets number their categories differently",
+                    where=dataset.source,
+                    found=dataset.category_ids,
+                    expected=f"{self.category_ids}, as in {self.val_dataset.source}",
+                    remedy="give both the same category ids",
+                )
 
     def train_dataloader(self) -> BatchLoader:
         """Endless micro-batches of this process, from the trainer's step on.
@@ -134,13 +159,22 @@ class InstanceDataModule(lightning.LightningDataModule):
         trainer = self.trainer
         accumulated = self.accumulate if trainer is None else trainer.accumulate_grad_batches
         if accumulated != self.accumulate:
-            raise ConfigError("trainer and data accumulate differently", where="trainer.accumulate_grad_batches", found=accumulated,
-                              expected=self.accumulate, remedy="set both to the same number")
+            raise ConfigError(
+                "trainer and data accumulate differently",
+                where="trainer.accumulate_grad_batches",
+                found=accumulated,
+                expected=self.accumulate,
+                remedy="set both to the same number",
+            )
         rank, world_size = self._rank()
         batches = TrainBatchSampler(
-            num_images=len(self.train_dataset), global_batch=self.batch_size, seed=self.seed,
+            num_images=len(self.train_dataset),
+            global_batch=self.batch_size,
+            seed=self.seed,
             start_step=0 if trainer is None else trainer.global_step,
-            rank=rank, world_size=world_size, accumulate=self.accumulate,
+            rank=rank,
+            world_size=world_size,
+            accumulate=self.accumulate,
         )
         return batch_loader(ExampleDataset(self.train_dataset, self._train_transform), batches, workers=self.workers)
 
@@ -158,9 +192,13 @@ class InstanceDataModule(lightning.LightningDataModule):
     def _dataset(self, part: str) -> InstanceDataset:
         if part not in self._datasets:
             if not self.root.is_dir():
-                raise DataError("there is no such data folder", where=self.root, expected=self._layout,
-                                found=f"in {self.root.parent}: {listing(self.root.parent)}",
-                                remedy="set data.root to the folder of the data set")
+                raise DataError(
+                    "there is no such data folder",
+                    where=self.root,
+                    expected=self._layout,
+                    found=f"in {self.root.parent}: {listing(self.root.parent)}",
+                    remedy="set data.root to the folder of the data set",
+                )
             self._datasets[part] = self._read(part)
         return self._datasets[part]
 
@@ -184,10 +222,18 @@ class CocoDataModule(InstanceDataModule):
         options: as ``InstanceDataModule``.
     """
 
-    def __init__(self, *, root: Path | str, annotations_train: Path | str = "annotations/instances_train2017.json",
-                 images_train: Path | str = "train2017", annotations_val: Path | str = "annotations/instances_val2017.json",
-                 images_val: Path | str = "val2017", categories: Sequence[str] | None = None, keep_empty: bool = False,
-                 **options: Unpack[LoadingOptions]) -> None:
+    def __init__(
+        self,
+        *,
+        root: Path | str,
+        annotations_train: Path | str = "annotations/instances_train2017.json",
+        images_train: Path | str = "train2017",
+        annotations_val: Path | str = "annotations/instances_val2017.json",
+        images_val: Path | str = "val2017",
+        categories: Sequence[str] | None = None,
+        keep_empty: bool = False,
+        **options: Unpack[LoadingOptions],
+    ) -> None:
         layout = ", ".join(map(str, (annotations_train, images_train, annotations_val, images_val)))
         super().__init__(root=root, layout=f"a folder with {layout}", **options)
         self._train = self._path(annotations_train), self._path(images_train)
@@ -197,8 +243,9 @@ class CocoDataModule(InstanceDataModule):
     def _read(self, part: str) -> InstanceDataset:
         if part == "val":
             return CocoDataset(*self._val, categories=self._categories, keep_empty=True)
-        return CocoDataset(*self._train, categories=self._categories, keep_empty=self._keep_empty,
-                           load_masks=self.load_masks and part == "train")
+        return CocoDataset(
+            *self._train, categories=self._categories, keep_empty=self._keep_empty, load_masks=self.load_masks and part == "train"
+        )
 
 
 class CrowdHumanDataModule(InstanceDataModule):
@@ -219,18 +266,32 @@ class CrowdHumanDataModule(InstanceDataModule):
         options: as ``InstanceDataModule``.
     """
 
-    def __init__(self, *, root: Path | str, annotations: Path | str = "annotation_train.odgt", images: Path | str = "Images",
-                 boxes: BoxKind = "visible", keep_empty: bool = False, annotations_val: Path | str = "masks_val.json",
-                 images_val: Path | str = "Images", masks_train: Path | str = "masks_train.json",
-                 **options: Unpack[LoadingOptions]) -> None:
+    def __init__(
+        self,
+        *,
+        root: Path | str,
+        annotations: Path | str = "annotation_train.odgt",
+        images: Path | str = "Images",
+        boxes: BoxKind = "visible",
+        keep_empty: bool = False,
+        annotations_val: Path | str = "masks_val.json",
+        images_val: Path | str = "Images",
+        masks_train: Path | str = "masks_train.json",
+        **options: Unpack[LoadingOptions],
+    ) -> None:
         layout = f"a folder with {annotations}, {images}/<ID>.jpg and, to score, {annotations_val}"
         super().__init__(root=root, layout=layout, **options)
         self._train = self._path(annotations), self._path(images)
         self._val = self._path(annotations_val), self._path(images_val)
         self._masks_train, self._boxes, self._keep_empty = self._path(masks_train), boxes, keep_empty
         if self.load_masks and boxes == "full":
-            raise ConfigError("masks show what is seen, full boxes what is guessed", where="data.boxes", expected="visible",
-                              found=boxes, remedy="train from masks with boxes=visible")
+            raise ConfigError(
+                "masks show what is seen, full boxes what is guessed",
+                where="data.boxes",
+                expected="visible",
+                found=boxes,
+                remedy="train from masks with boxes=visible",
+            )
 
     def _read(self, part: str) -> InstanceDataset:
         if part == "val":
@@ -242,8 +303,13 @@ class CrowdHumanDataModule(InstanceDataModule):
     def _masked(self, annotations: Path, images: Path, *, keep_empty: bool, load_masks: bool) -> CocoDataset:
         if not annotations.is_file():
             remedy = "CrowdHuman itself has no masks: name CIS.json, or a json that scripts/crowdhuman_to_coco.py wrote (boxes alone)"
-            raise DataError("there is no COCO json with masks", where=annotations, expected="the masks of the images",
-                            found=f"json files in {annotations.parent}: {listing(annotations.parent, '*.json')}", remedy=remedy)
+            raise DataError(
+                "there is no COCO json with masks",
+                where=annotations,
+                expected="the masks of the images",
+                found=f"json files in {annotations.parent}: {listing(annotations.parent, '*.json')}",
+                remedy=remedy,
+            )
         return CocoDataset(annotations, images, categories=["person"], keep_empty=keep_empty, load_masks=load_masks)
 
 
@@ -251,6 +317,11 @@ def _sizes(sizes: Sequence[int], sampling: SizeSampling) -> Sequence[int]:
     if sampling == "choice":
         return tuple(sizes)
     if sampling != "range" or len(sizes) != 2 or sizes[0] > sizes[1]:
-        raise ConfigError("the training sizes cannot be drawn like this", where="train_size_sampling", found=f"{sampling} of {list(sizes)}",
-                          expected="choice, or range with the smallest and the largest side", remedy="for example range with [384, 480]")
+        raise ConfigError(
+            "the training sizes cannot be drawn like this",
+            where="train_size_sampling",
+            found=f"{sampling} of {list(sizes)}",
+            expected="choice, or range with the smallest and the largest side",
+            remedy="for example range with [384, 480]",
+        )
     return range(sizes[0], sizes[1] + 1)

@@ -29,9 +29,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             image.load()
             return _rgb(image)
     except _DAMAGED as error:
-        raise DataError(f"{path.name} cannot be read as an image", where=path, expected="a complete JPEG, PNG or other image file",
-                        found=f"{error} ({path.stat().st_size} bytes)",
-                        remedy="download or copy the file again; it may have been cut short") from error
+        raise DataError(
+            f"{path.name} cannot be read as an image",
+            where=path,
+            expected="a complete JPEG, PNG or other image file",
+            found=f"{error} ({path.stat().st_size} bytes)",
+            remedy="download or copy the file again; it may have been cut short",
+        ) from error
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

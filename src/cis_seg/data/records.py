@@ -111,11 +111,17 @@ class InstanceDataset(Dataset[Sample]):
         source: the annotation file, for messages.
     """
 
-    def __init__(self, records: Records, images: Path, *, class_names: tuple[str, ...], category_ids: tuple[int, ...],
-                 source: Path) -> None:
+    def __init__(
+        self, records: Records, images: Path, *, class_names: tuple[str, ...], category_ids: tuple[int, ...], source: Path
+    ) -> None:
         if not images.is_dir():
-            raise DataError("there is no image folder", where=images, expected=f"the images of {source.name}",
-                            found=f"in {images.parent}: {listing(images.parent)}", remedy="give the folder the images lie in")
+            raise DataError(
+                "there is no image folder",
+                where=images,
+                expected=f"the images of {source.name}",
+                found=f"in {images.parent}: {listing(images.parent)}",
+                remedy="give the folder the images lie in",
+            )
         self.records, self.images, self.source = records, images, source
         self.class_names, self.category_ids = class_names, category_ids
         if len(self) and not self.path(0).is_file():
@@ -162,9 +168,13 @@ class InstanceDataset(Dataset[Sample]):
         stated = tuple(self.records.sizes[index].tolist())
         if stated not in ((0, 0), (height, width)):
             remedy = "use the image the annotations were made for (not resized, not rotated), or correct width and height in the json"
-            raise DataError(f"{self.path(index).name} has another size than its annotations say", where=self.path(index),
-                            expected=f"{stated[1]} x {stated[0]} pixels (width x height), from {self.source}",
-                            found=f"{width} x {height}", remedy=remedy)
+            raise DataError(
+                f"{self.path(index).name} has another size than its annotations say",
+                where=self.path(index),
+                expected=f"{stated[1]} x {stated[0]} pixels (width x height), from {self.source}",
+                found=f"{width} x {height}",
+                remedy=remedy,
+            )
 
     def _masks(self, chosen: slice, kept: NDArray[np.bool_], height: int, width: int) -> tuple[RLE, ...] | None:
         packed = self.records.segmentations
@@ -201,6 +211,10 @@ def nonempty(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _missing_image(path: Path, source: Path) -> DataError:
-    return DataError(f"image {path.name} is missing", where=path, expected=f"the file that {source} names",
-                     found=f"in {path.parent}: {listing(path.parent, most=5)}",
-                     remedy="check the image folder, or complete the download")
+    return DataError(
+        f"image {path.name} is missing",
+        where=path,
+        expected=f"the file that {source} names",
+        found=f"in {path.parent}: {listing(path.parent, most=5)}",
+        remedy="check the image folder, or complete the download",
+    )

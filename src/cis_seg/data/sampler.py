@@ -38,14 +38,19 @@ class TrainBatchSampler(Sampler[list[Place]]):
         ConfigError: ``global_batch`` cannot be cut into equal parts, or ``seed`` is negative.
     """
 
-    def __init__(self, *, num_images: int, global_batch: int, seed: int, start_step: int = 0, rank: int = 0, world_size: int = 1,
-                 accumulate: int = 1) -> None:
+    def __init__(
+        self, *, num_images: int, global_batch: int, seed: int, start_step: int = 0, rank: int = 0, world_size: int = 1, accumulate: int = 1
+    ) -> None:
         parts = world_size * accumulate
         if global_batch < 1 or global_batch % parts:
             nearest = max(global_batch // parts, 1) * parts
-            raise ConfigError("the global batch cannot be cut into equal parts", where="batch_size", found=global_batch,
-                              expected=f"a multiple of {world_size} devices x {accumulate} accumulated batches = {parts}",
-                              remedy=f"set batch_size to {nearest}, or change the devices or the accumulation")
+            raise ConfigError(
+                "the global batch cannot be cut into equal parts",
+                where="batch_size",
+                found=global_batch,
+                expected=f"a multiple of {world_size} devices x {accumulate} accumulated batches = {parts}",
+                remedy=f"set batch_size to {nearest}, or change the devices or the accumulation",
+            )
         if seed < 0:
             raise ConfigError("the seed is negative", where="seed", expected="0 or more", found=seed, remedy="choose another seed")
         assert num_images > 0

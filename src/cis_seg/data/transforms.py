@@ -91,8 +91,9 @@ class TrainTransform:
     def __init__(self, *, sizes: Sequence[int], max_size: int, flip: float = 0.5, photometric: Photometric = "none", seed: int = 0) -> None:
         _check_sizes(sizes, max_size, "train_sizes")
         if not 0 <= flip <= 1:
-            raise ConfigError("the probability of a flip is out of range", where="flip", expected="0 to 1", found=flip,
-                              remedy="0.5 is usual")
+            raise ConfigError(
+                "the probability of a flip is out of range", where="flip", expected="0 to 1", found=flip, remedy="0.5 is usual"
+            )
         self.sizes, self.max_size, self.flip, self.seed = sizes, max_size, flip, seed
         self._photometric = _pipeline(photometric)
 
@@ -113,10 +114,13 @@ class TrainTransform:
 
 def _check_sizes(sizes: Sequence[int], max_size: int, where: str) -> None:
     if not sizes or min(sizes) < 1 or max_size < max(sizes):
-        raise ConfigError("the image sizes do not fit together", where=where,
-                          found=f"shorter side {list(sizes)[:8]}, longer at most {max_size}",
-                          expected="one or more shorter sides in pixels, none above the longest allowed",
-                          remedy="COCO's are 640 to 800 at 1333")
+        raise ConfigError(
+            "the image sizes do not fit together",
+            where=where,
+            found=f"shorter side {list(sizes)[:8]}, longer at most {max_size}",
+            expected="one or more shorter sides in pixels, none above the longest allowed",
+            remedy="COCO's are 640 to 800 at 1333",
+        )
 
 
 def _tensor(image: Pixels) -> Tensor:
@@ -151,13 +155,23 @@ def _pipeline(photometric: Photometric) -> Any:
     if photometric == "none":
         return None
     if photometric not in ("light", "strong"):
-        raise ConfigError("there is no such pixel-level augmentation", where="photometric", expected="none, light or strong",
-                          found=photometric, remedy="none is the default")
+        raise ConfigError(
+            "there is no such pixel-level augmentation",
+            where="photometric",
+            expected="none, light or strong",
+            found=photometric,
+            remedy="none is the default",
+        )
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks a server for its version when imported
     import albumentations as A
 
     steps = [A.RandomBrightnessContrast(p=0.5), A.HueSaturationValue(hue_shift_limit=10, p=0.5)]
     if photometric == "strong":
-        steps += [A.RandomGamma(p=0.3), A.GaussianBlur(p=0.2), A.GaussNoise(p=0.2), A.ImageCompression(quality_range=(40, 90), p=0.2),
-                  A.ToGray(p=0.1)]
+        steps += [
+            A.RandomGamma(p=0.3),
+            A.GaussianBlur(p=0.2),
+            A.GaussNoise(p=0.2),
+            A.ImageCompression(quality_range=(40, 90), p=0.2),
+            A.ToGray(p=0.1),
+        ]
     return A.Compose(steps)

@@ -94,7 +94,8 @@ class Criterion:
         if self._wanted("loss_proj"):
             losses["loss_proj"] = projection_loss(mask_logits.sigmoid(), inside)
         if self._wanted("loss_pairwise"):
-            losses["loss_pairwise"] = self._pairwise(samples, mask_logits, inside, batch) * pairwise_warmup(step, self.pairwise_warmup_steps)
+            factor = pairwise_warmup(step, self.pairwise_warmup_steps)
+            losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, inside, batch)
         if self._wanted("loss_mask"):
             losses["loss_mask"] = dice_loss(mask_logits.sigmoid(), self._true_masks(samples, mask_logits, batch))
         return losses

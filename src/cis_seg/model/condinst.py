@@ -94,7 +94,7 @@ class CondInst(nn.Module):
     @staticmethod
     def _grid(levels: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         device = levels[LEVELS[0]].device
-        grids = [level_locations(*levels[i].shape[-2:], 2**i, device) for i in LEVELS]
+        grids = [level_locations(levels[i].shape[-2], levels[i].shape[-1], 2**i, device) for i in LEVELS]
         sizes = torch.tensor([len(g) for g in grids], device=device)
         level_inds = torch.repeat_interleave(torch.arange(len(LEVELS), device=device), sizes, output_size=sum(len(g) for g in grids))
         return torch.cat(grids), level_inds, (2.0 ** (level_inds + LEVELS[0])).float()
