@@ -34,15 +34,19 @@ ARROWS: dict[str, set[str]] = {
     **dict.fromkeys(SCORING, TENSORS | SCORING),
     "module": TENSORS | PARTS | SCORING,
     "callbacks": TENSORS | PARTS | SCORING | {"module"},
-    "build": TENSORS | PARTS | SCORING | {"module", "callbacks", "config"},
+    "build_model": TENSORS | {"model", "checkpoint", "config"},
+    "build": TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build_model"},
     "report": {"errors"},
-    **{area: TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build", "report", "cli", "conf_path"} for area in ENTRIES},
+    **{
+        area: TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build", "build_model", "report", "cli", "conf_path"}
+        for area in ENTRIES
+    },
 }
 # library -> the modules (with all below them) that may import it
 LIBRARIES: dict[str, set[str]] = {
     "hydra": {"config", "build", "cli"} | ENTRIES,
     "omegaconf": {"config", "build", "cli"} | ENTRIES,
-    "lightning": {"module", "data.datamodules", "callbacks", "build", "checkpoint"} | ENTRIES,
+    "lightning": {"module", "data.instance_datamodule", "callbacks", "build", "checkpoint"} | ENTRIES,
     "wandb": {"callbacks", "build"} | ENTRIES,
     "albumentations": {"data.transforms"},
 }
@@ -121,7 +125,7 @@ def test_a_loss_needs_nothing_but_torch(module: str) -> None:
         ("model.fpn", "from cis_seg import losses", ["model.fpn imports losses"]),
         ("errors", "from cis_seg.structures import Target", ["errors imports structures"]),
         ("data.coco", "import lightning as L", ["data.coco imports lightning"]),
-        ("data.datamodules", "from lightning import LightningDataModule", []),
+        ("data.instance_datamodule", "from lightning import LightningDataModule", []),
         ("callbacks.overlays", "import wandb", []),
         ("module", "from omegaconf import DictConfig", ["module imports omegaconf"]),
         ("ops.color", "from . import boxes", ["ops.color: write the relative import ..boxes out"]),

@@ -14,7 +14,8 @@ from torch import nn
 from torchvision.models import WeightsEnum
 from torchvision.ops import FrozenBatchNorm2d
 
-from cis_seg.build import build_criterion, build_model, build_postprocess, load_backbone
+from cis_seg.build import build_criterion, build_postprocess
+from cis_seg.build_model import build_model, load_backbone
 from cis_seg.config import BackboneConfig, EvalConfig, LossConfig, LossWeights, ModelConfig, PairwiseConfig, model_from_plain
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.condinst import CondInst

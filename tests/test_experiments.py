@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cis_seg import config
-from cis_seg.build import build_criterion, build_model
+from cis_seg.build import build_criterion
+from cis_seg.build_model import build_model
 from cis_seg.conf_path import conf_dir
 from runs import SMALL, composed, metrics_of, small_run
 from test_mistakes import coco_folder

@@ -25,7 +25,9 @@ def coco_folder(root: Path, *, box: list[float] | None = None) -> Path:
             Image.fromarray(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8)).save(root / split / f"{i}.jpg")
             bbox = box if box and i == 1 else [20.0, 10.0, 40.0, 60.0]
             polygon = [20.0, 10.0, 60.0, 10.0, 60.0, 70.0, 20.0, 70.0]
-            annotations.append({"id": i + 1, "image_id": i, "category_id": 1, "bbox": bbox, "area": 2400.0, "iscrowd": 0, "segmentation": [polygon]})
+            annotations.append(
+                {"id": i + 1, "image_id": i, "category_id": 1, "bbox": bbox, "area": 2400.0, "iscrowd": 0, "segmentation": [polygon]}
+            )
         images = [{"id": i, "file_name": f"{i}.jpg", "height": 96, "width": 128} for i in range(2)]
         content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW
 
-from cis_seg.build import build_model, build_optimizer
+from cis_seg.build import build_optimizer
+from cis_seg.build_model import build_model
 from cis_seg.config import ModelConfig, OptimConfig, ScheduleConfig
 from cis_seg.errors import ConfigError
 from cis_seg.model.condinst import CondInst

@@ -89,8 +89,10 @@ def test_a_killed_process_resumes_to_the_same_weights(whole: Path, tmp_path: Pat
 
 def test_another_seed_gives_other_weights(whole: Path, tmp_path: Path) -> None:
     other = weights_of(small_run(tmp_path, "name=other", "seed=1", *STEPS))
-    assert not torch.equal(other["model.controller.weight" if "model.controller.weight" in other else "model.head.controller.weight"],
-                           weights_of(whole)["model.head.controller.weight"])
+    assert not torch.equal(
+        other["model.controller.weight" if "model.controller.weight" in other else "model.head.controller.weight"],
+        weights_of(whole)["model.head.controller.weight"],
+    )
 
 
 def test_an_existing_run_is_not_overwritten(whole: Path) -> None:

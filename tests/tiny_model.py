@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cis_seg.build import build_model
+from cis_seg.build_model import build_model
 from cis_seg.config import BackboneConfig, ModelConfig
 from cis_seg.model.condinst import CondInst
 from cis_seg.structures import Batch, Target

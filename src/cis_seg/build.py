@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.hub import get_dir
 from torch.optim import Optimizer
-from torchvision.models import get_model_weights, list_models
 
-from cis_seg.checkpoint import load_file
+from cis_seg.build_model import build_model
 from cis_seg.config import (
-    BackboneConfig,
     CocoData,
     Config,
     CrowdData,
@@ -23,123 +17,19 @@ from cis_seg.config import (
     DataConfig,
     EvalConfig,
     LossConfig,
-    ModelConfig,
     OptimConfig,
     ScheduleConfig,
 )
 from cis_seg.data.crowd_files import ensure_crowd
 from cis_seg.data.crowd_spec import PRESETS, CrowdSpec
-from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule, InstanceDataModule, LoadingOptions
-from cis_seg.errors import CheckpointError, ConfigError, DataError
+from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule
+from cis_seg.data.instance_datamodule import InstanceDataModule, LoadingOptions
+from cis_seg.errors import ConfigError, DataError
 from cis_seg.losses.criterion import Criterion
-from cis_seg.model.backbone import ResNet, load_pretrained
-from cis_seg.model.condinst import LEVELS, CondInst
-from cis_seg.model.dynamic_mask_head import DynamicMaskHead
-from cis_seg.model.fcos_head import FCOSHead
-from cis_seg.model.fpn import FPN
-from cis_seg.model.mask_branch import MaskBranch
+from cis_seg.model.condinst import CondInst
 from cis_seg.module import CondInstModule
 from cis_seg.optim import build_schedule, lr_factor, make_optimizer
 from cis_seg.postprocess import Postprocess
-
-log = logging.getLogger(__name__)
-
-
-def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
-    """The network with fresh weights; ``load_backbone`` fills in pretrained ones."""
-    backbone = _backbone(cfg.backbone)
-    neck = FPN(backbone.out_channels, channels=cfg.neck_channels, finest=cfg.mask_feat_level)
-    mask_head = DynamicMaskHead(
-        in_channels=cfg.mask_feat_channels,
-        channels=cfg.mask_head_channels,
-        num_layers=cfg.mask_head_layers,
-        feat_stride=2**cfg.mask_feat_level,
-        out_stride=cfg.mask_out_stride,
-    )
-    head = FCOSHead(
-        cfg.neck_channels,
-        channels=cfg.head_channels,
-        num_convs=cfg.head_convs,
-        num_classes=num_classes,
-        num_params=mask_head.num_params,
-        norm_groups=cfg.head_norm_groups,
-    )
-    mask_branch = MaskBranch(
-        cfg.neck_channels,
-        num_levels=LEVELS[2] - cfg.mask_feat_level + 1,
-        channels=cfg.mask_branch_channels,
-        num_convs=cfg.mask_branch_convs,
-        out_channels=cfg.mask_feat_channels,
-    )
-    model = CondInst(
-        backbone=backbone,
-        neck=neck,
-        head=head,
-        mask_branch=mask_branch,
-        mask_head=mask_head,
-        pixel_mean=cfg.pixel_mean,
-        pixel_std=cfg.pixel_std,
-        channel_order=cfg.channel_order,
-        finest_mask_level=cfg.mask_feat_level,
-    )
-    # the same numbers in another order of memory: convolutions are faster that way on CPUs and on tensor cores
-    return model.to(memory_format=torch.channels_last)
-
-
-def _backbone(cfg: BackboneConfig) -> ResNet:
-    """What belongs to the weights follows from whether there are any: a frozen norm without them cannot learn."""
-    norm = cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
-    if norm not in ("frozen", "batch"):
-        raise ConfigError("unknown norm", where="model.backbone.norm", expected="auto, frozen or batch", found=cfg.norm)
-    if not cfg.weights:
-        log.info("backbone: no pretrained weights, so its %s norm and all its stages are trained", norm)
-    return ResNet(
-        depth=cfg.depth,
-        width=cfg.width,
-        frozen_norm=norm == "frozen",
-        stride_in_1x1=cfg.stride_in_1x1,
-        frozen_stages=cfg.frozen_stages if cfg.weights else 0,
-    )
-
-
-def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
-    """Fills in the pretrained weights that ``cfg.weights`` names; nothing to do where it is null.
-
-    Raises:
-        CheckpointError: the weights cannot be had; the message names the file and how to get it.
-    """
-    if not cfg.weights:
-        return
-    state = _imagenet_state(cfg.depth) if cfg.weights == "imagenet" else load_file(Path(cfg.weights))
-    try:
-        load_pretrained(model.backbone, state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the pretrained weights do not fit a ResNet-{cfg.depth} of width {cfg.width}",
-            where=cfg.weights,
-            expected="the tensors of torchvision's ResNet of that depth",
-            found=" ".join(str(error).split())[:300],
-            remedy="set model.backbone.depth and width to the file's, or train without: model.backbone.weights=null",
-        ) from error
-
-
-def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
-    if f"resnet{depth}" not in list_models():
-        remedy = "train without them: model.backbone.weights=null"
-        raise ConfigError(f"there are no ImageNet weights of ResNet-{depth}", where="model.backbone.weights", remedy=remedy)
-    weights = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"]
-    target = Path(get_dir()) / "checkpoints" / os.path.basename(weights.url)
-    try:
-        state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network; a download that was cut short
-        raise CheckpointError(
-            f"the ImageNet weights of ResNet-{depth} cannot be had",
-            where=target,
-            expected=f"the file {target.name}, or a network to download it from {weights.url}",
-            found=str(error),
-            remedy="put the file there, name your own with model.backbone.weights=FILE, or train without: model.backbone.weights=null",
-        ) from error
-    return state
 
 
 def build_criterion(cfg: LossConfig, mask_out_stride: int) -> Criterion:

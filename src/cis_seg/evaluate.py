@@ -15,11 +15,12 @@ from rich.console import Console
 from tqdm import tqdm
 
 from cis_seg import config
-from cis_seg.build import build_data, build_model, build_postprocess
+from cis_seg.build import build_data, build_postprocess
+from cis_seg.build_model import build_model
 from cis_seg.checkpoint import load_file, load_strictly, model_state
 from cis_seg.cli import run_hydra
 from cis_seg.config import CocoData, EvaluateConfig
-from cis_seg.data.datamodules import InstanceDataModule
+from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import ConfigError
 from cis_seg.ground_truth import GroundTruth
 from cis_seg.metrics import score

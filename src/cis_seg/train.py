@@ -13,11 +13,12 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from cis_seg import config
-from cis_seg.build import build_data, build_module, load_backbone
+from cis_seg.build import build_data, build_module
+from cis_seg.build_model import load_backbone
 from cis_seg.checkpoint import init_from, load_file
 from cis_seg.cli import run_hydra
 from cis_seg.config import Config
-from cis_seg.data.datamodules import InstanceDataModule
+from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import ConfigError
 from cis_seg.module import CondInstModule
 from cis_seg.report import METRICS, print_report
