@@ -58,13 +58,15 @@ def test_r50_forward() -> None:
 
 
 def test_sizes_of_the_config_reach_the_parts() -> None:
-    config = tiny_config(mask_feat_level=2, mask_head_layers=2, mask_feat_channels=8, mask_head_channels=5, head_convs=3)
+    config = tiny_config(mask_feat_level=2, mask_head_layers=2, mask_feat_channels=8, mask_head_channels=5, head_convs=3, mask_branch_convs=2)
     model = _without_numbers(config, num_classes=7)
     assert model.mask_head.num_params == 10 * 5 + 5 + 5 + 1
     assert model.head.controller.out_channels == 61
     assert model.head.cls_logits.out_channels == 7
     assert len(model.head.cls_tower) == 3 * 3
+    assert {m.num_groups for m in model.head.modules() if isinstance(m, nn.GroupNorm)} == {4}
     assert model.mask_branch.num_levels == 4
+    assert len(model.mask_branch.tower) == 2 + 1
     dense = model(torch.zeros(1, 3, 64, 96, device="meta"))
     assert dense.mask_feats.shape == (1, 8, 16, 24), "stride 4"
 

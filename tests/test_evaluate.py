@@ -110,3 +110,14 @@ def test_one_thing_is_scored_at_a_time(tmp_path: Path) -> None:
 def test_a_results_file_needs_an_output(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="output=DIR"):
         evaluate.evaluate(composed(f"predictions={tmp_path}/r.json", "data=coco", f"data.root={tmp_path}", name="evaluate"))
+
+
+def test_a_results_file_needs_no_pixels(shared_data: Path, tmp_path: Path) -> None:
+    truth = json.loads((shared_data / "cis" / "CIS.json").read_text())
+    entries = [
+        {"image_id": a["image_id"], "category_id": 1, "score": 1.0, "segmentation": a["segmentation"]} for a in truth["annotations"][:200]
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(entries))
+    overrides = ["data=cis", f"data.root={shared_data}/cis", f"predictions={tmp_path}/results.json", f"output={tmp_path}/out"]
+    evaluate.evaluate(composed(*overrides, name="evaluate"))
+    assert metrics_of(tmp_path / "out")["num_annotations"] == 3453

@@ -50,12 +50,12 @@ def evaluate(cfg: DictConfig) -> float | None:
     output = _output(typed)
     data = build_data(_scored(typed), home=Path(typed.paths.data))
     if typed.predictions is not None:
-        truth = GroundTruth(data.val_ground_truths[0], categories=_categories(typed))
+        truth = GroundTruth(data.val_annotations, categories=_categories(typed))
         results = read_results(typed.predictions, truth)
     else:
         model, class_names = load_model(Path(str(typed.checkpoint)))
         data.setup("validate")
-        truth = GroundTruth(data.val_ground_truths[0], categories=class_names)
+        truth = GroundTruth(data.val_annotations, categories=class_names)
         results = predict_results(model, _postprocess(typed), data, truth.category_ids, _device(typed.device))
     metrics = score(truth, results, area=typed.eval.area)
     output.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ class CondInstModule(L.LightningModule):
         losses = self.losses(batch, step=self.global_step + 1)
         total = torch.stack([self.criterion.weights[name.removeprefix("loss_")] * value for name, value in losses.items()]).sum()
         logged = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(logged | {"train/loss": total.detach()}, batch_size=len(batch.targets))
+        self.log_dict(logged | {"train/loss": total.detach()}, batch_size=len(batch.targets), sync_dist=True)
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:

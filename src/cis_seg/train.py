@@ -21,7 +21,7 @@ from cis_seg.config import Config
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import ConfigError
 from cis_seg.module import CondInstModule
-from cis_seg.report import METRICS, print_report
+from cis_seg.report import METRICS, OBJECTIVE, print_report
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> float | None:
         _finish(trainer, module, data, run)
     finally:
         _close_loggers(trainer)
-    return print_report(run)
+    return print_report(run) if trainer.is_global_zero else module.final_metrics.get(OBJECTIVE)
 
 
 def _resume_path(cfg: Config, run: Path) -> Path | None:

@@ -156,6 +156,9 @@ def test_true_masks_by_hand() -> None:
     assert losses["loss_mask"].item() == pytest.approx(0, abs=1e-5)
     wrong = criterion.mask_losses(_mask_samples([], [0, 1]), right, batch, step=1)["loss_mask"]
     assert wrong.item() == pytest.approx(1 - 2 * 8 / (8 + 204), abs=1e-5), "each is compared with the other's mask"
+    both = replace(batch, targets=(replace(none, boxes=torch.zeros(1, 4), masks=torch.ones(1, 64, 96, dtype=torch.bool)), target))
+    three = torch.cat([torch.full((1, 16, 24), 99.0), right])
+    assert criterion.mask_losses(_mask_samples([0], [1, 0]), three, both, step=1)["loss_mask"].item() == pytest.approx(0, abs=1e-5)
     half = criterion.mask_losses(_mask_samples([], [0]), torch.zeros(1, 16, 24), batch, step=1)["loss_mask"]
     assert half.item() == pytest.approx(1 - 2 * 4 / (0.25 * 16 * 24 + 8), abs=1e-5)
 
@@ -191,7 +194,8 @@ def test_nothing_to_learn_is_zero_and_reaches_every_parameter() -> None:
     samples = select_mask_samples(assignment, dense.ctr_logits.detach())
     losses = Criterion(ALL)(dense, assignment, samples, model.mask_logits(dense, samples), batch, step=10_000)
     assert losses.keys() == {f"loss_{term}" for term in ALL}
-    assert losses["loss_cls"] > 0
+    labels = torch.full_like(assignment.labels, 2)
+    assert losses["loss_cls"].item() == pytest.approx(oracles.focal(dense.cls_logits.tolist(), labels.tolist(), 1), rel=1e-4)
     assert {name: value.item() for name, value in losses.items() if name != "loss_cls"} == dict.fromkeys(losses.keys() - {"loss_cls"}, 0.0)
     torch.stack(list(losses.values())).sum().backward()
     grads = {name: p.grad for name, p in model.named_parameters()}

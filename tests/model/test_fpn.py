@@ -9,10 +9,10 @@ from cis_seg.model.fpn import FPN
 
 def _pyramid(finest: int) -> tuple[FPN, dict[int, Tensor]]:
     generator = torch.Generator().manual_seed(0)
-    fpn = FPN({2: 2, 3: 3, 4: 5, 5: 4}, channels=4, finest=finest)
+    channels = {2: 2, 3: 3, 4: 5, 5: 6}
+    fpn = FPN(channels, channels=4, finest=finest)
     for p in fpn.parameters():
         p.data = torch.randn(p.shape, generator=generator)  # biases too, which start at zero
-    channels = {2: 2, 3: 3, 4: 5, 5: 4}
     return fpn, {s: torch.randn(1, c, 128 // 2**s, 192 // 2**s, generator=generator) for s, c in channels.items()}
 
 

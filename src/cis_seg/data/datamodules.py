@@ -19,7 +19,7 @@ class CocoDataModule(InstanceDataModule):
 
     Args:
         root: folder of the data set.
-        annotations_train, images_train: json and image folder to train on, relative to ``root`` unless absolute.
+        annotations, images: json and image folder to train on, relative to ``root`` unless absolute.
         annotations_val, images_val: the same to score.
         categories: names of the categories to keep; None keeps all.
         keep_empty: also train on images that have no annotation of these categories.
@@ -30,23 +30,23 @@ class CocoDataModule(InstanceDataModule):
         self,
         *,
         root: Path | str,
-        annotations_train: Path | str = "annotations/instances_train2017.json",
-        images_train: Path | str = "train2017",
+        annotations: Path | str = "annotations/instances_train2017.json",
+        images: Path | str = "train2017",
         annotations_val: Path | str = "annotations/instances_val2017.json",
         images_val: Path | str = "val2017",
         categories: Sequence[str] | None = None,
         keep_empty: bool = False,
         **options: Unpack[LoadingOptions],
     ) -> None:
-        layout = ", ".join(map(str, (annotations_train, images_train, annotations_val, images_val)))
+        layout = ", ".join(map(str, (annotations, images, annotations_val, images_val)))
         super().__init__(root=root, layout=f"a folder with {layout}", **options)
-        self._train = self._path(annotations_train), self._path(images_train)
-        self._val = self._path(annotations_val), self._path(images_val)
+        self._train = self._path(annotations), self._path(images)
+        self.val_annotations, self._val_images = self._path(annotations_val), self._path(images_val)
         self._categories, self._keep_empty = categories, keep_empty
 
     def _read(self, part: str) -> InstanceDataset:
         if part == "val":
-            return CocoDataset(*self._val, categories=self._categories, keep_empty=True)
+            return CocoDataset(self.val_annotations, self._val_images, categories=self._categories, keep_empty=True)
         return CocoDataset(
             *self._train, categories=self._categories, keep_empty=self._keep_empty, load_masks=self.load_masks and part == "train"
         )
@@ -86,7 +86,7 @@ class CrowdHumanDataModule(InstanceDataModule):
         layout = f"a folder with {annotations}, {images}/<ID>.jpg and, to score, {annotations_val}"
         super().__init__(root=root, layout=layout, **options)
         self._train = self._path(annotations), self._path(images)
-        self._val = self._path(annotations_val), self._path(images_val)
+        self.val_annotations, self._val_images = self._path(annotations_val), self._path(images_val)
         self._masks_train, self._boxes, self._keep_empty = self._path(masks_train), boxes, keep_empty
         if self.load_masks and boxes == "full":
             raise ConfigError(
@@ -99,7 +99,7 @@ class CrowdHumanDataModule(InstanceDataModule):
 
     def _read(self, part: str) -> InstanceDataset:
         if part == "val":
-            return self._masked(*self._val, keep_empty=True, load_masks=False)
+            return self._masked(self.val_annotations, self._val_images, keep_empty=True, load_masks=False)
         if part == "train" and not self.load_masks:
             return CrowdHumanDataset(*self._train, boxes=self._boxes, keep_empty=self._keep_empty)
         return self._masked(self._masks_train, self._train[1], keep_empty=self._keep_empty, load_masks=part == "train")

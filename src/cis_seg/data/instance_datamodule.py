@@ -56,7 +56,12 @@ class InstanceDataModule(lightning.LightningDataModule):
         seed: of the order of the images and of every augmentation.
         load_masks: give the training targets masks (for supervision=mask).
         score_train: score the training images as a second set.
+
+    Attributes:
+        val_annotations: the COCO json of the held-out set; known before any file is read.
     """
+
+    val_annotations: Path
 
     def __init__(
         self,

@@ -1,0 +1,87 @@
+"""Every command of the README runs: as written, in an empty folder, only made small."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cis_seg import evaluate, train
+from conftest import ROOT
+from runs import SMALL
+from test_mistakes import coco_folder
+
+README = (ROOT / "README.md").read_text()
+STEPS = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2", "schedule.decay_steps=[]")
+CROWD_ONLY = ("data.num_train", "data.num_val")
+
+
+def commands() -> list[str]:
+    """The ``python -m`` commands of the code blocks and of the tables, in their order."""
+    blocks = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+    return [text for text in [*blocks, *re.findall(r"^\| `(.*?)` \|", README, re.MULTILINE)] if text.startswith("python -m")]
+
+
+def small(command: str, overrides: list[str]) -> list[str]:
+    """The overrides that make a command small without changing what it shows."""
+    generated = not any(o in overrides for o in ("data=coco", "data=crowdhuman", "experiment=coco_mini"))
+    size = [o for o in SMALL if generated or not o.startswith(CROWD_ONLY)]
+    if "evaluate" in command:
+        return [o for o in size if o.startswith("data.")]
+    return size if "debug=fast" in overrides else [*size, *STEPS]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with what the README takes for granted: the user's own data, a run, a results file."""
+    root = tmp_path_factory.mktemp("readme")
+    coco = coco_folder(root / "shared" / "data" / "coco_mini")
+    work = root / "work"
+    work.mkdir()
+    own = work / "DIR"
+    shutil.copytree(coco, own)
+    shutil.copytree(coco / "train2017", own / "photos")
+    for name in ("train", "val"):
+        shutil.copy(coco / "annotations" / f"instances_{name}2017.json", own / f"{name}.json")
+    (work / "RESULTS.json").write_text('[{"image_id": 0, "category_id": 1, "bbox": [20, 10, 40, 60], "score": 0.9}]')
+    (work / "crowd_root").mkdir()
+    return work
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    words = shlex.split(command)
+    assert words[:2] == ["python", "-m"]
+    overrides = words[3:]
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("sys.argv", [words[2], *overrides, *small(command, overrides)])
+    {"cis_seg.train": train, "cis_seg.evaluate": evaluate}[words[2]].main()
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(commands()) >= 12
+
+
+def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("python -m cis_seg.train resume=true", monkeypatch, place)  # make train
+    for command in commands():
+        if "data=crowdhuman" in command:
+            continue  # needs CrowdHuman's images; the reader has tests of its own
+        run(command, monkeypatch, place)
+        assert "error:" not in capsys.readouterr().err, command
+    assert (place / "runs" / "mine" / "seed1" / "metrics.json").is_file()
+    assert (place / "runs" / "crowd_tiny" / "seed0" / "evaluate" / "crowd" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
+def test_every_target_is_there(target: str) -> None:
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_files_it_links_to_are_there() -> None:
+    for link in re.findall(r"\]\((?!https?:)(.*?)\)", README):
+        assert (ROOT / link).is_file(), link
