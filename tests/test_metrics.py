@@ -28,8 +28,15 @@ def rectangle(x: int, y: int, width: int, height: int) -> list[list[int]]:
 
 def person(number: int, image: int, box: tuple[int, int, int, int], **more: Any) -> dict[str, Any]:
     area = box[2] * box[3]
-    return {"id": number, "image_id": image, "category_id": 1, "bbox": list(box), "area": area, "iscrowd": 0,
-            "segmentation": rectangle(*box)} | more
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "bbox": list(box),
+        "area": area,
+        "iscrowd": 0,
+        "segmentation": rectangle(*box),
+    } | more
 
 
 def found(image: int, box: tuple[int, int, int, int], score: float = 0.9) -> dict[str, Any]:
@@ -62,8 +69,15 @@ def jittered(truth_file: Path, seed: int) -> list[dict[str, Any]]:
             mask = np.asfortranarray(np.roll(coco.annToMask(annotation), (dy, dx), (0, 1)))
             rle = coco_mask.encode(mask)
             box = [annotation["bbox"][0] + dx, annotation["bbox"][1] + dy, *annotation["bbox"][2:]]
-            results.append({"image_id": annotation["image_id"], "category_id": annotation["category_id"], "bbox": box,
-                            "score": float(rng.random()), "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}})
+            results.append(
+                {
+                    "image_id": annotation["image_id"],
+                    "category_id": annotation["category_id"],
+                    "bbox": box,
+                    "score": float(rng.random()),
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                }
+            )
     return results
 
 

@@ -50,11 +50,17 @@ def entry(**changes: Any) -> dict[str, Any]:
 def test_round_trip(tmp_path: Path, ground_truth: GroundTruth) -> None:
     code = coco_mask.encode(square_mask())
     mask: RLE = {"size": code["size"], "counts": code["counts"]}
-    instances = Instances(torch.tensor([[10.0, 5, 30, 15], [0.5, 0, 2, 4]]), torch.tensor([0.75, 0.5]), torch.tensor([0, 1]), (mask, mask),
-                          (HEIGHT, WIDTH))
+    instances = Instances(
+        torch.tensor([[10.0, 5, 30, 15], [0.5, 0, 2, 4]]), torch.tensor([0.75, 0.5]), torch.tensor([0, 1]), (mask, mask), (HEIGHT, WIDTH)
+    )
     results = to_results(instances, 4, category_ids=(1, 18))
-    assert results[0] == {"image_id": 4, "category_id": 1, "bbox": [10, 5, 20, 10], "score": 0.75,
-                          "segmentation": {"size": [HEIGHT, WIDTH], "counts": code["counts"].decode()}}
+    assert results[0] == {
+        "image_id": 4,
+        "category_id": 1,
+        "bbox": [10, 5, 20, 10],
+        "score": 0.75,
+        "segmentation": {"size": [HEIGHT, WIDTH], "counts": code["counts"].decode()},
+    }
     assert results[1]["category_id"] == 18
     assert results[1]["bbox"] == [0.5, 0, 1.5, 4]
     assert read(tmp_path, ground_truth, *results) == results

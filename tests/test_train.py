@@ -125,6 +125,7 @@ def test_the_last_step_is_scored_and_saved_whatever_the_intervals(tmp_path: Path
 def test_accumulation_sees_the_same_images(tmp_path: Path) -> None:
     run = small_run(tmp_path, "name=halves", "optim.batch_size=4", "optim.accumulate=2", *STEPS)
     assert metrics_of(run)["step"] == 6
+    assert {p.name[:11] for p in (run / "overlays").glob("step*")} == {"step0000006"}  # validated after six steps, not after six halves
 
 
 def test_masks_can_supervise(tmp_path: Path) -> None:

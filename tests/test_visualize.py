@@ -104,8 +104,13 @@ def test_predictions_below_the_threshold_are_left_out() -> None:
     code = drawing(0, 0, 10, 10).mask
     assert code is not None
     mask = {"size": code["size"], "counts": code["counts"]}
-    instances = Instances(torch.tensor([[0.0, 0, 10, 10]]).repeat(3, 1), torch.tensor([0.9, 0.3, 0.29]), torch.tensor([1, 0, 0]),
-                          (mask, mask, mask), (HEIGHT, WIDTH))  # type: ignore[arg-type]
+    instances = Instances(
+        torch.tensor([[0.0, 0, 10, 10]]).repeat(3, 1),
+        torch.tensor([0.9, 0.3, 0.29]),
+        torch.tensor([1, 0, 0]),
+        (mask, mask, mask),
+        (HEIGHT, WIDTH),
+    )  # type: ignore[arg-type]
     assert [d.caption for d in predicted_drawings(instances, ["person", "dog"], 0.25)] == ["dog 0.90", "person 0.30", "person 0.29"]
     single = Instances(instances.boxes, instances.scores, torch.zeros(3, dtype=torch.int64), instances.masks, instances.image_size)
     assert [d.caption for d in predicted_drawings(single, ["person"], 0.295)] == ["0.90", "0.30"]
@@ -114,10 +119,20 @@ def test_predictions_below_the_threshold_are_left_out() -> None:
 def test_true_drawings(tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
     square = [[10, 10, 30, 10, 30, 30, 10, 30]]
-    people = [{"id": k, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "iscrowd": int(k == 3),
-               "segmentation": None if k == 2 else square} for k in (1, 2, 3)]
-    path.write_text(json.dumps({"images": [{"id": 1, "height": 100, "width": 100}], "annotations": people,
-                                "categories": [{"id": 1, "name": "person"}]}))
+    people = [
+        {
+            "id": k,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [10, 10, 20, 20],
+            "iscrowd": int(k == 3),
+            "segmentation": None if k == 2 else square,
+        }
+        for k in (1, 2, 3)
+    ]
+    path.write_text(
+        json.dumps({"images": [{"id": 1, "height": 100, "width": 100}], "annotations": people, "categories": [{"id": 1, "name": "person"}]})
+    )
     crowd, first, maskless = true_drawings(GroundTruth(path), 1)
     assert (crowd.crowd, crowd.caption) == (True, "crowd")
     assert (first.box, first.caption, first.score) == ((10, 10, 30, 30), "", None)

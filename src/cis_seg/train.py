@@ -46,7 +46,12 @@ def train(cfg: DictConfig) -> float | None:
     _load_start(typed, module, resume_path)
     run.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(plain), run / "config.yaml")
-    trainer: L.Trainer = instantiate(cfg.trainer, logger=_loggers(cfg), callbacks=list(instantiate(cfg.callbacks).values()))
+    trainer: L.Trainer = instantiate(
+        cfg.trainer,
+        logger=_loggers(cfg),
+        callbacks=list(instantiate(cfg.callbacks).values()),
+        val_check_interval=typed.schedule.val_every * typed.optim.accumulate,  # Lightning counts micro-batches
+    )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume_path, weights_only=True)
         _finish(trainer, module, data, run)

@@ -60,16 +60,40 @@ class ScoredSets(L.LightningDataModule):
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
     path = tmp_path / "truth.json"
-    people = [{"id": i + 1, "image_id": i, "category_id": 1, "bbox": [10, 20, 20, 20], "area": 400,
-               "segmentation": [[10, 20, 30, 20, 30, 40, 10, 40]]} for i in range(NUM_IMAGES)]
-    path.write_text(json.dumps({"images": [{"id": i, "height": SIZE[0], "width": SIZE[1]} for i in range(NUM_IMAGES)],
-                                "categories": [{"id": 1, "name": "person"}], "annotations": people}))
+    people = [
+        {
+            "id": i + 1,
+            "image_id": i,
+            "category_id": 1,
+            "bbox": [10, 20, 20, 20],
+            "area": 400,
+            "segmentation": [[10, 20, 30, 20, 30, 40, 10, 40]],
+        }
+        for i in range(NUM_IMAGES)
+    ]
+    path.write_text(
+        json.dumps(
+            {
+                "images": [{"id": i, "height": SIZE[0], "width": SIZE[1]} for i in range(NUM_IMAGES)],
+                "categories": [{"id": 1, "name": "person"}],
+                "annotations": people,
+            }
+        )
+    )
     return path
 
 
 def validate(run_dir: Path, truth: Path, callback: Overlays, *, sets: int = 1, times: int = 1, logger: Any = False) -> Path:
-    trainer = L.Trainer(accelerator="cpu", devices=1, logger=logger, callbacks=[callback], default_root_dir=run_dir,
-                        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=logger,
+        callbacks=[callback],
+        default_root_dir=run_dir,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
     for _ in range(times):
         trainer.validate(FixedPredictions(), datamodule=ScoredSets(truth, sets), verbose=False)
     return run_dir / "overlays"

@@ -81,12 +81,15 @@ def odgt_records() -> list[Content]:
 
     region = [25, 0, 5, 5]
     return [
-        {"ID": "27,a", "gtboxes": [
-            person([-1, 3, 9, 12], [-4, 2, 14, 30]),
-            person([12, 5, 8, 10], [12, 5, 8, 15]),
-            person([20, 5, 4, 4], [20, 5, 4, 8], ignore=1),
-            {"tag": "mask", "vbox": region, "fbox": region, "hbox": region, "head_attr": {}, "extra": {"ignore": 1}},
-        ]},
+        {
+            "ID": "27,a",
+            "gtboxes": [
+                person([-1, 3, 9, 12], [-4, 2, 14, 30]),
+                person([12, 5, 8, 10], [12, 5, 8, 15]),
+                person([20, 5, 4, 4], [20, 5, 4, 8], ignore=1),
+                {"tag": "mask", "vbox": region, "fbox": region, "hbox": region, "head_attr": {}, "extra": {"ignore": 1}},
+            ],
+        },
         {"ID": "27,b", "gtboxes": [person([1, 1, 10, 10], [1, 1, 10, 20])]},
         {"ID": "27,c", "gtboxes": []},
     ]

@@ -56,8 +56,9 @@ def test_empty_boxes_are_counted(odgt_records: Records, write_odgt: WriteOdgt, c
 
 
 @pytest.mark.parametrize(("name", "records", "people", "ignored"), [("sample", 5, 41, 2), ("truncated", 2, None, None)])
-def test_real_records(shared_data: Path, tmp_path: Path, write_photo: Callable[..., Path], name: str, records: int, people: int | None,
-                      ignored: int | None) -> None:
+def test_real_records(
+    shared_data: Path, tmp_path: Path, write_photo: Callable[..., Path], name: str, records: int, people: int | None, ignored: int | None
+) -> None:
     source = shared_data / f"crowdhuman_odgt/annotation_{name}.odgt"
     lines = [json.loads(line) for line in source.read_text().splitlines()]
     size = max(max(x + w, y + h) for line in lines for x, y, w, h in (box["vbox"] for box in line["gtboxes"]))  # nobody is outside
@@ -78,17 +79,21 @@ def _entry(**change: Any) -> Callable[[Records], None]:
     return lambda records: records[1]["gtboxes"][0].update(change)
 
 
-@pytest.mark.parametrize(("damage", "words"), [
-    (_entry(vbox=[1, 1, -4, 10]), ["vbox of entry 0 of image '27,b'", "negative width"]),
-    (_entry(vbox=None), ["vbox of entry 0 of image '27,b'", "four finite numbers"]),
-    (lambda records: records[1].pop("gtboxes"), ["record has no boxes"]),
-    (lambda records: records[1].update(gtboxes=[3]), ["record has no boxes"]),
-    (lambda records: records[1].update(ID="../b"), ["'../b.jpg'", "inside the image folder"]),
-    (lambda records: records[1].update(ID=None), ["image None", "inside the image folder"]),
-    (lambda records: records[1].update(ID="27,a"), ["27,a.jpg is listed twice"]),
-])
-def test_nonsense_is_refused_with_its_line(odgt_records: Records, write_odgt: WriteOdgt, damage: Callable[[Records], None],
-                                           words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_entry(vbox=[1, 1, -4, 10]), ["vbox of entry 0 of image '27,b'", "negative width"]),
+        (_entry(vbox=None), ["vbox of entry 0 of image '27,b'", "four finite numbers"]),
+        (lambda records: records[1].pop("gtboxes"), ["record has no boxes"]),
+        (lambda records: records[1].update(gtboxes=[3]), ["record has no boxes"]),
+        (lambda records: records[1].update(ID="../b"), ["'../b.jpg'", "inside the image folder"]),
+        (lambda records: records[1].update(ID=None), ["image None", "inside the image folder"]),
+        (lambda records: records[1].update(ID="27,a"), ["27,a.jpg is listed twice"]),
+    ],
+)
+def test_nonsense_is_refused_with_its_line(
+    odgt_records: Records, write_odgt: WriteOdgt, damage: Callable[[Records], None], words: list[str]
+) -> None:
     damage(odgt_records)
     path, images = write_odgt(odgt_records)
     with pytest.raises(DataError) as refused:

@@ -44,9 +44,12 @@ def crowd_root(tmp_path: Path, odgt_records: list[Content], write_odgt: Callable
 
 def _same(first: Batch, second: Batch) -> bool:
     boxes = zip(first.targets, second.targets, strict=True)
-    return (torch.equal(first.pixels, second.pixels) and torch.equal(first.clean_pixels, second.clean_pixels)
-            and (first.image_ids, first.positions) == (second.image_ids, second.positions)
-            and all(torch.equal(a.boxes, b.boxes) for a, b in boxes))
+    return (
+        torch.equal(first.pixels, second.pixels)
+        and torch.equal(first.clean_pixels, second.clean_pixels)
+        and (first.image_ids, first.positions) == (second.image_ids, second.positions)
+        and all(torch.equal(a.boxes, b.boxes) for a, b in boxes)
+    )
 
 
 def _first(data: Any, count: int) -> list[Batch]:
@@ -141,9 +144,20 @@ def _fit(root: Path, folder: Path, steps: int, checkpoint: Path | None = None, w
     module = _Recorder()
     data = CocoDataModule(root=root, accumulate=2, score_train=True, photometric="light", workers=workers, seed=4, **SIZES)
     trainer = lightning.Trainer(
-        max_steps=steps, max_epochs=-1, accumulate_grad_batches=2, val_check_interval=8, check_val_every_n_epoch=None, logger=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, accelerator="cpu", devices=1,
-        default_root_dir=folder, enable_checkpointing=False, num_sanity_val_steps=0,
+        max_steps=steps,
+        max_epochs=-1,
+        accumulate_grad_batches=2,
+        val_check_interval=8,
+        check_val_every_n_epoch=None,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        accelerator="cpu",
+        devices=1,
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
     )
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=False)
     trainer.save_checkpoint(folder / f"{steps}.ckpt")

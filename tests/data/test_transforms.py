@@ -28,15 +28,18 @@ def _sample(height: int = 30, width: int = 40, boxes: list[list[float]] | None =
     return Sample(image, array, np.arange(len(array), dtype=np.int64), masks, 5, Path("5.jpg"))
 
 
-@pytest.mark.parametrize(("size", "expected"), [
-    ((480, 640, 800, 1333), (800, 1067)),  # truncating would give 1066
-    ((640, 480, 800, 1333), (1067, 800)),
-    ((427, 640, 800, 1333), (800, 1199)),
-    ((400, 1000, 800, 1333), (533, 1333)),  # the longer side decides
-    ((1000, 400, 800, 1333), (1333, 533)),
-    ((500, 500, 384, 1333), (384, 384)),
-    ((1, 4000, 800, 1333), (1, 1333)),  # never without pixels
-])
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640, 800, 1333), (800, 1067)),  # truncating would give 1066
+        ((640, 480, 800, 1333), (1067, 800)),
+        ((427, 640, 800, 1333), (800, 1199)),
+        ((400, 1000, 800, 1333), (533, 1333)),  # the longer side decides
+        ((1000, 400, 800, 1333), (1333, 533)),
+        ((500, 500, 384, 1333), (384, 384)),
+        ((1, 4000, 800, 1333), (1, 1333)),  # never without pixels
+    ],
+)
 def test_resize_rule(size: tuple[int, int, int, int], expected: tuple[int, int]) -> None:
     assert resized_size(*size) == expected
 

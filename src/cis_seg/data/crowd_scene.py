@@ -62,7 +62,7 @@ def compose_scene(spec: CrowdSpec, split: int, index: int) -> Scene:
     regions = _paint_ignored(rng, spec, canvas, horizon) if rng.random() < spec.ignore_probability else ()
     stands = sorted(place_people(rng, spec, horizon), key=lambda stand: stand.y)
     for stand in stands:
-        canvas.shadow(*stand.drawn, strength=0.3)
+        canvas.shadow(*stand.drawn, strength=spec.shadow)
     wardrobe = Wardrobe(spec)
     figures = []
     for number, stand in enumerate(stands, 1):

@@ -34,6 +34,7 @@ class CrowdSpec:
     match_neighbour: float = 0.5  # probability that a garment has a colour that somebody of the scene already wears
     match_background: float = 0.0  # probability that a garment has the colour of what is behind it
     background_contrast: float = 14.0  # Lab distance that every other garment keeps from what is behind it
+    shadow: float = 0.1  # how much a person darkens the ground around the feet, 0 to 1
     grain: float = 1.0  # standard deviation of the camera's noise, in 1/255
     ignore_probability: float = 0.06  # probability that an image has a region to ignore (far group, statue, poster)
     jpeg_quality: int = 92
@@ -44,7 +45,7 @@ class CrowdSpec:
             "min_people": (1, self.max_people), "max_people": (self.min_people, 60), "min_person_height": (24, self.max_person_height),
             "max_person_height": (self.min_person_height, 2 * self.height), "crowding": (0, 1), "clothes_texture": (0, 1),
             "background_texture": (0, 1), "background_structures": (0, 20), "one_color": (0, 1), "match_neighbour": (0, 1),
-            "match_background": (0, 1), "background_contrast": (0, 40), "grain": (0, 30), "ignore_probability": (0, 1),
+            "match_background": (0, 1), "background_contrast": (0, 40), "shadow": (0, 1), "grain": (0, 30), "ignore_probability": (0, 1),
             "jpeg_quality": (50, 100),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
@@ -64,7 +65,7 @@ EASY = CrowdSpec()
 REAL = CrowdSpec(
     height=360, width=480, min_people=3, max_people=10, min_person_height=120.0, max_person_height=280.0, crowding=0.6,
     clothes_texture=0.9, one_color=0.1, background_texture=1.0, background_structures=7.0, match_neighbour=0.85, match_background=0.4,
-    background_contrast=0.0, grain=3.0, ignore_probability=0.2,
+    background_contrast=0.0, shadow=0.3, grain=3.0, ignore_probability=0.2,
 )  # fmt: skip
 """Colour edges about as telling as those of real COCO persons (the data card has both)."""
 
