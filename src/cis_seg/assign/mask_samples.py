@@ -20,7 +20,7 @@ def select_mask_samples(assignment: Assignment, quality: Tensor, *, per_image: i
 
     Args:
         assignment: who learns what.
-        quality: ``(B, K)`` class score of the assigned class times centerness score.
+        quality: ``(B, K)`` best class score times centerness score, as in the reference.
         per_image: the budget of an image.
 
     Returns:
