@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP_FLAGS := --disable-pip-version-check --prefer-binary --progress-bar off
+PIP_FLAGS := --quiet --disable-pip-version-check --prefer-binary --progress-bar off
 # Extra arguments for the target's program: make train ARGS="seed=1", make test ARGS="-k color"
 ARGS ?=
 
@@ -20,7 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
 	  echo "cis_seg needs Python 3.11, 3.12 or 3.13; found: $(PYTHON), $$($(PYTHON) --version 2>&1)." \
 	    "Name another one: make install PYTHON=python3.12" >&2; exit 1; }
-	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "installing cis_seg and its libraries into $(VENV): about 6 GB, some minutes"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
