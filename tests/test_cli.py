@@ -279,7 +279,13 @@ def test_an_interrupt_is_one_line(run: Run, fail: str) -> None:
 def test_sigint(command: list[str], tmp_path: Path) -> None:
     variables = {**os.environ, "PYTHONPATH": str(SOURCE)}
     with subprocess.Popen(
-        [*command, "fail=sleep"], cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "fail=sleep"],
+        cwd=tmp_path,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in what it starts in the background
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from cis_seg import evaluate, train
-from conftest import ROOT
 from runs import SMALL
 from test_mistakes import coco_folder
 
+ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 STEPS = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2", "schedule.decay_steps=[]")
 CROWD_ONLY = ("data.num_train", "data.num_val")

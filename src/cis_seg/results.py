@@ -128,8 +128,9 @@ def _box(box: Any, where: str) -> list[float] | None:
 def _mask(segmentation: Any, size: tuple[int, int], where: str) -> dict[str, Any] | None:
     try:
         rle, _ = encode_mask(segmentation, size)
-        if rle is not None:
-            coco_mask.area(rle)
+        if rle is None:
+            return None
+        coco_mask.area(rle)
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
             "a result's mask cannot be read",
@@ -138,4 +139,5 @@ def _mask(segmentation: Any, size: tuple[int, int], where: str) -> dict[str, Any
             found=error,
             remedy="write masks at the size of the original image",
         ) from error
-    return rle
+    counts = rle["counts"]
+    return {"size": list(rle["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}

@@ -1,0 +1,40 @@
+"""Reads an offline W&B file back: a 7-byte header, then LevelDB log blocks of records, each a protobuf ``Record``."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+BLOCK = 32_768
+HEADER = struct.Struct("<IHB")  # checksum, length, type: 1 whole, 2 first, 3 middle, 4 last part
+
+
+def records(path: Path) -> Iterator[Any]:
+    """Every record of a ``.wandb`` file, in order."""
+    content, at, parts = path.read_bytes(), 7, b""
+    while at + HEADER.size <= len(content):
+        if BLOCK - at % BLOCK < HEADER.size:  # the rest of a block that cannot hold a header is filled with zeros
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = HEADER.unpack_from(content, at)
+        at += HEADER.size
+        parts += content[at : at + length]
+        at += length
+        if kind in (1, 4):
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    """What was logged, a dictionary for each step."""
+    rows = []
+    for record in records(path):
+        if record.HasField("history"):
+            items = ((item.key or ".".join(item.nested_key), item.value_json) for item in record.history.item)
+            rows.append({key: json.loads(value) for key, value in items})
+    return rows
