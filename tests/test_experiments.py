@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,19 @@ def test_coco_mini_starts_on_a_coco_folder(tmp_path: Path) -> None:
 
 def test_debug_fast_starts(tmp_path: Path) -> None:
     assert metrics_of(small_run(tmp_path, "debug=fast"))["step"] == 5
+
+
+def test_a_scored_set_without_masks_is_scored_by_its_boxes(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path / "coco")
+    for path in (root / "annotations").glob("*.json"):
+        content = json.loads(path.read_text())
+        for annotation in content["annotations"]:
+            del annotation["segmentation"]
+        path.write_text(json.dumps(content))
+    own = [o for o in SMALL if not o.startswith("data.num_")]
+    steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
+    run = small_run(tmp_path, "name=boxes", "data=coco", f"data.root={root}", *steps, base=own)
+    metrics = metrics_of(run)
+    assert metrics["segm/AP"] is None
+    assert metrics["bbox/AP"] is not None
+    assert (run / "checkpoints" / "best.ckpt").is_file()

@@ -1,4 +1,4 @@
-"""The network learns masks from boxes: on four generated images, within a minute or two, it leaves every box-shaped answer behind."""
+"""The network learns masks from boxes alone: after 300 steps, better ones on images it never saw than any shape in their true boxes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,26 @@ import pytest
 from cis_seg.train import train
 from runs import composed, metrics_of
 
+SHORT = (
+    "data.num_train=200",
+    "data.num_val=24",
+    "data.train_sizes=[192]",
+    "data.test_size=192",
+    "model.mask_out_stride=4",
+    "schedule.max_steps=300",
+    "schedule.decay_steps=[250]",
+    "schedule.val_every=300",
+    "schedule.save_every=300",
+    "loss.pairwise.warmup_steps=200",
+    "logger=csv",
+)
+
 
 @pytest.mark.slow
 def test_boxes_alone_teach_masks(tmp_path: Path) -> None:
-    cfg = composed("debug=overfit", f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data", "logger=csv")
+    cfg = composed(*SHORT, "name=learning", f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data")
     train(cfg)
     metrics = metrics_of(Path(cfg.paths.run))
-    assert metrics["train/bbox/AP50"] > 90
-    assert metrics["train/segm/AP50"] > metrics["train/floor/ellipse_AP50"] + 20
-    assert abs(metrics["train/shape/mask_to_box"] - metrics["train/floor/mask_to_box"]) < 0.15
+    assert metrics["bbox/AP50"] > 70
+    assert metrics["segm/AP50"] > metrics["floor/ellipse_AP50"] + 10
+    assert metrics["shape/mask_to_box"] < 0.9

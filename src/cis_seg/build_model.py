@@ -69,8 +69,6 @@ def _backbone(cfg: BackboneConfig) -> ResNet:
     norm = cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
     if norm not in ("frozen", "batch"):
         raise ConfigError("unknown norm", where="model.backbone.norm", expected="auto, frozen or batch", found=cfg.norm)
-    if not cfg.weights:
-        log.info("backbone: no pretrained weights, so its %s norm and all its stages are trained", norm)
     return ResNet(
         depth=cfg.depth,
         width=cfg.width,
@@ -87,6 +85,7 @@ def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
         CheckpointError: the weights cannot be had; the message names the file and how to get it.
     """
     if not cfg.weights:
+        log.info("backbone: no pretrained weights, so its norm and all its stages are trained")
         return
     state = _imagenet_state(cfg.depth) if cfg.weights == "imagenet" else load_file(Path(cfg.weights))
     try:

@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from cis_seg.conf_path import conf_dir
 from cis_seg.errors import ConfigError, UserError
@@ -166,6 +166,9 @@ def explain(error: BaseException) -> str:
         return str(_unknown_choice(error.missing_cfg_file, list(error.options)))
     if isinstance(error, OverrideParseException):
         return str(_unreadable(error))
+    for link in chain:
+        if isinstance(link, MissingMandatoryValue) and link.full_key:
+            return str(ConfigError(f"{link.full_key} is needed", expected="a value", remedy=f"set {link.full_key}=..."))
     for link in chain:
         if isinstance(link, ConfigKeyError | ConfigAttributeError) and link.full_key and link.parent_node is not None:
             return str(_unknown_key(str(link.full_key), link.parent_node._get_root(), _file_of(error)))

@@ -118,7 +118,7 @@ class CondInstModule(L.LightningModule):
             found = [entry for entries in results.values() for entry in entries]
             scores = score(self._ground_truths[index], found, area=self.eval_area)
             logged = {f"{SCORED_SETS[index]}/{k.replace('/', '_')}": v for k, v in scores.items() if v is not None and k in HEADLINES}
-            self.log_dict(logged, rank_zero_only=True, batch_size=1)
+            self.log_dict(logged | _headline(scores, index), rank_zero_only=True, batch_size=1)
             metrics |= {key if index == 0 else f"train/{key}": value for key, value in scores.items()}
         self.final_metrics, self.scored_step = metrics, self.global_step
 
@@ -132,6 +132,13 @@ class CondInstModule(L.LightningModule):
 
 #: scores worth a curve during training; metrics.json has all of them
 HEADLINES = ("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP", "bbox/AP50", "overlap/mean_degree", "shape/mask_to_box")
+
+
+def _headline(scores: Mapping[str, float | None], index: int) -> dict[str, float]:
+    """What the best checkpoint is chosen by: the held-out mask AP, or the box AP where the truth has no masks."""
+    best = scores.get("segm/AP")
+    best = scores.get("bbox/AP") if best is None else best
+    return {"val/score": best} if index == 0 and best is not None else {}
 
 
 def _gathered(results: dict[int, list[dict[str, Any]]]) -> dict[int, list[dict[str, Any]]]:

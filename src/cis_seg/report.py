@@ -23,7 +23,7 @@ ROWS = {
     "floor/ellipse_AP50": "  floor: ellipses in the true boxes, AP50",
     "bbox/AP50": "box AP50",
     "shape/mask_to_box": "mask area / box area, median",
-    "floor/mask_to_box": "  the truth's",
+    "floor/mask_to_box": "  true mask area / box area, median",
     "overlap/mean_degree": "overlap degree of touching masks (Eq. 1)",
 }
 

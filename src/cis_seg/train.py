@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from cis_seg import config
-from cis_seg.build import build_data, build_module
+from cis_seg.build import build_criterion, build_data, build_module
 from cis_seg.build_model import load_backbone
 from cis_seg.checkpoint import init_from, load_file
 from cis_seg.cli import run_hydra
@@ -39,6 +39,7 @@ def train(cfg: DictConfig) -> float | None:
     if resume_path is not None and _finished(run, resume_path, typed.schedule.max_steps):
         log.info("this run is finished; its report:")
         return print_report(run)
+    _check_early(typed)
     L.seed_everything(typed.seed, workers=True, verbose=False)
     data = build_data(typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
     data.setup("fit")
@@ -76,6 +77,13 @@ def _resume_path(cfg: Config, run: Path) -> Path | None:
     return None
 
 
+def _check_early(cfg: Config) -> None:
+    """Mistakes that no data are needed for, found before a crowd is drawn or a large json is read."""
+    build_criterion(cfg.loss, cfg.model.mask_out_stride)
+    if cfg.init_from is not None:
+        load_file(Path(cfg.init_from))
+
+
 def _finished(run: Path, checkpoint: Path, max_steps: int) -> bool:
     if not (run / METRICS).is_file():
         return False
@@ -99,7 +107,7 @@ def _finish(trainer: L.Trainer, module: CondInstModule, data: InstanceDataModule
         return
     if module.scored_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)
-    trainer.save_checkpoint(run / "checkpoints" / "last.ckpt")
+    trainer.save_checkpoint(run / "checkpoints" / "last.ckpt", weights_only=False)  # with the optimiser: more steps may follow
     if trainer.is_global_zero:
         draft = run / f"{METRICS}.partial"
         draft.write_text(json.dumps(module.final_metrics | {"step": trainer.global_step}, indent=2) + "\n")

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 #: seconds between two lines where there is no terminal that could redraw one (a log file, CI)
 SECONDS_BETWEEN_LINES = 30.0
+#: tqdm's own rate counts validation too, so it is left out; what matters most comes first, where a narrow terminal still shows it
+BAR = "{n_fmt}/{total_fmt} {bar:10} {remaining} left | {postfix}"
 #: seconds between two updates of the figures in a terminal
 SECONDS_BETWEEN_UPDATES = 0.5
 
@@ -38,7 +40,7 @@ class StepProgress(ProgressBar):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_time, self._last_step = time.monotonic(), trainer.global_step
         if self._enabled and self._terminal:
-            self._bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, desc="training", unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, dynamic_ncols=True, bar_format=BAR)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         step, now = trainer.global_step, time.monotonic()
@@ -46,7 +48,7 @@ class StepProgress(ProgressBar):
         if not self._enabled or (now - self._last_time < wait and step < trainer.max_steps) or step == self._last_step:
             return
         images = (step - self._last_step) * trainer.datamodule.batch_size / (now - self._last_time)  # type: ignore[attr-defined]
-        text = f"{_losses(trainer)} | {images:.1f} images/s"
+        text = f"{images:.1f} images/s | {_losses(trainer)}"
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
@@ -56,9 +58,11 @@ class StepProgress(ProgressBar):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_time, self._last_step = time.monotonic(), trainer.global_step
-        ap, ap50 = (trainer.callback_metrics.get(f"val/segm_{key}") for key in ("AP", "AP50"))
-        if self._enabled and ap is not None and ap50 is not None:
-            tqdm.write(f"step {trainer.global_step}: validation mask AP {ap:.1f}, AP50 {ap50:.1f}", file=sys.stderr)
+        for kind, name in (("segm", "mask"), ("bbox", "box")):
+            ap, ap50 = (trainer.callback_metrics.get(f"val/{kind}_{key}") for key in ("AP", "AP50"))
+            if self._enabled and ap is not None and ap50 is not None:
+                tqdm.write(f"step {trainer.global_step}: validation {name} AP {ap:.1f}, AP50 {ap50:.1f}", file=sys.stderr)
+                return
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._bar is not None:
