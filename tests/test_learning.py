@@ -19,7 +19,8 @@ SHORT = (
     "schedule.decay_steps=[250]",
     "schedule.val_every=300",
     "schedule.save_every=300",
-    "loss.pairwise.warmup_steps=200",
+    "loss.pairwise.warmup_steps=500",
+    "optim.lr=0.001",
     "logger=csv",
 )
 
