@@ -31,5 +31,5 @@ def test_boxes_alone_teach_masks(tmp_path: Path) -> None:
     train(cfg)
     metrics = metrics_of(Path(cfg.paths.run))
     assert metrics["bbox/AP50"] > 70
-    assert metrics["segm/AP50"] > metrics["floor/ellipse_AP50"] + 10
-    assert metrics["shape/mask_to_box"] < 0.9
+    assert metrics["segm/AP50"] > metrics["floor/ellipse_AP50"] + 20
+    assert metrics["shape/mask_to_box"] < 0.8
