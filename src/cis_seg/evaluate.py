@@ -26,7 +26,7 @@ from cis_seg.ground_truth import GroundTruth
 from cis_seg.metrics import score
 from cis_seg.model.condinst import CondInst
 from cis_seg.postprocess import Postprocess
-from cis_seg.report import METRICS, OBJECTIVE, score_table
+from cis_seg.report import METRICS, OBJECTIVE, print_scores
 from cis_seg.results import read_results, to_results
 
 log = logging.getLogger(__name__)
@@ -61,9 +61,8 @@ def evaluate(cfg: DictConfig) -> float | None:
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results))
     (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-    console = Console(highlight=False)
-    console.print(score_table(metrics, title=f"{typed.checkpoint or typed.predictions} on {truth.path}"))
-    console.print(f"all figures: {output / METRICS}")
+    title = f"{typed.checkpoint or typed.predictions} on {truth.path}"
+    print_scores(Console(), metrics, title=title, notes=[f"all figures: {output / METRICS}"])
     return metrics.get(OBJECTIVE)
 
 

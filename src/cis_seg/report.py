@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 METRICS = "metrics.json"
 
@@ -31,19 +32,24 @@ ROWS = {
 def print_report(run: Path) -> float | None:
     """Prints the scores in ``run/metrics.json`` and returns the one a sweep maximises, the validation mask AP in percent."""
     metrics: dict[str, float | None] = json.loads((run / METRICS).read_text())
-    console = Console(stderr=True, highlight=False, markup=False)  # a path may hold [brackets]
-    console.print(score_table(metrics, title=f"{run} after {metrics.get('step')} steps"))
+    console = Console(stderr=True)
     picture = run / "overlays" / "latest.png"
-    if picture.is_file():
-        console.print(f"truth and prediction side by side: {picture}", soft_wrap=True)
-    console.print(f"all figures: {run / METRICS}", soft_wrap=True)
+    pictures = [f"truth and prediction side by side: {picture}"] if picture.is_file() else []
+    print_scores(console, metrics, title=f"{run} after {metrics.get('step')} steps", notes=[*pictures, f"all figures: {run / METRICS}"])
     return metrics.get(OBJECTIVE)
+
+
+def print_scores(console: Console, metrics: Mapping[str, float | None], *, title: str, notes: Sequence[str]) -> None:
+    """The table of scores and, below it, lines that stay in one piece: a path may be long and may hold [brackets]."""
+    console.print(score_table(metrics, title=title), markup=False, highlight=False)
+    for note in notes:
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
 
 
 def score_table(metrics: Mapping[str, float | None], *, title: str) -> Table:
     """The scored sets side by side: held-out images, and the training images where they were scored too."""
     with_train = any(key.startswith("train/") for key in metrics)
-    table = Table("", "held-out", *(["trained on"] if with_train else []), title=title, title_justify="left")
+    table = Table("", "held-out", *(["trained on"] if with_train else []), title=Text(title), title_justify="left")
     for key, meaning in ROWS.items():
         cells = [_cell(metrics.get(key))] + ([_cell(metrics.get(f"train/{key}"))] if with_train else [])
         if cells != ["-"] * len(cells):
