@@ -92,6 +92,28 @@ def color_similarity(image: list[Grid], valid: Grid, size: int, dilation: int) -
     return result
 
 
+# ---------------------------------------------------------------- convolutions
+def modulated_deform_conv(x: list[Grid], weight: list[list[Grid]], raw: list[Grid], stride: int) -> list[Grid]:
+    """3x3 with padding 1: tap t of output (i, j) stands at its place plus ``raw[2 t], raw[2 t + 1]`` (y, x), times sigmoid(raw[18 + t])."""
+
+    def at(plane: Grid, y: float, x: float) -> float:
+        total = 0.0
+        for i, j in product((math.floor(y), math.floor(y) + 1), (math.floor(x), math.floor(x) + 1)):
+            if 0 <= i < len(plane) and 0 <= j < len(plane[0]):  # zeros outside
+                total += (1 - abs(y - i)) * (1 - abs(x - j)) * plane[i][j]
+        return total
+
+    result = []
+    for kernel in weight:
+        out = [[0.0] * len(raw[0][0]) for _ in raw[0]]
+        for i, j, a, b in product(range(len(out)), range(len(out[0])), range(3), range(3)):
+            t = 3 * a + b
+            place = (i * stride - 1 + a + raw[2 * t][i][j], j * stride - 1 + b + raw[2 * t + 1][i][j])
+            out[i][j] += sum(k[a][b] * at(plane, *place) for k, plane in zip(kernel, x, strict=True)) * sigmoid(raw[18 + t][i][j])
+        result.append(out)
+    return result
+
+
 # ---------------------------------------------------------------- losses
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
@@ -252,3 +274,27 @@ def detect(
         if all(c != other or box_iou(boxes[k], boxes[j]) <= nms for j, other, _ in kept):
             kept.append((k, c, math.sqrt(value)))
     return kept[:most]
+
+
+def overlap_degree(a: list[list[float]], b: list[list[float]]) -> float:
+    """Eq. 1 of two masks, pixel by pixel; 0 for two empty ones."""
+    common = total = 0.0
+    for row_a, row_b in zip(a, b, strict=True):
+        for x, y in zip(row_a, row_b, strict=True):
+            common += abs(x * y)
+            total += abs(x + y)
+    return common / total if total else 0.0
+
+
+def overlap(masks: list[list[list[float]]], im_inds: list[int], gt_inds: list[int], drawn: set[int], reduction: str) -> float:
+    """Eq. 2 for a given draw (indices of masks): pair by pair."""
+    images = []
+    for image in sorted(set(im_inds)):
+        own = [n for n, i in enumerate(im_inds) if i == image]
+        pairs = [(n, k) for n in own for k in own if k in drawn and gt_inds[n] != gt_inds[k]]
+        if pairs:
+            total = sum(overlap_degree(masks[n], masks[k]) for n, k in pairs)
+            images.append(total / {"pairs": len(pairs), "masks": len(own), "sum": 1}[reduction])
+    if not images:
+        return 0.0
+    return sum(images) if reduction == "sum" else sum(images) / len(images)

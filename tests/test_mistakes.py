@@ -91,6 +91,7 @@ def test_an_experiment_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, caps
     assert "coco_mini" in text
 
 
-def test_a_weight_without_a_loss(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    text = message(monkeypatch, capsys, tmp_path, "loss.weights.overlap=2")
-    assert "loss.weights.overlap" in text
+def test_a_reduction_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = message(monkeypatch, capsys, tmp_path, "loss.overlap.reduction=mean")
+    assert "loss.overlap.reduction" in text
+    assert "pairs or masks or sum" in text

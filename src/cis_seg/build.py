@@ -26,17 +26,22 @@ from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule
 from cis_seg.data.instance_datamodule import InstanceDataModule, LoadingOptions
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.losses.criterion import Criterion
+from cis_seg.losses.overlap import REDUCTIONS
 from cis_seg.model.condinst import CondInst
 from cis_seg.module import CondInstModule
 from cis_seg.optim import build_schedule, lr_factor, make_optimizer
 from cis_seg.postprocess import Postprocess
 
 
-def build_criterion(cfg: LossConfig, mask_out_stride: int) -> Criterion:
-    """The loss terms; OverlapLoss has its weight in the schema and is not written yet."""
-    if cfg.weights.overlap:
-        raise ConfigError("OverlapLoss is not part of this version", where="loss.weights.overlap", expected=0, found=cfg.weights.overlap)
-    p = cfg.pairwise
+def build_criterion(cfg: LossConfig, mask_out_stride: int, seed: int = 0) -> Criterion:
+    """The loss terms; ``seed`` is that of OverlapLoss's draws.
+
+    Raises:
+        ConfigError: no such reduction of OverlapLoss.
+    """
+    p, reduction = cfg.pairwise, cfg.overlap.reduction
+    if reduction not in REDUCTIONS:
+        raise ConfigError("there is no such reduction", where="loss.overlap.reduction", expected=" or ".join(REDUCTIONS), found=reduction)
     return Criterion(
         weights=dict(vars(cfg.weights)),
         mask_out_stride=mask_out_stride,
@@ -46,6 +51,9 @@ def build_criterion(cfg: LossConfig, mask_out_stride: int) -> Criterion:
         pairwise_warmup_steps=p.warmup_steps,
         truncate_colors=p.truncate_colors,
         bottom_margin=p.bottom_margin,
+        overlap_reduction=reduction,
+        detach_selected=cfg.overlap.detach_selected,
+        seed=seed,
     )
 
 
@@ -140,7 +148,7 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
     model = build_model(cfg.model, len(data.class_names))
     return CondInstModule(
         model=model,
-        criterion=build_criterion(cfg.loss, cfg.model.mask_out_stride),
+        criterion=build_criterion(cfg.loss, cfg.model.mask_out_stride, cfg.seed),
         postprocess=build_postprocess(cfg.eval),
         optimizer=lambda network: build_optimizer(network, optim=cfg.optim, schedule=cfg.schedule),
         class_names=data.class_names,

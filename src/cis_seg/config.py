@@ -106,7 +106,7 @@ class LossWeights:
     mask: float = 0.0  # dice with true masks, supervision=mask
     proj: float = 1.0
     pairwise: float = 1.0
-    overlap: float = 0.0
+    overlap: float = 0.0  # the paper's lambda
 
 
 @dataclass
@@ -122,9 +122,18 @@ class PairwiseConfig:
 
 
 @dataclass
+class OverlapConfig:
+    """OverlapLoss (the paper's Eq. 2); its weight, the paper's lambda, is loss.weights.overlap."""
+
+    reduction: str = "pairs"  # pairs | masks | sum: over the pairs of an image, over its masks, or not at all
+    detach_selected: bool = False  # true: the drawn masks get no gradient
+
+
+@dataclass
 class LossConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     pairwise: PairwiseConfig = field(default_factory=PairwiseConfig)
+    overlap: OverlapConfig = field(default_factory=OverlapConfig)
 
 
 @dataclass

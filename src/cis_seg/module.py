@@ -71,7 +71,7 @@ class CondInstModule(L.LightningModule):
         return predictions
 
     def losses(self, batch: Batch, *, step: int) -> dict[str, Tensor]:
-        """Raw loss terms of ``batch`` at training step ``step`` (from 1)."""
+        """Raw loss terms ``loss_*`` of ``batch`` at training step ``step`` (from 1), and what the criterion counts beside them."""
         dense = self.predict_dense(batch)
         assignment = assign(
             dense.locations,
@@ -89,7 +89,8 @@ class CondInstModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.losses(batch, step=self.global_step + 1)
-        total = torch.stack([self.criterion.weights[name.removeprefix("loss_")] * value for name, value in losses.items()]).sum()
+        weights = self.criterion.weights
+        total = torch.stack([weights[k.removeprefix("loss_")] * v for k, v in losses.items() if k.startswith("loss_")]).sum()
         logged = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(logged | {"train/loss": total.detach()}, batch_size=len(batch.targets), sync_dist=True)
         return total

@@ -82,7 +82,7 @@ class Postprocess:
         filled = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
         locs, labels, scores, boxes = locs[filled], labels[filled], scores[filled], boxes[filled]
         counts = tuple(len(locs) if i == index else 0 for i in range(dense.cls_logits.shape[0]))
-        samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts)
+        samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts)
         masks = render_masks(mask_logits(dense, samples), size, original, padded, threshold=self.mask_threshold)
         return Instances(boxes, scores, labels, masks, original)
 

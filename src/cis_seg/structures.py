@@ -115,6 +115,7 @@ class MaskSamples:
     loc_inds: Tensor  # (N,) int64 location
     gt_inds: Tensor  # (N,) int64 ground truth within the image
     counts: tuple[int, ...]  # samples of each image, sum N; samples are grouped by image
+    instances: tuple[int, ...]  # different ground truths among the samples of each image
 
 
 @dataclass(frozen=True)

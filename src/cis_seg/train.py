@@ -79,7 +79,7 @@ def _resume_path(cfg: Config, run: Path) -> Path | None:
 
 def _check_early(cfg: Config) -> None:
     """Mistakes that no data are needed for, found before a crowd is drawn or a large json is read."""
-    build_criterion(cfg.loss, cfg.model.mask_out_stride)
+    build_criterion(cfg.loss, cfg.model.mask_out_stride, cfg.seed)
     if cfg.init_from is not None:
         load_file(Path(cfg.init_from))
 

@@ -37,7 +37,7 @@ def _predictions(batch: Batch, *, num_classes: int = 2) -> tuple[DensePrediction
 def _mask_samples(*gt_inds: list[int]) -> MaskSamples:
     images = torch.tensor([image for image, rows in enumerate(gt_inds) for _ in rows], dtype=torch.int64)
     flat = torch.tensor([index for rows in gt_inds for index in rows], dtype=torch.int64)
-    return MaskSamples(images, torch.zeros_like(flat), flat, tuple(map(len, gt_inds)))
+    return MaskSamples(images, torch.zeros_like(flat), flat, tuple(map(len, gt_inds)), tuple(len(set(rows)) for rows in gt_inds))
 
 
 # ---------------------------------------------------------------- detection
@@ -235,3 +235,59 @@ def test_bfloat16() -> None:
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
     assert {name: value.item() for name, value in losses.items()} == pytest.approx({n: v.item() for n, v in exact.items()}, rel=0.1)
     torch.stack(list(losses.values())).sum().backward()
+
+
+# ---------------------------------------------------------------- OverlapLoss
+def _overlap(batch: Batch, samples: MaskSamples, logits: Tensor, **options: object) -> dict[str, Tensor]:
+    return Criterion({"overlap": 2.0}, **options).mask_losses(samples, logits, batch, step=1)  # type: ignore[arg-type]
+
+
+def test_overlap_term_and_its_statistics() -> None:
+    batch, samples = tiny_batch(*BOXES), _mask_samples([0, 1, 1], [0])
+    logits = torch.randn(4, 16, 24, generator=torch.Generator().manual_seed(0))
+    found = _overlap(batch, samples, logits)
+    assert found.keys() == {"loss_overlap", "overlap_degree", "overlap_pairs", "overlap_shared"}
+    scores = logits.sigmoid().tolist()
+    expected = {
+        oracles.overlap(scores, [0, 0, 0, 1], [0, 1, 1, 0], {0, drawn, 3}, "pairs"): oracles.overlap(
+            scores, [0, 0, 0, 1], [0, 1, 1, 0], {0, drawn, 3}, "masks"
+        )
+        for drawn in (1, 2)
+    }
+    value = min(expected, key=lambda each: abs(each - found["loss_overlap"].item()))
+    assert found["loss_overlap"].item() == pytest.approx(value, abs=1e-6), "raw: the weight is applied outside"
+    assert _overlap(batch, samples, logits, overlap_reduction="masks")["loss_overlap"].item() == pytest.approx(expected[value], abs=1e-6)
+    assert found["overlap_pairs"].item() == 3
+    assert found["overlap_degree"].item() == pytest.approx(value, abs=1e-6), "the two boxes of the first image touch"
+    assert "loss_overlap" not in Criterion({"proj": 1.0, "overlap": 0.0}).mask_losses(samples, logits, batch, step=1)
+
+
+def test_the_draw_follows_the_seed_and_the_place_in_the_stream() -> None:
+    """The same in one process and in two, whatever stands beside an image in the batch."""
+    masks, people = 24, [0] * 12 + [1] * 12
+    logits = torch.randn(2 * masks, 16, 24, generator=torch.Generator().manual_seed(0))
+    batch = replace(tiny_batch(BOXES[0], BOXES[0]), positions=(40, 41))
+
+    def loss(positions: tuple[int, ...], part: slice, seed: int = 0) -> float:
+        images = range(2)[part]
+        own = replace(batch, positions=positions, targets=batch.targets[part], image_ids=batch.image_ids[part])
+        chosen = logits[images.start * masks : images.stop * masks]
+        return _overlap(own, _mask_samples(*[people for _ in images]), chosen, seed=seed)["loss_overlap"].item()
+
+    both = loss((40, 41), slice(0, 2))
+    assert both == loss((40, 41), slice(0, 2))
+    assert both == pytest.approx((loss((40,), slice(0, 1)) + loss((41,), slice(1, 2))) / 2, rel=1e-6)
+    assert both != loss((42, 43), slice(0, 2))
+    assert both != loss((40, 41), slice(0, 2), seed=1)
+
+
+def test_overlap_divides_by_the_mean_number_of_images_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, samples = tiny_batch(*BOXES), _mask_samples([0, 1], [0])
+    logits = torch.randn(3, 16, 24, generator=torch.Generator().manual_seed(0))
+    alone = _overlap(batch, samples, logits)["loss_overlap"].item()
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(
+        dist, "all_reduce", lambda values: values.add_(2.0)
+    )  # the other process has two images with pairs, this one has one
+    assert _overlap(batch, samples, logits)["loss_overlap"].item() == pytest.approx(alone / 1.5)

@@ -76,7 +76,7 @@ def test_mask_logits_belong_to_the_chosen_locations() -> None:
     dense = model(torch.randn(2, 3, *PADDED, generator=torch.Generator().manual_seed(0)))
     dense = replace(dense, mask_params=torch.randn_like(dense.mask_params))
     im_inds, loc_inds = torch.tensor([0, 1, 1]), torch.tensor([100, 3, 127])
-    logits = model.mask_logits(dense, MaskSamples(im_inds, loc_inds, im_inds, (1, 2)))
+    logits = model.mask_logits(dense, MaskSamples(im_inds, loc_inds, im_inds, (1, 2), (1, 2)))
     assert logits.shape == (3, 16, 24)
     for n, (image, k) in enumerate(zip(im_inds.tolist(), loc_inds.tolist(), strict=True)):
         stride = [8, 16, 32, 64, 128][int(dense.level_inds[k])]
@@ -89,7 +89,7 @@ def test_mask_logits_belong_to_the_chosen_locations() -> None:
 def test_bfloat16() -> None:
     model = tiny_model().eval()
     images = torch.randn(2, 3, *PADDED, generator=torch.Generator().manual_seed(0))
-    samples = MaskSamples(torch.tensor([0, 1]), torch.tensor([5, 110]), torch.tensor([0, 0]), (1, 1))
+    samples = MaskSamples(torch.tensor([0, 1]), torch.tensor([5, 110]), torch.tensor([0, 0]), (1, 1), (1, 1))
     exact = model(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         dense = model(images)
@@ -104,7 +104,7 @@ def test_bfloat16() -> None:
 def test_training_reaches_every_parameter() -> None:
     model = tiny_model()
     dense = model(torch.randn(2, 3, *PADDED))
-    samples = MaskSamples(torch.tensor([0, 1]), torch.tensor([5, 110]), torch.tensor([0, 0]), (1, 1))
+    samples = MaskSamples(torch.tensor([0, 1]), torch.tensor([5, 110]), torch.tensor([0, 0]), (1, 1), (1, 1))
     outputs = (dense.cls_logits, dense.ltrb, dense.ctr_logits, model.mask_logits(dense, samples))
     torch.stack([x.square().mean() for x in outputs]).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []

@@ -40,5 +40,6 @@ def select_mask_samples(assignment: Assignment, quality: Tensor, *, per_image: i
     people = torch.zeros(quality.shape[0], dtype=torch.int64, device=order.device).index_add(0, im_inds, first.long())
     keep = rank < (per_image // people.clamp(min=1)).clamp(min=1)[im_inds]
     im_inds = im_inds[keep]
-    counts = torch.bincount(im_inds, minlength=quality.shape[0]).tolist()
-    return MaskSamples(im_inds, loc_inds[keep], gt_inds[keep], tuple(counts))
+    counts = torch.bincount(im_inds, minlength=quality.shape[0])
+    numbers: list[list[int]] = torch.stack([counts, people]).tolist()  # one transfer
+    return MaskSamples(im_inds, loc_inds[keep], gt_inds[keep], tuple(numbers[0]), tuple(numbers[1]))

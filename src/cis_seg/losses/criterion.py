@@ -16,6 +16,8 @@ from cis_seg.losses.centerness import centerness_loss
 from cis_seg.losses.dice import dice_loss
 from cis_seg.losses.focal import focal_loss
 from cis_seg.losses.giou import giou_loss
+from cis_seg.losses.overlap import overlap_pairs, reduce_pairs
+from cis_seg.losses.overlap_statistics import overlap_statistics
 from cis_seg.losses.pairwise import pairwise_loss, pairwise_warmup
 from cis_seg.losses.projection import projection_loss
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
@@ -28,12 +30,15 @@ class Criterion:
     """Computes the terms whose weight is not zero, under the names used in weights, logs and tests.
 
     Args:
-        weights: ``{"cls", "box", "ctr", "mask", "proj", "pairwise"}`` -> weight; a term of weight 0 is neither computed nor logged.
+        weights: ``{"cls", "box", "ctr", "mask", "proj", "pairwise", "overlap"}`` -> weight; a term of weight 0 is neither
+            computed nor logged.
         mask_out_stride: pixels of the input per pixel of the mask logits.
         pairwise_size, pairwise_dilation, color_thresh: neighbourhood and threshold of the pairwise loss.
         pairwise_warmup_steps: steps over which the pairwise term grows to full weight; 0 starts it finished.
         truncate_colors: colours are cut to whole numbers before Lab, as the reference does.
         bottom_margin: rows of the original image, at its bottom, whose colours are not compared (COCO's annotations stop short of it).
+        overlap_reduction, detach_selected: how OverlapLoss adds up its pairs, and whether its drawn masks get a gradient.
+        seed: of OverlapLoss's draws.
     """
 
     weights: Mapping[str, float]
@@ -44,6 +49,9 @@ class Criterion:
     pairwise_warmup_steps: int = 10_000
     truncate_colors: bool = True
     bottom_margin: int = 10
+    overlap_reduction: str = "pairs"
+    detach_selected: bool = False
+    seed: int = 0
 
     @property
     def needs_gt_masks(self) -> bool:
@@ -64,7 +72,8 @@ class Criterion:
             step: training step, counted from 1; decides the pairwise warm-up.
 
         Returns:
-            ``{"loss_*": scalar}``; terms without a positive location are 0 with a zero gradient.
+            ``{"loss_*": scalar}``; terms without a positive location are 0 with a zero gradient. Beside ``loss_overlap`` stand its
+            statistics ``overlap_*``, without gradient.
         """
         return self.detection_losses(dense, assignment) | self.mask_losses(samples, mask_logits, batch, step=step)
 
@@ -87,9 +96,9 @@ class Criterion:
     def mask_losses(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int) -> dict[str, Tensor]:
         """The terms that train masks: from boxes (projection, pairwise) or from true masks (dice)."""
         losses: dict[str, Tensor] = {}
+        chosen = samples.gt_inds.split(list(samples.counts))
+        boxes = torch.cat([target.boxes[inds] for target, inds in zip(batch.targets, chosen, strict=True)])
         if self._wanted("loss_proj") or self._wanted("loss_pairwise"):
-            chosen = samples.gt_inds.split(list(samples.counts))
-            boxes = torch.cat([target.boxes[inds] for target, inds in zip(batch.targets, chosen, strict=True)])
             inside = box_masks(boxes, (mask_logits.shape[-2], mask_logits.shape[-1]), self.mask_out_stride)
         if self._wanted("loss_proj"):
             losses["loss_proj"] = projection_loss(mask_logits.sigmoid(), inside)
@@ -98,6 +107,8 @@ class Criterion:
             losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, inside, batch)
         if self._wanted("loss_mask"):
             losses["loss_mask"] = dice_loss(mask_logits.sigmoid(), self._true_masks(samples, mask_logits, batch))
+        if self._wanted("loss_overlap"):
+            losses |= self._overlap(samples, mask_logits.sigmoid(), boxes, batch)
         return losses
 
     def _wanted(self, name: str) -> bool:
@@ -119,6 +130,21 @@ class Criterion:
             dilation=self.pairwise_dilation,
             color_thresh=self.color_thresh,
         )
+
+    def _overlap(self, samples: MaskSamples, mask_scores: Tensor, boxes: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """OverlapLoss and its statistics; an image's draw depends on the seed and on its place in the training stream alone."""
+
+        def draw(image: int) -> torch.Generator:
+            # a CPU generator takes 32 bits; runs of different seeds share draws a million images apart, no image of one run does
+            return torch.Generator().manual_seed((self.seed * 1_000_003 + batch.positions[image]) % 2**32)
+
+        sizes = list(zip(samples.counts, samples.instances, strict=True))
+        pairs = overlap_pairs(
+            mask_scores, samples.im_inds, samples.gt_inds, detach_selected=self.detach_selected, generator=draw, sizes=sizes
+        )
+        total, images = reduce_pairs(pairs, self.overlap_reduction)
+        share = mean_over_processes(images)
+        return {"loss_overlap": total / torch.where(share > 0, share, 1)} | overlap_statistics(pairs, mask_scores, boxes, samples.counts)
 
     def _true_masks(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch) -> Tensor:
         """``(N, h, w)`` true masks, sampled at the centres of the mask grid's cells like the box masks."""
