@@ -14,6 +14,7 @@ from cis_seg.checkpoint import load_file
 from cis_seg.config import BackboneConfig, ModelConfig
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.backbone import ResNet, load_pretrained
+from cis_seg.model.bifpn import BiFPN
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.model.dynamic_mask_head import DynamicMaskHead
 from cis_seg.model.fcos_head import FCOSHead
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
     """The network with fresh weights; ``load_backbone`` fills in pretrained ones."""
     backbone = _backbone(cfg.backbone)
-    neck = FPN(backbone.out_channels, channels=cfg.neck_channels, finest=cfg.mask_feat_level)
+    neck = _neck(cfg, backbone.out_channels)
     mask_head = DynamicMaskHead(
         in_channels=cfg.mask_feat_channels,
         channels=cfg.mask_head_channels,
@@ -64,6 +65,22 @@ def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
     return model.to(memory_format=torch.channels_last)
 
 
+def _neck(cfg: ModelConfig, in_channels: dict[int, int]) -> FPN | BiFPN:
+    if cfg.neck == "fpn":
+        return FPN(in_channels, channels=cfg.neck_channels, finest=cfg.mask_feat_level)
+    if cfg.neck != "bifpn":
+        raise ConfigError("unknown neck", where="model.neck", expected="fpn or bifpn", found=cfg.neck)
+    if cfg.mask_feat_level < LEVELS[0]:
+        raise ConfigError(
+            "the mask branch reads a level that a BiFPN does not have",
+            where="model.mask_feat_level",
+            expected=f"{LEVELS[0]} (stride 8), a BiFPN's finest level",
+            found=cfg.mask_feat_level,
+            remedy="set model.mask_feat_level=3, or take model.neck=fpn",
+        )
+    return BiFPN(in_channels, channels=cfg.neck_channels)
+
+
 def _backbone(cfg: BackboneConfig) -> ResNet:
     """What belongs to the weights follows from whether there are any: a frozen norm without them cannot learn."""
     norm = cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
@@ -75,6 +92,7 @@ def _backbone(cfg: BackboneConfig) -> ResNet:
         frozen_norm=norm == "frozen",
         stride_in_1x1=cfg.stride_in_1x1,
         frozen_stages=cfg.frozen_stages if cfg.weights else 0,
+        deform_interval=cfg.deform_interval,
     )
 
 

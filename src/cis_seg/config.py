@@ -7,10 +7,16 @@ A value that a group file does not set keeps the default written here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+
+from cis_seg.errors import DataError
+
+#: in every folder that train or evaluate writes: how it was made
+CONFIG = "config.yaml"
 
 
 @dataclass
@@ -23,6 +29,7 @@ class BackboneConfig:
     norm: str = "auto"  # frozen | batch | auto: frozen where there are pretrained weights, else trainable
     stride_in_1x1: bool = False  # place of a stage's stride; belongs to the weights
     frozen_stages: int = 2  # stem and stage 2; ignored (0) without pretrained weights
+    deform_interval: int = 0  # n: the 3x3 of every n-th bottleneck of stages 3 to 5 is deformable (1 = all); 0 none
 
 
 @dataclass
@@ -33,7 +40,8 @@ class ModelConfig:
     pixel_mean: list[float] = field(default_factory=lambda: [123.675, 116.28, 103.53])  # in channel_order
     pixel_std: list[float] = field(default_factory=lambda: [58.395, 57.12, 57.375])
     channel_order: str = "rgb"  # rgb | bgr, what the weights expect
-    neck_channels: int = 256
+    neck: str = "fpn"  # fpn | bifpn (levels 3 to 7, six repeats)
+    neck_channels: int = 256  # of every level; the published BiFPN has 160, and so has its head
     head_channels: int = 256
     head_convs: int = 4
     head_norm_groups: int = 32  # groups of the towers' GroupNorm
@@ -247,3 +255,18 @@ def model_from_plain(plain: dict[str, Any]) -> ModelConfig:
     model: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), plain))
     assert isinstance(model, ModelConfig)
     return model
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """A ``config.yaml`` as a run or an evaluation wrote it; its keys are those of the version that wrote it.
+
+    Raises:
+        DataError: no YAML, or no mapping.
+    """
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # the parser's own classes: PyYAML is OmegaConf's library, not ours
+        raise DataError("a config cannot be read", where=path, found=error, remedy="leave this run out") from error
+    if not isinstance(plain, dict):
+        raise DataError("a config is no mapping", where=path, found=type(plain).__name__, remedy="leave this run out")
+    return {str(key): value for key, value in plain.items()}

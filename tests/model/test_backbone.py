@@ -8,6 +8,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from cis_seg.errors import ConfigError
 from cis_seg.model.backbone import ResNet, load_pretrained
+from cis_seg.model.deform_conv import ModulatedDeformConv2d
 
 
 def _randomise_norms(network: nn.Module) -> None:
@@ -92,3 +93,60 @@ def test_norm_and_frozen_stages() -> None:
 def test_unknown_depth_is_named() -> None:
     with pytest.raises(ConfigError, match=r"(?s)no ResNet-20.*model\.backbone\.depth.*\[10, 18, 34, 50, 101\]"):
         ResNet(depth=20, frozen_norm=True)
+
+
+# ---------------------------------------------------------------- deformable blocks
+@pytest.mark.parametrize(("interval", "blocks"), [
+    (0, [[], [], [], []]),
+    (1, [[], list(range(4)), list(range(23)), list(range(3))]),
+    (3, [[], [0, 3], [0, 3, 6, 9, 12, 15, 18, 21], [0]]),
+])  # fmt: skip
+def test_deformable_blocks(interval: int, blocks: list[list[int]]) -> None:
+    with torch.device("meta"):
+        network = ResNet(depth=101, width=4, frozen_norm=True, deform_interval=interval)
+    layers = [list(network.get_submodule(f"layer{i}")) for i in (1, 2, 3, 4)]  # type: ignore[call-overload]
+    assert [[i for i, b in enumerate(layer) if isinstance(b.conv2, ModulatedDeformConv2d)] for layer in layers] == blocks
+
+
+@pytest.mark.parametrize("in_1x1", [False, True])
+def test_a_deformable_block_keeps_its_stride(in_1x1: bool) -> None:
+    network = ResNet(depth=50, width=4, frozen_norm=True, stride_in_1x1=in_1x1, deform_interval=1)
+    strides = [(b.conv1.stride, b.conv2.stride, b.conv2.offset.stride) for b in network.get_submodule("layer3")][:2]  # type: ignore
+    first = [((2, 2), (1, 1), (1, 1)), ((1, 1), (2, 2), (2, 2))][not in_1x1]
+    assert strides == [first, ((1, 1), (1, 1), (1, 1))]
+    stages = network(torch.randn(1, 3, 64, 96))
+    assert [tuple(x.shape[-2:]) for x in stages.values()] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    offsets = [p for name, p in network.named_parameters() if ".offset." in name]
+    assert len(offsets) == 2 * 13
+    assert not any(p.any() for p in offsets), "the initialisation of convolutions leaves them at zero"
+
+
+def test_rigid_weights_fit_a_deformable_network() -> None:
+    rigid = ResNet(depth=50, width=4, frozen_norm=True).state_dict()
+    network = ResNet(depth=50, width=4, frozen_norm=True, deform_interval=1)
+    nn.init.ones_(network.get_parameter("layer2.0.conv2.offset.bias"))
+    load_pretrained(network, rigid)
+    state = network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in rigid.items())
+    assert {name for name in state.keys() - rigid.keys() if ".conv2.offset." not in name} == set()
+    assert state["layer2.0.conv2.offset.bias"].eq(1).all()
+    with pytest.raises(RuntimeError, match=r"layer4\.2\.conv2\.weight"):
+        load_pretrained(network, {name: value for name, value in rigid.items() if name != "layer4.2.conv2.weight"})
+    with pytest.raises(RuntimeError, match=r"layer4\.2\.conv2\.offset\.bias"):
+        load_pretrained(network, {name: value for name, value in state.items() if name != "layer4.2.conv2.offset.bias"})
+    with pytest.raises(RuntimeError, match=r"Unexpected.*layer4\.2\.conv2\.offset\.bias"):
+        load_pretrained(ResNet(depth=50, width=4, frozen_norm=True), state)
+
+
+def test_frozen_stages_freeze_deformable_blocks() -> None:
+    network = ResNet(depth=50, width=4, frozen_norm=True, frozen_stages=3, deform_interval=1)
+    still = {name.split(".")[0] for name, p in network.named_parameters() if not p.requires_grad}
+    assert still == {"conv1", "layer1", "layer2"}
+    assert not network.get_parameter("layer2.0.conv2.offset.weight").requires_grad
+
+
+def test_impossible_deformable_blocks_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)ResNet-18 .*no bottlenecks.*model\.backbone\.deform_interval.*\[50, 101\]"):
+        ResNet(depth=18, frozen_norm=True, deform_interval=1)
+    with pytest.raises(ConfigError, match=r"(?s)negative.*deform_interval.*found: -1"):
+        ResNet(depth=50, frozen_norm=True, deform_interval=-1)

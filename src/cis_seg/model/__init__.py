@@ -1,1 +1,1 @@
-"""CondInst: backbone, FPN, FCOS head, mask branch and dynamic mask head."""
+"""CondInst: backbone, FPN or BiFPN, FCOS head, mask branch and dynamic mask head."""

@@ -13,6 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 from torchvision.ops import FrozenBatchNorm2d
 
 from cis_seg.errors import ConfigError
+from cis_seg.model.deform_conv import ModulatedDeformConv2d
 
 BlockType = type[BasicBlock] | type[Bottleneck]
 
@@ -37,16 +38,28 @@ class ResNet(nn.Module):
         stride_in_1x1: the stride of a stage's first bottleneck sits in its first 1x1 (the MSRA form, which the reference's
             weights expect) instead of its 3x3 (which torchvision's weights expect). It belongs to the weights.
         frozen_stages: the stem (1) and the stages up to this one get no gradient; 0 trains everything.
+        deform_interval: n makes the 3x3 of every n-th block of stages 3 to 5 deformable, from each stage's first block on; 0 makes
+            none. The reference's model is named "dcni3" for an interval of 3, but its builder deforms every block: its weights are 1.
 
     Raises:
-        ConfigError: an unknown depth.
+        ConfigError: an unknown depth; deformable blocks asked of a depth without bottlenecks.
     """
 
-    def __init__(self, *, depth: int = 50, width: int = 64, frozen_norm: bool, stride_in_1x1: bool = False, frozen_stages: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        depth: int = 50,
+        width: int = 64,
+        frozen_norm: bool,
+        stride_in_1x1: bool = False,
+        frozen_stages: int = 0,
+        deform_interval: int = 0,
+    ) -> None:
         super().__init__()
         if depth not in ARCHITECTURES:
             raise ConfigError(f"there is no ResNet-{depth}", where="model.backbone.depth", expected=f"one of {sorted(ARCHITECTURES)}")
         block, counts = ARCHITECTURES[depth]
+        _check_interval(deform_interval, depth)
         norm: Callable[..., nn.Module] = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm(width)
@@ -57,6 +70,8 @@ class ResNet(nn.Module):
         for i, count in enumerate(counts):
             planes = width * 2**i
             layer = _stage(block, inplanes, planes, count, stride=1 if i == 0 else 2, norm=norm, stride_in_1x1=stride_in_1x1)
+            if i > 0 and deform_interval:
+                _deform(layer, deform_interval)
             self.add_module(f"layer{i + 1}", layer)
             inplanes = planes * block.expansion
             self.out_channels[i + 2] = inplanes
@@ -70,6 +85,9 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.modules():
+            if isinstance(module, ModulatedDeformConv2d):
+                module.zero_offsets()
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """``(B, 3, H, W)`` normalised images -> ``{stage: (B, C, H / stride, W / stride)}`` for stages 2 to 5."""
@@ -94,13 +112,40 @@ def _stage(
     return nn.Sequential(first, *rest)
 
 
+def _check_interval(deform_interval: int, depth: int) -> None:
+    where = "model.backbone.deform_interval"
+    if deform_interval < 0:
+        raise ConfigError("a negative interval", where=where, expected="0 (none), 1 (every block), 2, ...", found=deform_interval)
+    if deform_interval and ARCHITECTURES[depth][0] is not Bottleneck:
+        depths = [d for d, (block, _) in ARCHITECTURES.items() if block is Bottleneck]
+        raise ConfigError(
+            f"the blocks of ResNet-{depth} cannot be deformable: they are no bottlenecks",
+            where=where,
+            expected=f"model.backbone.depth one of {depths}, or 0",
+            found=deform_interval,
+        )
+
+
+def _deform(layer: nn.Sequential, interval: int) -> None:
+    """Replaces the 3x3 of every ``interval``-th bottleneck by a deformable one of the same stride."""
+    for block in list(layer)[::interval]:
+        assert isinstance(block, Bottleneck)  # of any other block _check_interval has complained
+        conv = block.conv2
+        block.conv2 = ModulatedDeformConv2d(conv.in_channels, conv.out_channels, stride=conv.stride[0])
+
+
 def load_pretrained(backbone: ResNet, state: dict[str, Tensor]) -> None:
     """Copies a torchvision classification checkpoint into ``backbone``; its classifier ``fc`` is left out.
+
+    A file of a rigid network fits a deformable one: without any offset convolution in it, the backbone's stay as they are.
 
     Raises:
         RuntimeError: names or shapes do not fit (torch's message lists them).
     """
     own = backbone.state_dict()
     wanted = {k: v for k, v in state.items() if not k.startswith("fc.") and (k in own or not k.endswith("num_batches_tracked"))}
+    offsets = {k: v for k, v in own.items() if ".conv2.offset." in k}
+    if not offsets.keys() & wanted.keys():
+        wanted |= offsets
     with torch.no_grad():
         backbone.load_state_dict(wanted, strict=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cis_seg.errors import ConfigError
 from cis_seg.model.backbone import ResNet
+from cis_seg.model.bifpn import BiFPN
 from cis_seg.model.dynamic_mask_head import DynamicMaskHead
 from cis_seg.model.fcos_head import FCOSHead
 from cis_seg.model.fpn import FPN
@@ -45,7 +46,7 @@ class CondInst(nn.Module):
         self,
         *,
         backbone: ResNet,
-        neck: FPN,
+        neck: FPN | BiFPN,
         head: FCOSHead,
         mask_branch: MaskBranch,
         mask_head: DynamicMaskHead,

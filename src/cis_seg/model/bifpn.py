@@ -1,0 +1,137 @@
+"""The bidirectional feature pyramid P3..P7 (Tan et al. 2020, section 3; sizes and order of REFERENCE.md, Backbone).
+
+Legend: B batch, C channels of the pyramid, h w grid of a level; levels 0 to 4 here are P3 to P7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: the eight nodes of a repeat in the order they are made, each (its level, what it fuses): 0 to 4 are the incoming levels,
+#: 5 the first node's output and so on. Four steps down the pyramid, then four up; neighbours are at most one level apart.
+NODES: tuple[tuple[int, tuple[int, ...]], ...] = (
+    (3, (3, 4)),
+    (2, (2, 5)),
+    (1, (1, 6)),
+    (0, (0, 7)),
+    (1, (1, 7, 8)),
+    (2, (2, 6, 9)),
+    (3, (3, 5, 10)),
+    (4, (4, 11)),
+)
+FINEST, NUM_LEVELS = 3, 5
+#: keeps a node alive whose weights are all negative (Tan et al. 2020, section 3.3)
+EPS = 1e-4
+
+
+def _conv_norm(in_channels: int, channels: int, kernel: int, *, bias: bool = False) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=bias)
+    nn.init.kaiming_uniform_(conv.weight, a=1)  # as the FPN starts
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels))
+
+
+def _halve(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, stride=2, padding=1)
+
+
+class Node(nn.Module):
+    """Fast normalised fusion of maps of one size, swish, then a 3x3 without bias and its norm; nothing after it."""
+
+    def __init__(self, num_inputs: int, channels: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(num_inputs))
+        self.output = _conv_norm(channels, channels, 3)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """``num_inputs`` maps ``(B, C, h, w)`` -> ``(B, C, h, w)``."""
+        positive = self.weights.relu()
+        shares = positive / (positive.sum() + EPS)
+        total = shares[0] * inputs[0]
+        for i, x in enumerate(inputs[1:], start=1):
+            total = total + shares[i] * x
+        fused: Tensor = self.output(F.silu(total))
+        return fused
+
+
+class Repeat(nn.Module):
+    """One pass down and up the five levels.
+
+    Args:
+        in_channels: channels of the incoming levels. Where they differ from ``channels`` the level has a 1x1 with bias and norm
+            in front; the two nodes that read an incoming level share it, so its statistics are updated twice a training step
+            (as in the reference, whose statistics the published weights carry).
+        channels: C.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleDict(
+            {str(level): _conv_norm(c, channels, 1, bias=True) for level, c in enumerate(in_channels) if c != channels}
+        )
+        self.nodes = nn.ModuleList(Node(len(inputs), channels) for _, inputs in NODES)
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Five maps ``(B, C_in, h, w)``, finest first -> five maps ``(B, C, h, w)`` of the same sizes."""
+        maps = [(level, x) for level, x in enumerate(levels)]
+        for (level, inputs), node in zip(NODES, self.nodes, strict=True):
+            parts = []
+            for i in inputs:
+                source, x = maps[i]
+                x = self.laterals[str(i)](x) if str(i) in self.laterals else x
+                parts.append(_brought(x, source, level, levels[level]))
+            maps.append((level, node(parts)))
+        last = dict(maps)  # a level's last node is its output
+        return [last[level] for level in range(NUM_LEVELS)]
+
+
+def _brought(x: Tensor, source: int, level: int, like: Tensor) -> Tensor:
+    """From level ``source`` to ``level`` beside it: max pool 3/2/1 if that is coarser, nearest to the size of ``like`` if it is finer.
+
+    The levels decide, not the sizes. Of a very flat input (a side of 32 beside 320) neighbouring levels can be equally high;
+    the reference raises there (a quirk, left out: of what it can compute nothing changes).
+    """
+    if source < level:
+        return _halve(x)
+    if source > level:
+        return F.interpolate(x, size=like.shape[-2:], mode="nearest")
+    return x
+
+
+class BiFPN(nn.Module):
+    """Five levels fused again and again, every input with a learned share.
+
+    Levels 3 to 5 come from C3 to C5, level 6 from C5 by a 1x1, norm and max pool, level 7 from level 6 by max pool alone.
+    Its norms are ordinary trainable BatchNorm. The reference synchronises their statistics over devices: Lightning's
+    ``sync_batchnorm`` replaces every BatchNorm of the network when a run has several.
+
+    Args:
+        in_channels: channels of the backbone's stages, ``{stage: channels}``; stages 3 to 5 are read.
+        channels: C of every level; 160 in the reference.
+        repeats: passes down and up; 6 in the reference.
+    """
+
+    def __init__(self, in_channels: dict[int, int], *, channels: int = 160, repeats: int = 6) -> None:
+        super().__init__()
+        self.stages = (3, 4, 5)
+        self.reduction = _conv_norm(in_channels[5], channels, 1)
+        first = [*(in_channels[s] for s in self.stages), channels, channels]
+        self.repeats = nn.ModuleList(Repeat(first if i == 0 else [channels] * NUM_LEVELS, channels) for i in range(repeats))
+        self.channels = channels
+
+    def forward(self, stages: dict[int, Tensor]) -> dict[int, Tensor]:
+        """``{stage: (B, C_stage, h, w)}`` -> ``{level: (B, channels, H / 2**level, W / 2**level)}`` for levels 3 to 7, sizes rounded up.
+
+        Raises:
+            ValueError: training on one image of at most 128 px: level 7 has one value a channel, and torch's norm says so.
+        """
+        level6 = _halve(self.reduction(stages[5]))
+        levels = [*(stages[s] for s in self.stages), level6, _halve(level6)]
+        for repeat in self.repeats:
+            levels = repeat(levels)
+        return {FINEST + i: x for i, x in enumerate(levels)}
