@@ -17,9 +17,10 @@ from cis_seg.build import build_criterion, build_data, build_module
 from cis_seg.build_model import load_backbone
 from cis_seg.checkpoint import init_from, load_file
 from cis_seg.cli import run_hydra
+from cis_seg.conf_path import conf_dir
 from cis_seg.config import Config
 from cis_seg.data.instance_datamodule import InstanceDataModule
-from cis_seg.errors import ConfigError
+from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.module import CondInstModule
 from cis_seg.report import METRICS, OBJECTIVE, print_report
 
@@ -81,7 +82,19 @@ def _check_early(cfg: Config) -> None:
     """Mistakes that no data are needed for, found before a crowd is drawn or a large json is read."""
     build_criterion(cfg.loss, cfg.model.mask_out_stride, cfg.seed)
     if cfg.init_from is not None:
+        _check_base(Path(cfg.init_from), cfg.seed)
         load_file(Path(cfg.init_from))
+
+
+def _check_base(base: Path, seed: int) -> None:
+    """A fine-tune whose base is another experiment's run says how to make it."""
+    experiment = base.parents[2].name if len(base.parents) > 2 else ""
+    if not base.is_file() and (Path(conf_dir()) / "experiment" / f"{experiment}.yaml").is_file():
+        raise CheckpointError(
+            f"the base of this fine-tune is not there: {base}",
+            where="init_from",
+            remedy=f"train it first: python -m cis_seg.train experiment={experiment} seed={seed} (or name another with init_from=FILE)",
+        )
 
 
 def _finished(run: Path, checkpoint: Path, max_steps: int) -> bool:
