@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import io
 import pickle
 import random
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
-from cis_seg.checkpoint import init_from, load_file, load_strictly, model_state
-from cis_seg.errors import CheckpointError
+from cis_seg.checkpoint import CLASSIFIER, card_of, init_from, load_file, load_strictly, model_state
+from cis_seg.errors import CheckpointError, ConfigError
+from tiny_model import tiny_model
 
 RAN: list[str] = []
 
@@ -128,13 +130,80 @@ def test_a_long_list_is_cut() -> None:
     assert str(info.value).count("left over") + str(info.value).count("missing") == 10
 
 
-def test_init_from(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = nn.Linear(3, 2)
-    with caplog.at_level(logging.INFO):
-        init_from(model, saved)
-    weights = torch.load(saved, weights_only=True)["state_dict"]
-    assert torch.equal(model.weight, weights["model.weight"])
-    assert torch.equal(model.bias, weights["model.bias"])
-    assert f"all 2 tensors of {saved} loaded" in caplog.text
-    with pytest.raises(CheckpointError, match=r"last\.ckpt does not fit"):
-        init_from(nn.Linear(4, 2), saved)
+@pytest.fixture
+def three_classes(tmp_path: Path) -> Path:
+    """A checkpoint of the tiny network for three classes."""
+    path = tmp_path / "best.ckpt"
+    card = {"config": {"model": {}}, "class_names": ["dog", "person", "car"], "category_ids": [1, 2, 3]}
+    state = {f"model.{name}": torch.randn_like(v) if v.is_floating_point() else v for name, v in tiny_model(3).state_dict().items()}
+    torch.save({"state_dict": state, "cis_seg": card}, path)
+    return path
+
+
+def started(path: Path, model: nn.Module, *class_names: str, classifier: str = "match") -> str:
+    """What is printed."""
+    text = io.StringIO()
+    init_from(model, path, class_names=class_names, classifier=classifier, console=Console(file=text, width=200))
+    return text.getvalue()
+
+
+def rows(text: str) -> dict[str, str]:
+    """Number of tensors of each row of the table."""
+    cells = [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if line.startswith("│")]
+    return {line[1]: line[2] for line in cells if line[1]}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return model_state(load_file(path), path)
+
+
+def test_init_from_the_same_classes(three_classes: Path) -> None:
+    model = tiny_model(3)
+    text = started(three_classes, model, "dog", "person", "car")
+    assert str(three_classes) in text
+    assert rows(text) == {"loaded": str(len(model.state_dict())), "reshaped": "0", "missing": "0", "unexpected": "0"}
+    assert all(torch.equal(value, weights(three_classes)[name]) for name, value in model.state_dict().items())
+
+
+def test_init_from_takes_the_row_of_a_classs_name(three_classes: Path) -> None:
+    model = tiny_model(1)
+    text = started(three_classes, model, "person")
+    assert rows(text)["reshaped"] == "2"
+    assert "head.cls_logits.bias (3,) -> (1,): of 3 rows by name person" in text
+    for name in CLASSIFIER:
+        assert torch.equal(model.state_dict()[name], weights(three_classes)[name][1:2])
+    started(three_classes, two := tiny_model(3), "car", "dog", "person")
+    assert torch.equal(two.head.cls_logits.bias, weights(three_classes)["head.cls_logits.bias"][[2, 0, 1]])
+    with pytest.raises(CheckpointError, match="no class bicycle") as info:
+        started(three_classes, tiny_model(2), "person", "bicycle")
+    assert "init_classifier=fresh" in str(info.value)
+
+
+def test_init_from_with_a_fresh_classifier(three_classes: Path) -> None:
+    model = tiny_model(2)
+    before = {name: model.state_dict()[name].clone() for name in CLASSIFIER}
+    text = started(three_classes, model, "person", "bicycle", classifier="fresh")
+    assert "starts anew" in text
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name] if name in before else weights(three_classes)[name])
+    with pytest.raises(ConfigError, match="match or fresh"):
+        started(three_classes, model, "person", classifier="new")
+
+
+def test_init_from_another_network_is_refused_after_the_table(three_classes: Path) -> None:
+    text, model = io.StringIO(), tiny_model(3, neck_channels=8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    console = Console(file=text, width=200)
+    with pytest.raises(CheckpointError, match=r"best\.ckpt does not fit"):
+        init_from(model, three_classes, class_names=["dog", "person", "car"], console=console)
+    assert int(rows(text.getvalue())["reshaped"]) > 5
+    assert "refused" in text.getvalue()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(CheckpointError, match="does not fit"):
+        init_from(tiny_model(3, mask_branch_convs=2), three_classes, class_names=["dog", "person", "car"], console=console)
+    assert int(rows(text.getvalue())["missing"]) > 0, "the last table"
+
+
+def test_a_card_without_its_network(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not say what network it holds"):
+        card_of(load_file(saved), saved)

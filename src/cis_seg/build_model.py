@@ -81,9 +81,13 @@ def _neck(cfg: ModelConfig, in_channels: dict[int, int]) -> FPN | BiFPN:
     return BiFPN(in_channels, channels=cfg.neck_channels)
 
 
+def backbone_norm(cfg: BackboneConfig) -> str:
+    """Frozen or batch: what belongs to the weights follows from whether there are any, for a frozen norm without them cannot learn."""
+    return cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
+
+
 def _backbone(cfg: BackboneConfig) -> ResNet:
-    """What belongs to the weights follows from whether there are any: a frozen norm without them cannot learn."""
-    norm = cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
+    norm = backbone_norm(cfg)
     if norm not in ("frozen", "batch"):
         raise ConfigError("unknown norm", where="model.backbone.norm", expected="auto, frozen or batch", found=cfg.norm)
     return ResNet(

@@ -15,8 +15,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cis_seg.errors import DataError
 
-#: in every folder that train or evaluate writes: how it was made
-CONFIG = "config.yaml"
+#: beside metrics.json: what train was told, and what evaluate was told
+CONFIG, EVALUATION = "config.yaml", "evaluate.yaml"
 
 
 @dataclass
@@ -91,13 +91,17 @@ class CocoData(DataConfig):
 class CrowdHumanData(DataConfig):
     """CrowdHuman's own layout: ``annotation_*.odgt`` and ``Images/``."""
 
-    boxes: str = "visible"  # visible | full
+    boxes: str = "visible"  # visible | full | head
+    # Regions to ignore (crowds, statues, reflections, people marked so): background inside them does not train. The reference knows none.
+    ignore_regions: bool = True
+    max_faulty: float = 0.1  # share of the records that may be unusable (missing images, broken lines, empty records) before a run stops
 
 
 @dataclass
 class CrowdData(CrowdHumanData):
     """The generated crowd, written once into ``root`` in CrowdHuman's layout."""
 
+    ignore_regions: bool = False  # because the figures of this crowd were measured so
     preset: str = "easy"  # easy | real, see the data card
     crowd_seed: int = 0
     num_train: int | None = None  # images; null takes the preset's
@@ -198,6 +202,7 @@ class Config:
     name: str = MISSING
     seed: int = 0
     init_from: str | None = None  # checkpoint whose weights start this run
+    init_classifier: str = "match"  # match: a class takes init_from's row of its name | fresh: the classifier starts anew
     resume: Any = False  # true continues this run's last checkpoint
     supervision: str = "box"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -223,7 +228,43 @@ class EvaluateConfig:
     test_size: int | None = None  # px; null takes the data group's
     max_size: int | None = None
     score_threshold: float | None = None  # on class score x centerness before NMS; null takes eval.score_threshold
+    exclusive: bool = False  # also score masks that share no pixel, each to its best: segm_exclusive/AP...
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class PredictConfig:
+    """What a checkpoint finds in images and videos; every key stands in ``--help`` (conf/hydra/predict.yaml)."""
+
+    defaults: list[Any] = field(default_factory=list)
+    checkpoint: str = MISSING
+    input: str = MISSING  # file, folder or pattern
+    output: str = MISSING
+    test_size: int | None = None  # px; null takes what the checkpoint was validated at, else 800 and 1333
+    max_size: int | None = None
+    score_threshold: float = 0.05  # on class score x centerness before NMS
+    draw_threshold: float = 0.3  # least score of what is drawn and written as a mask
+    nms_threshold: float = 0.6
+    max_detections: int = 100
+    categories: list[str] | None = None  # names to look for; null takes all the model knows
+    exclusive: bool = False  # masks share no pixel
+    masks: bool = False  # a black and white PNG a drawn mask
+    overlay_size: int = 2048  # px; longer side of an overlay at most
+    batch_size: int = 1
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+
+
+@dataclass
+class CheckConfig:
+    """One check of a data set."""
+
+    defaults: list[Any] = field(default_factory=list)
+    output: str = "${paths.runs}/check/${hydra:runtime.choices.data}"  # folder of check.txt, check.json and check.png
+    floors: bool = False  # also score perfect boxes and the truth itself as masks: a check of the evaluation
+    pixels: bool = True  # decode every image, to find those that are missing, damaged or of another size
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -234,6 +275,8 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="check_schema", node=CheckConfig)
+    store.store(name="predict_schema", node=PredictConfig)
     for name, node in {"coco": CocoData, "crowdhuman": CrowdHumanData, "crowd": CrowdData}.items():
         store.store(group="data", name=f"{name}_schema", node=node)
 
@@ -258,7 +301,7 @@ def model_from_plain(plain: dict[str, Any]) -> ModelConfig:
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """A ``config.yaml`` as a run or an evaluation wrote it; its keys are those of the version that wrote it.
+    """A config as train or evaluate wrote it; its keys are those of the version that wrote it.
 
     Raises:
         DataError: no YAML, or no mapping.

@@ -44,11 +44,13 @@ class Target(_Movable):
     boxes: Tensor  # (G, 4) float32 xyxy, inside the image
     labels: Tensor  # (G,) int64, from 0, no background
     masks: Tensor | None = None  # (G, H_i, W_i) bool of the unpadded image; only for supervision=mask
+    ignore_boxes: Tensor | None = None  # (R, 4) float32 xyxy, regions that teach nothing; None where there are none or none count
 
     def pin_memory(self) -> Target:
         """A copy in page-locked memory (called by the DataLoader)."""
         masks = None if self.masks is None else self.masks.pin_memory()
-        return Target(self.boxes.pin_memory(), self.labels.pin_memory(), masks)
+        regions = None if self.ignore_boxes is None else self.ignore_boxes.pin_memory()
+        return Target(self.boxes.pin_memory(), self.labels.pin_memory(), masks, regions)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Assignment:
     gt_inds: Tensor  # (B, K) int64 ground truth within its image, -1 where background
     ltrb: Tensor  # (B, K, 4) targets in units of the stride (0 where background)
     centerness: Tensor  # (B, K) in [0, 1] (0 where background)
+    ignored: Tensor | None = None  # (B, K) bool, background that teaches nothing; None where no image has an ignore region
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cis_seg import config
 from cis_seg.build import build_criterion, build_data, build_module
-from cis_seg.build_model import load_backbone
-from cis_seg.checkpoint import init_from, load_file
+from cis_seg.checkpoint import load_file
 from cis_seg.cli import run_hydra
 from cis_seg.conf_path import conf_dir
 from cis_seg.config import Config
@@ -23,6 +22,7 @@ from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.module import CondInstModule
 from cis_seg.report import METRICS, OBJECTIVE, print_report
+from cis_seg.start import follow_weights, load_start
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,14 @@ def train(cfg: DictConfig) -> float | None:
         log.info("this run is finished; its report:")
         return print_report(run)
     _check_early(typed)
+    if (start := resume_path or typed.init_from) is not None:
+        follow_weights(cfg, Path(start))
+        plain, typed = config.to_plain(cfg), config.to_dataclass(cfg)
     L.seed_everything(typed.seed, workers=True, verbose=False)
     data = build_data(typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
     data.setup("fit")
     module = build_module(typed, plain, data)
-    _load_start(typed, module, resume_path)
+    load_start(typed, module, resume_path)
     run.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(plain), run / "config.yaml")
     trainer: L.Trainer = instantiate(
@@ -83,7 +86,6 @@ def _check_early(cfg: Config) -> None:
     build_criterion(cfg.loss, cfg.model.mask_out_stride, cfg.seed)
     if cfg.init_from is not None:
         _check_base(Path(cfg.init_from), cfg.seed)
-        load_file(Path(cfg.init_from))
 
 
 def _check_base(base: Path, seed: int) -> None:
@@ -102,16 +104,6 @@ def _finished(run: Path, checkpoint: Path, max_steps: int) -> bool:
         return False
     step: int = load_file(checkpoint)["global_step"]
     return step >= max_steps
-
-
-def _load_start(cfg: Config, module: CondInstModule, resume_path: Path | None) -> None:
-    """Where the first weights come from: the resumed checkpoint, another run, pretrained files, or chance."""
-    if resume_path is not None:
-        log.info("resuming from %s", resume_path)
-    elif cfg.init_from is not None:
-        init_from(module.model, Path(cfg.init_from))
-    else:
-        load_backbone(module.model, cfg.model.backbone)
 
 
 def _finish(trainer: L.Trainer, module: CondInstModule, data: InstanceDataModule, run: Path) -> None:

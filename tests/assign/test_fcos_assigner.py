@@ -121,3 +121,24 @@ def test_images_without_people_are_background() -> None:
     assert (result.labels[0] == 1).all()
     assert result.labels.dtype == result.gt_inds.dtype == torch.int64
     assert result.ltrb.isfinite().all()
+
+
+def test_background_in_an_ignore_region_is_marked_unless_it_is_in_a_persons_box() -> None:
+    locations, strides, levels = _pyramid()
+    boxes, regions = torch.tensor([[10.0, 10, 50, 50]]), torch.tensor([[40.0, 40, 90, 90], [100, 0, 160, 20]])
+    with_regions = Target(boxes, torch.zeros(1, dtype=torch.int64), ignore_boxes=regions)
+    without = _target([[10, 10, 50, 50]], [0])
+    plain = assign(locations, strides, levels, (without, without), num_classes=1, padded_size=SIZE)
+    marked = assign(locations, strides, levels, (without, with_regions), num_classes=1, padded_size=SIZE)
+    assert plain.ignored is None
+    assert all(torch.equal(getattr(plain, name), getattr(marked, name)) for name in ("labels", "gt_inds", "ltrb", "centerness"))
+    assert marked.ignored is not None
+    assert not marked.ignored[0].any()
+
+    def inside(point: list[float], box: list[float]) -> bool:
+        return box[0] < point[0] < box[2] and box[1] < point[1] < box[3]
+
+    expected = [any(inside(p, r) for r in regions.tolist()) and not inside(p, [10, 10, 50, 50]) for p in locations.tolist()]
+    assert marked.ignored[1].tolist() == expected
+    assert 0 < sum(expected) < len(expected)
+    assert not (marked.ignored & (marked.gt_inds >= 0)).any()

@@ -54,3 +54,17 @@ def test_no_locations() -> None:
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
+
+
+def test_ignored_locations_neither_count_nor_learn() -> None:
+    logits = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([[0, 3, 3, 2, 3], [3, 3, 1, 3, 3]])
+    ignored = torch.zeros(2, 5, dtype=torch.bool)
+    assert focal_loss(logits, labels, 2.0, ignored).item() == pytest.approx(focal_loss(logits, labels, 2.0).item())
+    ignored[0, 1] = ignored[1, 3] = True
+    loss = focal_loss(logits, labels, 2.0, ignored)
+    kept = focal_loss(logits[~ignored][None], labels[~ignored][None], 2.0)
+    assert loss.item() == pytest.approx(kept.item())
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.equal((logits.grad == 0).all(dim=-1), ignored)

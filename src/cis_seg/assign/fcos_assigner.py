@@ -1,6 +1,6 @@
 """FCOS's rule for which location learns which box.
 
-Legend: B batch, K locations of all levels, G boxes of an image.
+Legend: B batch, K locations of all levels, G boxes and R ignore regions of an image.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ def assign(
     box), and if the largest of its distances to the box's sides is in the range of its level, both ends included. Of several boxes it
     learns the smallest, of equally small ones the first.
 
+    Where a target has ignore regions, its background locations inside one of them and outside every person's box are marked as ignored:
+    whoever may stand there is not annotated. The reference knows no such regions; targets without them give what it gives.
+
     Deviation from the reference, which drops every positive of an image whose first box has its centroid at x = 0: a bug, left out.
 
     Args:
@@ -54,7 +57,24 @@ def assign(
         allowed = _allowed_pairs(locations, strides * radius, lower, upper, target.boxes, padded_size)
         rows.append(_smallest_box(locations, strides, allowed, target, num_classes))
     labels, gt_inds, ltrb = (torch.stack(column) for column in zip(*rows, strict=True))
-    return Assignment(labels, gt_inds, ltrb, centerness_targets(ltrb))
+    return Assignment(labels, gt_inds, ltrb, centerness_targets(ltrb), ignored_locations(locations, targets))
+
+
+def ignored_locations(locations: Tensor, targets: Sequence[Target]) -> Tensor | None:
+    """``(B, K)`` True for the locations ``(K, 2)`` in an ignore region and in nobody's box; None where no image has a region."""
+    if all(target.ignore_boxes is None for target in targets):
+        return None
+    nowhere = torch.zeros(len(locations), dtype=torch.bool, device=locations.device)
+    rows = (
+        nowhere if t.ignore_boxes is None else _inside_any(locations, t.ignore_boxes) & ~_inside_any(locations, t.boxes) for t in targets
+    )
+    return torch.stack(list(rows))
+
+
+def _inside_any(locations: Tensor, boxes: Tensor) -> Tensor:
+    """``(K,)`` whether the location lies strictly inside one of the boxes ``(R, 4)``."""
+    low, high = boxes[None, :, :2] < locations[:, None], locations[:, None] < boxes[None, :, 2:]  # (K, R, 2)
+    return (low & high).all(dim=-1).any(dim=-1)
 
 
 def _allowed_pairs(locations: Tensor, reach: Tensor, lower: Tensor, upper: Tensor, boxes: Tensor, padded_size: tuple[int, int]) -> Tensor:

@@ -18,7 +18,7 @@ from cis_seg.losses.focal import focal_loss
 from cis_seg.losses.giou import giou_loss
 from cis_seg.losses.overlap import overlap_pairs, reduce_pairs
 from cis_seg.losses.overlap_statistics import overlap_statistics
-from cis_seg.losses.pairwise import pairwise_loss, pairwise_warmup
+from cis_seg.losses.pairwise import pairwise_sums, pairwise_warmup
 from cis_seg.losses.projection import projection_loss
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
@@ -80,14 +80,14 @@ class Criterion:
     def detection_losses(self, dense: DensePredictions, assignment: Assignment) -> dict[str, Tensor]:
         """FCOS's own terms (REFERENCE.md, FCOS head): focal, GIoU weighted by centerness, centerness.
 
-        The normalisers are means over processes, so that several devices compute what one would.
+        The normalisers are those of the whole batch, so that several devices compute what one would.
         """
         positive = assignment.gt_inds >= 0
-        num_pos, sum_ctr = mean_over_processes(torch.stack([positive.sum().float(), assignment.centerness.sum()]))
-        num_pos, sum_ctr = num_pos.clamp(min=1.0), sum_ctr.clamp(min=1e-6)
+        own = torch.stack([positive.sum().float(), assignment.centerness.sum()])
+        num_pos, sum_ctr = shared_normaliser(own, least=own.new_tensor([1.0, 1e-6]))
         targets = assignment.centerness[positive]
         losses = {
-            "loss_cls": focal_loss(dense.cls_logits, assignment.labels, num_pos),
+            "loss_cls": focal_loss(dense.cls_logits, assignment.labels, num_pos, assignment.ignored),
             "loss_box": giou_loss(dense.ltrb[positive], assignment.ltrb[positive], targets, sum_ctr),
             "loss_ctr": centerness_loss(dense.ctr_logits[positive], targets, num_pos),
         }
@@ -96,17 +96,19 @@ class Criterion:
     def mask_losses(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int) -> dict[str, Tensor]:
         """The terms that train masks: from boxes (projection, pairwise) or from true masks (dice)."""
         losses: dict[str, Tensor] = {}
+        number = mask_logits.new_tensor(float(len(mask_logits)))
+        share = number / shared_normaliser(number)  # of this process's mean over samples in that of all; 1 in a single process
         chosen = samples.gt_inds.split(list(samples.counts))
         boxes = torch.cat([target.boxes[inds] for target, inds in zip(batch.targets, chosen, strict=True)])
         if self._wanted("loss_proj") or self._wanted("loss_pairwise"):
             inside = box_masks(boxes, (mask_logits.shape[-2], mask_logits.shape[-1]), self.mask_out_stride)
         if self._wanted("loss_proj"):
-            losses["loss_proj"] = projection_loss(mask_logits.sigmoid(), inside)
+            losses["loss_proj"] = projection_loss(mask_logits.sigmoid(), inside) * share
         if self._wanted("loss_pairwise"):
             factor = pairwise_warmup(step, self.pairwise_warmup_steps)
             losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, inside, batch)
         if self._wanted("loss_mask"):
-            losses["loss_mask"] = dice_loss(mask_logits.sigmoid(), self._true_masks(samples, mask_logits, batch))
+            losses["loss_mask"] = dice_loss(mask_logits.sigmoid(), self._true_masks(samples, mask_logits, batch)) * share
         if self._wanted("loss_overlap"):
             losses |= self._overlap(samples, mask_logits.sigmoid(), boxes, batch)
         return losses
@@ -121,7 +123,7 @@ class Criterion:
             batch.image_sizes, batch.original_sizes, padded, self.mask_out_stride, mask_logits.device, bottom_margin=self.bottom_margin
         )
         similarity = color_similarity(colors, valid, size=self.pairwise_size, dilation=self.pairwise_dilation)
-        return pairwise_loss(
+        total, weight = pairwise_sums(
             mask_logits,
             inside,
             similarity,
@@ -130,6 +132,7 @@ class Criterion:
             dilation=self.pairwise_dilation,
             color_thresh=self.color_thresh,
         )
+        return total / shared_normaliser(weight.float())
 
     def _overlap(self, samples: MaskSamples, mask_scores: Tensor, boxes: Tensor, batch: Batch) -> dict[str, Tensor]:
         """OverlapLoss and its statistics; an image's draw depends on the seed and on its place in the training stream alone."""
@@ -143,7 +146,7 @@ class Criterion:
             mask_scores, samples.im_inds, samples.gt_inds, detach_selected=self.detach_selected, generator=draw, sizes=sizes
         )
         total, images = reduce_pairs(pairs, self.overlap_reduction)
-        share = mean_over_processes(images)
+        share = images / number_of_processes() if self.overlap_reduction == "sum" else mean_over_processes(images)
         return {"loss_overlap": total / torch.where(share > 0, share, 1)} | overlap_statistics(pairs, mask_scores, boxes, samples.counts)
 
     def _true_masks(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch) -> Tensor:
@@ -159,10 +162,24 @@ class Criterion:
         return masks
 
 
+def number_of_processes() -> int:
+    """Processes of a distributed run; 1 where there is none."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def mean_over_processes(values: Tensor) -> Tensor:
     """The mean of ``values`` over all processes of a distributed run; ``values`` itself in a single process."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if number_of_processes() == 1:
         return values
     total = values.clone()
     dist.all_reduce(total)
-    return total / dist.get_world_size()
+    return total / number_of_processes()
+
+
+def shared_normaliser(own: Tensor, least: Tensor | float = 1.0) -> Tensor:
+    """What each process divides its sum by: a mean over processes then is the sum of all over the sum of all ``own``, at least ``least``.
+
+    The reference shares the detection terms' normalisers alone, and its ``least`` counts for each device; each of its devices has its own
+    mean of the masks' terms. On one device the two agree.
+    """
+    return torch.maximum(mean_over_processes(own), torch.as_tensor(least, device=own.device) / number_of_processes())

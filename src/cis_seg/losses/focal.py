@@ -12,13 +12,14 @@ from torchvision.ops import sigmoid_focal_loss
 from cis_seg.ops.precision import at_least_float32
 
 
-def focal_loss(logits: Tensor, labels: Tensor, num_pos: Tensor | float) -> Tensor:
+def focal_loss(logits: Tensor, labels: Tensor, num_pos: Tensor | float, ignored: Tensor | None = None) -> Tensor:
     """Sigmoid focal loss, alpha 0.25 and gamma 2 (RetinaNet), summed over locations and classes.
 
     Args:
         logits: ``(B, K, C)``, any float type.
         labels: ``(B, K)`` int64 class, C where background.
         num_pos: what the sum is divided by: positives (mean over devices), at least 1.
+        ignored: ``(B, K)`` bool, locations that are left out of the sum; None leaves out none.
 
     Returns:
         Scalar, float32.
@@ -26,5 +27,8 @@ def focal_loss(logits: Tensor, labels: Tensor, num_pos: Tensor | float) -> Tenso
     logits = at_least_float32(logits)
     classes = torch.arange(logits.shape[-1], device=logits.device)
     one_hot = (labels[..., None] == classes).to(logits.dtype)  # (B, K, C)
+    if ignored is not None:
+        each: Tensor = sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2.0)
+        return each.masked_fill(ignored[..., None], 0.0).sum() / num_pos
     total: Tensor = sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2.0, reduction="sum")
     return total / num_pos

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cis_seg.ops.precision import at_least_float32
+from cis_seg.ops.precision import at_least_float32, without_autocast
 
 #: a source of draws, one for all images or one for each image of the batch
 Generators = torch.Generator | Callable[[int], torch.Generator] | None
@@ -38,7 +38,7 @@ def overlap_degree(masks_a: Tensor, masks_b: Tensor) -> Tensor:
     if masks_a.dim() != 3 or masks_b.dim() != 3 or masks_a.shape[1:] != masks_b.shape[1:]:
         got = f"{tuple(masks_a.shape)} and {tuple(masks_b.shape)}"
         raise ValueError(f"overlap_degree: expected masks_a (N, h, w) and masks_b (K, h, w) of one size, got {got}")
-    with torch.autocast(masks_a.device.type, enabled=False):
+    with without_autocast(masks_a.device):
         a, b = at_least_float32(masks_a).flatten(1), at_least_float32(masks_b).flatten(1)  # (N, P), (K, P)
         total = a.sum(dim=1)[:, None] + b.sum(dim=1)  # (N, K)
         return (a @ b.T) / torch.where(total > 0, total, 1)

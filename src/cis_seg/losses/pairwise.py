@@ -5,12 +5,20 @@ Legend: B batch, N mask samples, E neighbours, h w mask grid, M pixels in box ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cis_seg.ops.neighbours import gather_neighbours, neighbour_offsets
+from cis_seg.ops.neighbours import neighbour_offsets, overlapping, shift
 from cis_seg.ops.precision import at_least_float32
+
+Offsets = tuple[tuple[int, int], ...]
+#: logits, pixels in boxes, alike edges, image of each sample, offsets of the edges -> sum of costs, sum of weights, gradient of the former
+EdgeSum = Callable[[Tensor, Tensor, Tensor, Tensor, Offsets], tuple[Tensor, Tensor, Tensor]]
 
 
 def pairwise_loss(
@@ -29,8 +37,9 @@ def pairwise_loss(
     sigmoid, ``P(same) = s(a) s(b) + s(-a) s(-b)``, so that ``-log P(same) = softplus(a) + softplus(b) - softplus(a + b)``, finite always.
     A neighbour outside the map costs 0.
 
-    Only the edges that weigh something are computed, from a list of their two ends: work and memory grow with their number, not with
-    N * E * h * w (boxes of a tenth of the image with a quarter of their edges alike leave 3 % of it).
+    On a CPU only the edges that weigh something are computed, from a list of their two ends: work and memory grow with their number, not
+    with N * E * h * w (boxes of a tenth of the image with a quarter of their edges alike leave 3 % of it). On any other device the length
+    of such a list would have to be waited for, so there an edge is computed once for its two ends: half as many shifts as neighbours.
 
     Args:
         mask_logits: ``(N, h, w)``, any float type.
@@ -47,20 +56,89 @@ def pairwise_loss(
     Raises:
         ValueError: shapes that do not belong together.
     """
+    total, weight = pairwise_sums(
+        mask_logits, box_masks, color_similarity, im_inds, size=size, dilation=dilation, color_thresh=color_thresh
+    )
+    return total / weight.clamp(min=1)
+
+
+def pairwise_sums(
+    mask_logits: Tensor,
+    box_masks: Tensor,
+    color_similarity: Tensor,
+    im_inds: Tensor,
+    *,
+    size: int = 3,
+    dilation: int = 2,
+    color_thresh: float = 0.3,
+) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator of ``pairwise_loss``, so that several processes can share a denominator; arguments as there."""
     offsets = neighbour_offsets(size, dilation)
     _check_shapes(mask_logits, box_masks, color_similarity, len(offsets))
-    h, w = mask_logits.shape[1:]
-    n, pixel = box_masks.bool().flatten(1).nonzero(as_tuple=True)  # (M,)
-    alike = (color_similarity >= color_thresh).flatten(2).transpose(1, 2)  # (B, h * w, E)
-    weight = alike.sum(dim=2)[im_inds[n], pixel].sum()
-    in_map = gather_neighbours(alike.new_ones((1, 1, h, w)), size, dilation)  # (1, E, 1, h, w), False where the neighbour is outside
-    edges = alike & in_map.flatten(2).transpose(1, 2)
-    m, e = edges[im_inds[n], pixel].nonzero(as_tuple=True)  # the edges that cost something, far fewer than M * E
-    steps = torch.tensor([dy * w + dx for dy, dx in offsets], device=m.device)
-    p = (n * (h * w) + pixel)[m]
-    logits = at_least_float32(mask_logits).flatten()
-    a, b = logits[p], logits[p + steps[e]]
-    return (F.softplus(a) + F.softplus(b) - F.softplus(a + b)).sum() / weight.clamp(min=1)
+    alike = color_similarity >= color_thresh  # (B, E, h, w)
+    edges = _listed_edges if mask_logits.device.type == "cpu" else _shifted_edges
+    sums: tuple[Tensor, Tensor] = _EdgeCosts.apply(at_least_float32(mask_logits), box_masks.bool(), alike, im_inds, offsets, edges)
+    return sums
+
+
+class _EdgeCosts(torch.autograd.Function):
+    """Sum of the edges' costs, and of their weights. The gradient is ready with the cost: one tensor is kept for it, no graph of edges."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, inside: Tensor, alike: Tensor, im_inds: Tensor, offsets: Offsets, edges: EdgeSum
+    ) -> tuple[Tensor, Tensor]:
+        cost, weight, grad = edges(logits, inside, alike, im_inds, offsets)
+        ctx.save_for_backward(grad)
+        ctx.mark_non_differentiable(weight)
+        return cost, weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_cost: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = ctx.saved_tensors
+        return grad * grad_cost, None, None, None, None, None
+
+
+def _listed_edges(logits: Tensor, inside: Tensor, alike: Tensor, im_inds: Tensor, offsets: Offsets) -> tuple[Tensor, Tensor, Tensor]:
+    """Cost, weight and gradient from the list of the edges that weigh something: first the pixels in boxes, then their alike neighbours."""
+    h, w = logits.shape[1:]
+    pixels = inside.flatten().nonzero().squeeze(1)  # (M,)
+    n = pixels.div(h * w, rounding_mode="floor")
+    place = pixels - n * (h * w)  # within the map
+    by_pixel = alike.flatten(2).transpose(1, 2).contiguous().flatten(0, 1)  # (B * h * w, E): a pixel's edges side by side are gathered fast
+    of_pixels = by_pixel.index_select(0, im_inds[n] * (h * w) + place)  # (M, E)
+    in_map = torch.stack([shift(alike.new_ones(h, w), dy, dx) for dy, dx in offsets], dim=2).flatten(0, 1)  # (h * w, E)
+    m, e = (of_pixels & in_map.index_select(0, place)).nonzero(as_tuple=True)
+    p = pixels[m]
+    q = p + torch.tensor([dy * w + dx for dy, dx in offsets])[e]
+    cost, grad_p, grad_q = _costs(logits.flatten()[p], logits.flatten()[q])
+    grad = torch.zeros_like(logits, memory_format=torch.contiguous_format).view(-1).index_add_(0, p, grad_p).index_add_(0, q, grad_q)
+    return cost.sum(), of_pixels.sum(), grad.view_as(logits)
+
+
+def _shifted_edges(logits: Tensor, inside: Tensor, alike: Tensor, im_inds: Tensor, offsets: Offsets) -> tuple[Tensor, Tensor, Tensor]:
+    """The same from whole maps shifted against each other. The second half of the offsets names every edge once; it weighs 0, 1 or 2."""
+    cost, weight, grad = logits.new_zeros(()), inside.new_zeros((), dtype=torch.int64), torch.zeros_like(logits)
+    half = len(offsets) // 2
+    for e, (dy, dx) in enumerate(offsets[half:], start=half):
+        ahead = inside & alike[:, e][im_inds]  # (N, h, w), seen from p
+        behind = inside & alike[:, len(offsets) - 1 - e][im_inds]  # seen from q
+        weight += ahead.sum() + behind.sum()
+        p, q = overlapping(logits, dy, dx)
+        weights = overlapping(ahead, dy, dx)[0].to(logits.dtype) + overlapping(behind, dy, dx)[1]
+        costs, grad_p, grad_q = _costs(p, q)
+        cost += (weights * costs).sum()
+        at_p, at_q = overlapping(grad, dy, dx)
+        at_p += weights * grad_p
+        at_q += weights * grad_q
+    return cost, weight, grad
+
+
+def _costs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``-log P(same)`` of logits a and b, and its derivatives by a and by b; three of any one shape."""
+    both = torch.sigmoid(a + b)
+    return F.softplus(a) + F.softplus(b) - F.softplus(a + b), torch.sigmoid(a) - both, torch.sigmoid(b) - both
 
 
 def _check_shapes(mask_logits: Tensor, box_masks: Tensor, color_similarity: Tensor, num_edges: int) -> None:

@@ -31,7 +31,6 @@ def projection_loss(mask_scores: Tensor, box_masks: Tensor) -> Tensor:
         got = f"{tuple(mask_scores.shape)} and {tuple(box_masks.shape)}"
         raise ValueError(f"projection_loss: expected mask_scores and box_masks of one shape (N, h, w), got {got}")
     scores = at_least_float32(mask_scores)
-    boxes = box_masks.to(scores.dtype)
-    columns = dice_distance(scores.max(dim=1).values, boxes.amax(dim=1))
-    rows = dice_distance(scores.max(dim=2).values, boxes.amax(dim=2))
+    columns = dice_distance(scores.max(dim=1).values, box_masks.amax(dim=1).to(scores.dtype))
+    rows = dice_distance(scores.max(dim=2).values, box_masks.amax(dim=2).to(scores.dtype))
     return (columns + rows).sum() / max(len(scores), 1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from cis_seg.ops.precision import at_least_float32
+from cis_seg.ops.precision import at_least_float32, without_autocast
 
 KERNEL = 3
 TAPS = KERNEL * KERNEL
@@ -40,7 +40,7 @@ class ModulatedDeformConv2d(nn.Conv2d):
         Computed in float32 at least, also under autocast: ``deform_conv2d`` has no bf16 on the CPU, and positions lose
         sub-pixel digits in it.
         """
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             wide = at_least_float32(x)
             offset, modulation = self._taps(wide)
             y: Tensor = deform_conv2d(

@@ -13,7 +13,7 @@ from torch import Tensor
 from cis_seg.errors import ConfigError
 from cis_seg.ops.locations import level_locations
 from cis_seg.ops.masks import aligned_bilinear
-from cis_seg.ops.precision import at_least_float32
+from cis_seg.ops.precision import at_least_float32, without_autocast
 
 #: relative coordinates are measured in the size of interest of the instance's level: 64 pixels at stride 8, twice that a level
 SIZE_OF_INTEREST_IN_STRIDES = 8
@@ -66,7 +66,7 @@ class DynamicMaskHead:
             ``(N, h * factor, w * factor)`` float32 logits at ``out_stride``.
         """
         batch, _, height, width = mask_feats.shape
-        with torch.autocast(mask_feats.device.type, enabled=False):
+        with without_autocast(mask_feats.device):
             weights, biases = self._unpack(at_least_float32(mask_params))
             weights[0], biases[0] = _fold_coordinates(weights[0], biases[0], locations, strides * SIZE_OF_INTEREST_IN_STRIDES)
             pixels = level_locations(height, width, self.feat_stride, mask_feats.device).t()  # (2, h * w)

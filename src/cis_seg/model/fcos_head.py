@@ -65,6 +65,14 @@ class FCOSHead(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))  # type: ignore[arg-type]
 
+    @torch.no_grad()
+    def keep_classes(self, labels: Sequence[int]) -> None:
+        """Reduces the classifier to the given labels, in their order, for scoring on data that know no others."""
+        rows = list(labels)
+        self.cls_logits.weight = nn.Parameter(self.cls_logits.weight[rows])
+        self.cls_logits.bias = nn.Parameter(self.cls_logits.bias[rows])  # type: ignore[index]
+        self.cls_logits.out_channels = len(rows)
+
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pyramid levels ``(B, C_in, h, w)``, finest first, to maps over all K locations.
 

@@ -25,11 +25,16 @@ def neighbour_offsets(size: int, dilation: int) -> tuple[tuple[int, int], ...]:
 
 def shift(x: Tensor, dy: int, dx: int) -> Tensor:
     """``out[..., i, j] = x[..., i + dy, j + dx]``, and 0 (False) where that is outside the map. Shapes ``(..., h, w)``."""
+    out = torch.zeros_like(x)
+    overlapping(out, dy, dx)[0].copy_(overlapping(x, dy, dx)[1])
+    return out
+
+
+def overlapping(x: Tensor, dy: int, dx: int) -> tuple[Tensor, Tensor]:
+    """Views of ``x (..., h, w)``: the pixels whose neighbour at (dy, dx) is on the map, and these neighbours, of one shape."""
     rows, rows_from = _overlap(x.shape[-2], dy)
     columns, columns_from = _overlap(x.shape[-1], dx)
-    out = torch.zeros_like(x)
-    out[..., rows, columns] = x[..., rows_from, columns_from]
-    return out
+    return x[..., rows, columns], x[..., rows_from, columns_from]
 
 
 def _overlap(n: int, step: int) -> tuple[slice, slice]:

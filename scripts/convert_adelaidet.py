@@ -1,0 +1,37 @@
+"""``python scripts/convert_adelaidet.py IN.pth OUT.ckpt``: a checkpoint of AdelaiDet or detectron2 becomes one of cis_seg."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from cis_seg.adelaidet.files import convert_file, print_conversion
+from cis_seg.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after a message about the file."""
+    parser = argparse.ArgumentParser(
+        description="Converts a BoxInst or CondInst checkpoint of AdelaiDet (IN.pth -> OUT.ckpt, for evaluate, predict and init_from), "
+        "or an ImageNet backbone of detectron2 (IN.pkl -> OUT.pth, for model.backbone.weights)."
+    )
+    parser.add_argument("source", type=Path, metavar="IN.pth")
+    parser.add_argument("target", type=Path, metavar="OUT.ckpt")
+    parser.add_argument("--classes", metavar="NAME,NAME", help="class names in label order, for other classes than COCO's 80 or person")
+    args = parser.parse_args(arguments)
+    class_names = args.classes.split(",") if args.classes else None
+    try:
+        conversion = convert_file(args.source, args.target, class_names=class_names)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print_conversion(Console(), conversion, source=args.source, target=args.target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

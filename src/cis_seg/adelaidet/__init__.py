@@ -1,0 +1,1 @@
+"""Reading checkpoints of AdelaiDet and detectron2: safely, name by name, to the network of this package."""

@@ -1,0 +1,136 @@
+"""The architecture of an AdelaiDet checkpoint, read off its names and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torchvision.models.resnet import Bottleneck
+
+from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, HEAD
+from cis_seg.config import BackboneConfig, ModelConfig
+from cis_seg.errors import CheckpointError
+from cis_seg.model.backbone import ARCHITECTURES
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+#: what every AdelaiDet model on an ImageNet backbone of the MSRA form expects (REFERENCE.md, Input and Backbone): no shape tells
+MSRA_PIXEL_MEAN, MSRA_PIXEL_STD = [103.53, 116.28, 123.675], [1.0, 1.0, 1.0]
+#: levels that the mask branch reads end at this one
+COARSEST_MASK_LEVEL = 5
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network and where its bottom-up part stands in the file."""
+
+    model: ModelConfig
+    num_classes: int
+    body: str  # prefix of the ResNet's names in the file
+
+
+def read_architecture(shapes: Shapes) -> Architecture:
+    """The network that the tensors belong to.
+
+    A size is what most of the tensors that show it say, so that one misshapen tensor does not make all the others look wrong.
+    What no shape tells is the reference's: BGR, its pixel statistics, the stride in the first 1x1, frozen norm, 32 groups,
+    three dynamic layers of 8 channels.
+
+    Raises:
+        CheckpointError: no model of the CondInst family, or one with parts that this package does not have.
+    """
+    needed = {
+        "a ResNet": r"backbone\.bottom_up\..*stem\.conv1\.weight",
+        "FCOS": re.escape(HEAD) + ".+",
+        "a mask branch": r"mask_branch\..+",
+    }
+    absent = [part for part, pattern in needed.items() if not any(re.fullmatch(pattern, name) for name in shapes)]
+    if absent:
+        raise CheckpointError(
+            "these are not the weights of a CondInst or BoxInst model",
+            expected="the parts backbone.bottom_up, proposal_generator.fcos_head, mask_branch and controller of AdelaiDet",
+            found=f"no tensors of {', '.join(absent)}, but {', '.join(sorted(shapes)[:5])}, ...",
+        )
+    bifpn = any(name.startswith("backbone.repeated_bifpn.") for name in shapes)
+    body = BIFPN_BODY if bifpn else FPN_BODY
+    mask_convs = _last(shapes, r"mask_branch\.tower\.(\d+)\..+")  # the last of the tower is a 1x1
+    model = ModelConfig(
+        backbone=read_backbone(shapes, body),
+        pixel_mean=list(MSRA_PIXEL_MEAN),
+        pixel_std=list(MSRA_PIXEL_STD),
+        channel_order="bgr",
+        neck="bifpn" if bifpn else "fpn",
+        neck_channels=_size(shapes, r"backbone\.repeated_bifpn\.\d+\.outputs_\w+\.weight" if bifpn else r"backbone\.fpn_.+"),
+        head_channels=_size(shapes, re.escape(HEAD) + r"(cls|bbox)_tower\.\d+\.\w+"),
+        head_convs=_last(shapes, re.escape(HEAD) + r"(?:cls|bbox)_tower\.(\d+)\..+") // 3 + 1,  # conv, norm, ReLU
+        mask_feat_level=COARSEST_MASK_LEVEL - _last(shapes, r"mask_branch\.refine\.(\d+)\..+"),
+        mask_branch_channels=_size(shapes, r"mask_branch\.(refine|tower)\.\d+\.\d+\.\w+"),
+        mask_branch_convs=mask_convs,
+        mask_feat_channels=_size(shapes, rf"mask_branch\.tower\.{mask_convs}\.\w+"),
+    )
+    if model.head_channels % model.head_norm_groups:
+        expected = f"a multiple of {model.head_norm_groups}, the groups of the towers' norm"
+        raise CheckpointError("the head's towers have an impossible width", expected=expected, found=model.head_channels)
+    return Architecture(model, _size(shapes, re.escape(HEAD) + r"cls_logits\.\w+"), body)
+
+
+def read_backbone(shapes: Shapes, body: str) -> BackboneConfig:
+    """The ResNet whose names begin with ``body``: depth from the blocks of its stages, deformable blocks from their offsets.
+
+    Raises:
+        CheckpointError: no ResNet of this package has those blocks.
+    """
+    prefix = re.escape(body)
+    counts = tuple(_last(shapes, rf"{prefix}res{stage}\.(\d+)\..+") + 1 for stage in (2, 3, 4, 5))
+    bottlenecks = any(re.fullmatch(rf"{prefix}res\d\.\d+\.conv3\.weight", name) for name in shapes)
+    depths = [d for d, (block, c) in ARCHITECTURES.items() if c == counts and (block is Bottleneck) == bottlenecks]
+    if not depths:
+        raise CheckpointError(
+            "no ResNet of that depth is known",
+            expected="the blocks of " + ", ".join(f"ResNet-{d} {c}" for d, (_, c) in ARCHITECTURES.items()),
+            found=f"{counts} {'bottlenecks' if bottlenecks else 'blocks'} in res2 to res5",
+        )
+    return BackboneConfig(
+        depth=depths[0],
+        width=_size(shapes, rf"{prefix}stem\..+"),
+        weights=None,
+        norm="frozen",
+        stride_in_1x1=True,
+        deform_interval=_deform_interval(shapes, prefix, counts),
+    )
+
+
+def _deform_interval(shapes: Shapes, prefix: str, counts: tuple[int, ...]) -> int:
+    """n where every n-th block of stages 3 to 5 is deformable, 0 where none is."""
+    found = {
+        (stage, block) for stage in (2, 3, 4, 5) for block in _numbers(shapes, rf"{prefix}res{stage}\.(\d+)\.conv2_offset\..+")
+    }  # fmt: skip
+    for interval in range(1, max(counts) + 1):
+        if found == {(stage, block) for stage in (3, 4, 5) for block in range(0, counts[stage - 2], interval)}:
+            return interval
+    if found:
+        raise CheckpointError(
+            "the deformable blocks follow no rule that this package has",
+            expected="every n-th block of res3, res4 and res5, from each stage's first on",
+            found="offsets in " + ", ".join(f"res{stage}.{block}" for stage, block in sorted(found)),
+        )
+    return 0
+
+
+def _numbers(shapes: Shapes, pattern: str) -> Iterator[int]:
+    return (int(m[1]) for name in shapes if (m := re.fullmatch(pattern, name)))
+
+
+def _last(shapes: Shapes, pattern: str) -> int:
+    """The highest number in the names that fit; -1 where none does."""
+    return max(_numbers(shapes, pattern), default=-1)
+
+
+def _size(shapes: Shapes, pattern: str) -> int:
+    """Most frequent first dimension of the tensors whose name fits."""
+    sizes = Counter(shape[0] for name, shape in shapes.items() if shape and re.fullmatch(pattern, name))
+    if not sizes:
+        raise CheckpointError("a part is missing", expected=f"tensors named {pattern}", found="none")
+    return sizes.most_common(1)[0][0]

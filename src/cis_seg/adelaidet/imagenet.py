@@ -1,0 +1,91 @@
+"""From an ImageNet backbone of detectron2 or Detectron (``R-50.pkl``) to a file of torchvision's names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import torch
+from torch import Tensor
+
+from cis_seg.adelaidet.architecture import MSRA_PIXEL_MEAN, read_backbone
+from cis_seg.adelaidet.convert import Conversion, check_tensors, count_parts
+from cis_seg.adelaidet.names import their_names
+from cis_seg.adelaidet.reading import Weights
+from cis_seg.model.backbone import ResNet
+
+#: the 1,000-class layer, as the three sources call it
+CLASSIFIER = re.compile(r"(stem\.fc|fc1000|pred)([._])(weight|bias|w|b)")
+#: Detectron's stem has a bias that detectron2's does not read: its norm follows at once
+UNREAD_BIAS = "stem.conv1.bias"
+#: variance with which a frozen norm (eps 1e-5) of a file without statistics is scale and shift alone
+IDENTITY_VARIANCE = 1 - 1e-5
+
+
+def is_backbone(weights: Weights) -> bool:
+    """Whether the file holds a bare ResNet: detectron2's names, or Caffe2's."""
+    return any(name in weights.tensors for name in ("stem.conv1.weight", "conv1_w"))
+
+
+def convert_backbone(weights: Weights) -> Conversion:
+    """A file that ``model.backbone.weights=FILE`` accepts.
+
+    Caffe2's norms are scale and shift alone; they get a mean of 0 and the variance that makes them so. The 1,000-class layer is left out.
+
+    Raises:
+        CheckpointError: no known ResNet, or tensors that are missing, left over or misshapen.
+    """
+    tensors = {_detectron2_name(name): value for name, value in weights.tensors.items()}
+    dropped = [name for name in tensors if CLASSIFIER.fullmatch(name) or name == UNREAD_BIAS]
+    tensors = _with_statistics({name: value for name, value in tensors.items() if name not in dropped})
+    weights = dataclasses.replace(weights, tensors=tensors)
+    cfg = read_backbone(weights.shapes, body="")
+    with torch.device("meta"):
+        backbone = ResNet(depth=cfg.depth, width=cfg.width, frozen_norm=True, deform_interval=cfg.deform_interval)
+    own = backbone.state_dict()
+    theirs = {name: their_names(f"backbone.{name}", body="")[0] for name in own}
+    check_tensors(weights, {theirs[name]: tuple(own[name].shape) for name in own})
+    content = {name: tensors[theirs[name]].clone(memory_format=torch.contiguous_format) for name in own}
+    left_out = [f"left out: {', '.join(dropped)}"] if dropped else []
+    return Conversion(content, count_parts(backbone), [f"ResNet-{cfg.depth}", *left_out, _beside(weights.author)])
+
+
+def _beside(author: str) -> str:
+    """What the config must say beside the file: it belongs to the weights."""
+    if author == "torchvision":
+        return "torchvision's own weights: beside model.backbone.weights=FILE nothing is to be set (RGB, stride in the 3x3)"
+    mean = ",".join(map(str, MSRA_PIXEL_MEAN))
+    return (
+        "MSRA's weights: set beside model.backbone.weights=FILE\n"
+        f"  model.channel_order=bgr 'model.pixel_mean=[{mean}]' 'model.pixel_std=[1.0,1.0,1.0]' model.backbone.stride_in_1x1=true"
+    )
+
+
+#: (Caffe2, detectron2), applied one after the other
+CAFFE2_RULES = (
+    (r"res_conv1_bn", "stem.conv1.norm"),
+    (r"conv1_(?=[wb]$)", "stem.conv1_"),
+    (r"res(\d)_(\d+)_", r"res\1.\2."),
+    (r"branch1(?=_)", "shortcut"),
+    (r"branch2([abc])(?=_)", lambda m: f"conv{'abc'.index(m[1]) + 1}"),
+    (r"_bn(?=_)", ".norm"),
+    (r"_[ws]$", ".weight"),
+    (r"_b$", ".bias"),
+)
+
+
+def _detectron2_name(name: str) -> str:
+    if "." in name or CLASSIFIER.fullmatch(name):
+        return name
+    for pattern, replacement in CAFFE2_RULES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _with_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``tensors`` with mean and variance beside every norm's weight where the file has none at all."""
+    if any(name.endswith("running_var") for name in tensors):
+        return tensors
+    norms = {name.removesuffix("weight"): value for name, value in tensors.items() if name.endswith("norm.weight")}
+    means = {f"{name}running_mean": torch.zeros_like(value) for name, value in norms.items()}
+    return tensors | means | {f"{name}running_var": torch.full_like(value, IDENTITY_VARIANCE) for name, value in norms.items()}

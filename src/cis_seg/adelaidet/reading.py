@@ -1,0 +1,117 @@
+"""The tensors of an AdelaiDet, detectron2 or Caffe2 file; no code in it is ever run."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cis_seg.checkpoint import load_file
+from cis_seg.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a foreign file holds."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    set_aside: tuple[str, ...] = ()  # what stands beside the network in the file: optimizer, scheduler, iteration ...
+    author: str = ""  # who made an ImageNet file; decides what its weights expect
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor."""
+        return {name: tuple(value.shape) for name, value in self.tensors.items()}
+
+
+def read_weights(path: Path) -> Weights:
+    """Reads ``.pkl`` files as pickled numpy arrays and all others as torch files, weights only.
+
+    The network is the dictionary itself or what stands under ``model`` (detectron2) or ``blobs`` (Caffe2) in it; the prefix
+    ``module.`` of a distributed wrapper is taken off.
+
+    Raises:
+        CheckpointError: missing, damaged, holding more than arrays and plain containers, or not a dictionary of tensors.
+    """
+    content = _read_pickle(path) if path.suffix == ".pkl" else load_file(path)
+    if "state_dict" in content and "cis_seg" in content:
+        raise CheckpointError(f"{path} is a checkpoint of cis_seg already", remedy="use it as it is: checkpoint=PATH or init_from=PATH")
+    key = next((key for key in ("model", "blobs") if isinstance(content.get(key), dict)), None)
+    network = content if key is None else content[key]
+    # Detectron's files hold the solver's momentum beside each array
+    entries = {str(name): value for name, value in network.items() if not str(name).endswith("_momentum")}
+    foreign = [f"{name} ({type(value).__name__})" for name, value in entries.items() if not isinstance(value, Tensor | np.ndarray)]
+    if foreign or not entries:
+        raise CheckpointError(
+            f"{path} does not hold a network",
+            expected="a dictionary of tensors, or one under the key model",
+            found=", ".join(foreign[:8]) or "an empty dictionary",
+        )
+    tensors = {name: _tensor(value, f"{path}, {name}") for name, value in entries.items()}
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    beside = () if key is None else tuple(str(name) for name in content if name != key)
+    return Weights(path, tensors, beside, str(content.get("__author__", "")))
+
+
+def _tensor(value: Tensor | np.ndarray[Any, Any], where: str) -> Tensor:
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "fiu":
+            raise CheckpointError("an array does not hold numbers", where=where, expected="floats or integers", found=value.dtype)
+        value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
+    return value.float() if value.is_floating_point() else value
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """Stands for ``_codecs.encode``, which protocols before 3 write an array's bytes with."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"the encoding {encoding}")
+    return text.encode("latin1")
+
+
+_ARRAY = np.zeros(1)
+#: everything that a pickled array names, by what it is called in numpy 1 and 2
+_ALLOWED: dict[str, Any] = {
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "numpy.core.multiarray._reconstruct": _ARRAY.__reduce__()[0],
+    "numpy.core.numeric._frombuffer": _ARRAY.__reduce_ex__(5)[0],
+    "_codecs.encode": _latin1,
+}
+
+
+class _ForbiddenObject(Exception):
+    """A pickle asks for something else than an array."""
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Plain containers are opcodes of their own; every other object goes through ``find_class``, which knows arrays alone."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        full_name = f"{module.replace('numpy._core', 'numpy.core')}.{name}"
+        if full_name not in _ALLOWED:
+            raise _ForbiddenObject(f"{module}.{name}")
+        return _ALLOWED[full_name]
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}", remedy="check the path")
+    try:
+        with path.open("rb") as file:
+            content = _ArraysOnly(file, encoding="latin1").load()  # the files of 2017 were written by Python 2
+    except _ForbiddenObject as error:
+        found = f"the Python object {error}, which is not loaded because it could run code"
+        raise CheckpointError(f"{path} holds more than arrays", expected="numpy arrays and plain containers", found=found) from error
+    except Exception as error:  # damaged bytes are opcodes too: whatever they lead to
+        found = f"{path.stat().st_size} bytes that are damaged, cut short or of another format ({type(error).__name__})"
+        raise CheckpointError(f"{path} cannot be read as a pickle", found=found, remedy="get the file again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} does not hold a network", expected="a dictionary of arrays", found=type(content).__name__)
+    return content

@@ -1,0 +1,48 @@
+"""Where a run's first weights come from, and the options of the network that come with them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from cis_seg.build_model import backbone_norm, load_backbone
+from cis_seg.checkpoint import card_of, init_from, load_file
+from cis_seg.config import Config, ModelConfig, model_from_plain
+from cis_seg.module import CondInstModule
+
+log = logging.getLogger(__name__)
+
+#: options of ``model`` that say what its weights expect, not how it is trained
+BELONG_TO_WEIGHTS = ("channel_order", "pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm")
+
+
+def follow_weights(cfg: DictConfig, path: Path) -> None:
+    """Sets the options in ``cfg.model`` that belong to weights to those of the checkpoint, and says which it changed.
+
+    Weights from AdelaiDet want BGR and the stride in the first 1x1 where torchvision's want RGB and the stride in the 3x3: no shape
+    shows it, the wrong choice only trains and scores badly. So the checkpoint decides, whatever the config says.
+
+    Raises:
+        CheckpointError: missing, damaged or not a checkpoint of ``cis_seg``.
+    """
+    theirs = model_from_plain(card_of(load_file(path), path)["config"]["model"])
+    ours: ModelConfig = OmegaConf.to_object(cfg.model)  # type: ignore[assignment]
+    for model in (theirs, ours):
+        model.backbone.norm = backbone_norm(model.backbone)
+    for option in BELONG_TO_WEIGHTS:
+        before, after = (OmegaConf.select(OmegaConf.structured(model), option) for model in (ours, theirs))
+        if before != after:
+            OmegaConf.update(cfg, f"model.{option}", after)
+            log.info("model.%s follows the weights of %s: %s, not %s", option, path, after, before)
+
+
+def load_start(cfg: Config, module: CondInstModule, resume_path: Path | None) -> None:
+    """Fills the network: from the resumed checkpoint (the trainer does), another run, pretrained files, or chance."""
+    if resume_path is not None:
+        log.info("resuming from %s", resume_path)
+    elif cfg.init_from is not None:
+        init_from(module.model, Path(cfg.init_from), class_names=module.class_names, classifier=cfg.init_classifier)
+    else:
+        load_backbone(module.model, cfg.model.backbone)

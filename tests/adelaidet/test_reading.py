@@ -1,0 +1,134 @@
+"""Foreign files: what is read, and that nothing in them is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cis_seg.adelaidet.reading import read_weights
+from cis_seg.errors import CheckpointError
+
+RAN: list[str] = []
+
+
+class Code:
+    """Pickled as a call."""
+
+    def __reduce__(self) -> Any:
+        return RAN.append, ("code of the file was run",)
+
+
+class Command:
+    """Pickled as a shell command."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> Any:
+        return os.system, (self.text,)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as info:
+        read_weights(path)
+    assert str(path) in str(info.value)
+    return str(info.value)
+
+
+@pytest.mark.parametrize("content", [{"a.weight": torch.ones(2)}, {"model": {"a.weight": torch.ones(2)}, "iteration": 7, "optimizer": {}}])
+def test_torch_files_with_and_without_the_key_model(content: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    weights = read_weights(tmp_path / "a.pth")
+    assert weights.shapes == {"a.weight": (2,)}
+    assert weights.set_aside == tuple(key for key in content if key in ("iteration", "optimizer"))
+
+
+def test_the_oldest_format_and_a_distributed_prefix(tmp_path: Path) -> None:
+    torch.save({"module.a": torch.ones(2).half(), "module.b": torch.ones(3)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    weights = read_weights(tmp_path / "a.pth")
+    assert weights.shapes == {"a": (2,), "b": (3,)}
+    assert weights.tensors["a"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickled_arrays(protocol: int, tmp_path: Path) -> None:
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.asfortranarray(np.eye(3)), "n": np.array(5)}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "me", "matching_heuristics": True}, protocol=protocol))
+    weights = read_weights(tmp_path / "a.pkl")
+    assert weights.author == "me"
+    assert weights.set_aside == ("__author__", "matching_heuristics")
+    for name, value in arrays.items():
+        assert np.array_equal(weights.tensors[name].numpy(), value)
+        assert weights.tensors[name].shape == value.shape
+
+
+def test_blobs_without_their_momentum(tmp_path: Path) -> None:
+    arrays = {"conv1_w": np.ones(2, np.float32), "conv1_w_momentum": np.ones(2, np.float32)}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"blobs": arrays}))
+    assert read_weights(tmp_path / "a.pkl").shapes == {"conv1_w": (2,)}
+
+
+@pytest.mark.parametrize(("suffix", "protocol"), [(".pkl", 0), (".pkl", 2), (".pkl", 4), (".pth", 2)])
+def test_code_is_named_and_not_run(suffix: str, protocol: int, tmp_path: Path) -> None:
+    path, trace = tmp_path / f"a{suffix}", tmp_path / "trace"
+    for content, name in ((Code(), "getattr"), (Command(f"touch {trace}"), "system")):
+        if suffix == ".pkl":
+            path.write_bytes(pickle.dumps({"model": {"a": np.zeros(2)}, "extra": content}, protocol=protocol))
+        else:
+            torch.save({"model": {"a": torch.zeros(2)}, "extra": content}, path, pickle_protocol=protocol)
+        message = refusal(path)
+        assert name in message
+        assert "run code" in message
+    assert not RAN
+    assert not trace.exists()
+    os.system(f"touch {trace}")
+    assert trace.exists(), "the command would have left a trace"
+
+
+@pytest.mark.parametrize(
+    "allowed_looking",
+    [
+        b"cnumpy.core.multiarray\nscalar\n.",
+        b"cnumpy\nload\n.",
+        b"c_codecs\ndecode\n.",
+        b"cbuiltins\neval\n.",
+        b"ccollections\nOrderedDict\n.",
+    ],
+)
+def test_only_arrays_are_admitted(allowed_looking: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(allowed_looking)
+    assert "not loaded" in refusal(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.99])
+def test_truncated_files(suffix: str, share: float, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".pkl":
+        path.write_bytes(pickle.dumps({"a": np.zeros(2000)}))
+    else:
+        torch.save({"a": torch.zeros(2000)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    message = refusal(path)
+    assert f"{int(share * len(content))} bytes" in message
+    assert "cut short" in message
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"a": "text"}, {"model": {"a": np.array(["text"])}}, {"a": np.array([None])}])
+def test_pickles_of_something_else(content: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    assert "expected" in refusal(tmp_path / "a.pkl")
+
+
+def test_missing_and_own_files(tmp_path: Path) -> None:
+    assert "no file" in refusal(tmp_path / "a.pkl")
+    assert "no checkpoint" in refusal(tmp_path / "a.pth")
+    torch.save({"state_dict": {}, "cis_seg": {}}, tmp_path / "own.ckpt")
+    assert "already" in refusal(tmp_path / "own.ckpt")
