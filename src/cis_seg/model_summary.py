@@ -1,0 +1,102 @@
+"""How large a network is and what it costs: parameters and multiply-adds of its parts."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from cis_seg.model.condinst import LEVELS, CondInst
+from cis_seg.model.deform_conv import ModulatedDeformConv2d
+
+PARTS = ("backbone", "neck", "head", "mask_branch")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the network."""
+
+    name: str
+    parameters: int
+    trained: int  # parameters that get a gradient
+    multiply_adds: int  # of the convolutions, for one image
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """The network at one input size."""
+
+    parts: tuple[Part, ...]
+    height: int  # of the padded input, in pixels
+    width: int
+    generated: int  # parameters the controller emits for every person
+    multiply_adds_per_person: int  # of the mask head they make
+    strides: tuple[int, ...]  # of the levels
+    mask_strides: tuple[int, int]  # of the mask features and of the masks
+
+    @property
+    def total(self) -> Part:
+        """All parts together."""
+        numbers = ((p.parameters, p.trained, p.multiply_adds) for p in self.parts)
+        return Part("together", *(sum(column) for column in zip(*numbers, strict=True)))
+
+
+def summarize(model: CondInst, height: int, width: int) -> ModelSummary:
+    """Counts ``model`` for one image of ``height`` x ``width`` pixels (multiples of 32), without computing anything.
+
+    Multiply-adds are those of the convolutions (deformable ones with the convolution of their offsets), from the shapes alone.
+    """
+    costs = _multiply_adds(model, height, width)
+    parts = []
+    for name in PARTS:
+        own = list(model.get_submodule(name).parameters())
+        parts.append(Part(name, sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad), costs[name]))
+    head = model.mask_head
+    pixels = (height // head.feat_stride) * (width // head.feat_stride)
+    return ModelSummary(
+        parts=tuple(parts),
+        height=height,
+        width=width,
+        generated=head.num_params,
+        multiply_adds_per_person=pixels * sum(o * i for o, i in head.weight_shapes),
+        strides=tuple(2**level for level in LEVELS),
+        mask_strides=(head.feat_stride, head.feat_stride // head.factor),
+    )
+
+
+def _multiply_adds(model: CondInst, height: int, width: int) -> Counter[str]:
+    """Multiply-adds of the convolutions of every part, from one forward pass of shapes (torch's ``meta`` device)."""
+    shapes = copy.deepcopy(model).to("meta").eval()
+    costs: Counter[str] = Counter()
+
+    def count(part: str, module: nn.Conv2d, output: Tensor) -> None:
+        weights = module.weight[0].numel() * module.out_channels
+        if isinstance(module, ModulatedDeformConv2d):
+            weights += module.offset.weight.numel()
+        costs[part] += weights * output.shape[-2] * output.shape[-1]
+
+    for name, module in shapes.named_modules():
+        owner = name.rpartition(".")[0]
+        if isinstance(module, nn.Conv2d) and not (owner and isinstance(shapes.get_submodule(owner), ModulatedDeformConv2d)):
+            part = name.split(".")[0]
+            module.register_forward_hook(lambda m, _, output, part=part: count(part, m, output))
+    with torch.no_grad():
+        shapes(torch.zeros(1, 3, height, width, device="meta"))
+    return costs
+
+
+def summary_table(summary: ModelSummary) -> Table:
+    """The summary for the screen."""
+    table = Table("part", *(f"{title}" for title in ("parameters", "trained", "multiply-adds")), title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.title = f"one image of {summary.height}x{summary.width}"
+    for part in (*summary.parts, summary.total):
+        table.add_row(part.name, f"{part.parameters:,}", f"{part.trained:,}", f"{part.multiply_adds / 1e9:.2f} G")
+    head = f"{summary.multiply_adds_per_person / 1e6:.2f} M a person"
+    table.add_row("mask head", f"{summary.generated:,} generated a person", "", head, end_section=True)
+    return table
