@@ -25,8 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-train: install  ## train and score BoxInst on the generated crowd; a finished run is reported, an interrupted one continued
-	$(BIN)/python -m cis_seg.train resume=true $(ARGS)
+STAGES := crowd_tiny_pretrain,crowd_tiny_finetune_overlap
+train: install  ## train BoxInst, then OverlapLoss, on the generated crowd; a finished run is reported, an interrupted one continued
+	$(BIN)/python -m cis_seg.train -m experiment=$(STAGES) resume=true $(ARGS)
 
 # Two processes of one thread each: the tests are many and small. loadscope keeps a file's tests together, so that its fixtures are built once.
 test: install  ## run all tests

@@ -1,0 +1,46 @@
+"""``python scripts/tables.py RUNS... [--output DIR]``: the paper's tables, and tables of all other runs, from finished runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cis_seg.errors import UserError
+from cis_seg.tables.files import write
+from cis_seg.tables.groups import grouped
+from cis_seg.tables.markdown import document
+from cis_seg.tables.runs import find_runs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after a message about the runs."""
+    parser = argparse.ArgumentParser(
+        description="Tables 1 and 2 of the paper from finished runs: mean and spread over seeds, the paper's numbers beside ours, "
+        "the gain of OverlapLoss over its control. Runs of other experiments stand in a table of their own."
+    )
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUNS",
+        help="a run, a folder of its seeds, or the folder of all runs; a folder written by evaluate is read where it is named itself",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="also write tables.md, runs.csv, groups.csv and lambda.png there")
+    args = parser.parse_args(arguments)
+    try:
+        runs, left_out = find_runs(args.runs)
+        groups = grouped(runs)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = document(groups, left_out)
+    print(text, end="")
+    for path in write(args.output, text, groups) if args.output is not None else ():
+        print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
