@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cis_seg import evaluate, train
+from cis_seg import evaluate, predict, train
 from runs import SMALL
 from test_mistakes import coco_folder
 
@@ -30,6 +30,8 @@ def small(command: str, overrides: list[str]) -> list[str]:
     """The overrides that make a command small without changing what it shows."""
     generated = not any(o in overrides for o in ("data=coco", "data=crowdhuman", "experiment=coco_mini"))
     size = [o for o in SMALL if generated or not o.startswith(CROWD_ONLY)]
+    if "predict" in command:
+        return []  # the data are the user's, the sizes the checkpoint's
     if "evaluate" in command:
         return [o for o in size if o.startswith("data.")]
     return size if "debug=fast" in overrides else [*size, *STEPS]
@@ -58,7 +60,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     overrides = words[3:]
     monkeypatch.chdir(place)
     monkeypatch.setattr("sys.argv", [words[2], *overrides, *small(command, overrides)])
-    {"cis_seg.train": train, "cis_seg.evaluate": evaluate}[words[2]].main()
+    {"cis_seg.train": train, "cis_seg.evaluate": evaluate, "cis_seg.predict": predict}[words[2]].main()
 
 
 def test_the_readme_has_commands() -> None:

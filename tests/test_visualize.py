@@ -18,6 +18,8 @@ from cis_seg.visualize import (
     Drawing,
     contact_sheet,
     draw_instances,
+    far_to_near,
+    fitted_mask,
     neighbour_colors,
     predicted_drawings,
     resized,
@@ -98,6 +100,55 @@ def test_captions_do_not_cover_each_other() -> None:
     one = draw_instances(gray(), [drawing(100, 100, 300, 300, "0.50"), drawing(100, 100, 300, 300)], [0, 1])
     one_rows = np.flatnonzero((plain != one).any(axis=(1, 2)))
     assert np.ptp(rows) >= 2 * np.ptp(one_rows)
+
+
+def test_a_reduced_copy_is_drawn_in_pixels_of_the_original() -> None:
+    view = draw_instances(gray(240, 360), [drawing(100, 100, 300, 300)], [0], size=(HEIGHT, WIDTH))
+    assert view.shape == (HEIGHT, WIDTH, 3)  # a copy of 360 px is enlarged like any small image
+    np.testing.assert_array_equal(
+        (view != 100).any(axis=2), (draw_instances(gray(), [drawing(100, 100, 300, 300)], [0]) != 100).any(axis=2)
+    )
+    copy = draw_instances(gray(500, 1000), [drawing(2000, 200, 4000, 3800, "0.9", (4000, 8000))], [0], size=(4000, 8000))
+    rows, columns = np.nonzero((copy != 100).any(axis=2))
+    assert [rows.max(), columns.min(), columns.max()] == pytest.approx([475, 250, 500], abs=3)
+
+
+def test_without_boxes_the_caption_stands_on_the_mask() -> None:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8, order="F")
+    mask[200:400, 300:340] = 1
+    person = Drawing((100, 100, 500, 400), coco_mask.encode(mask), caption="0.93")
+    changed = (draw_instances(gray(), [person], [0], boxes=False) != 100).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert 170 < rows.min() < 190
+    assert columns.min() > 280
+    assert columns.max() < 345
+    nobody = Drawing((100, 100, 500, 400), None)
+    assert (draw_instances(gray(), [nobody], [0], boxes=False) != 100).any(), "what has no mask is drawn as its box"
+
+
+def test_the_nearer_person_lies_on_top() -> None:
+    near, far = drawing(100, 50, 300, 400), drawing(200, 100, 400, 300)
+    cut_tall, cut_small = drawing(0, 100, 90, HEIGHT), drawing(50, 300, 120, HEIGHT)
+    assert far_to_near([near, cut_tall, far, cut_small]) == [far, near, cut_small, cut_tall]
+    view = draw_instances(gray(), far_to_near([near, far]), [1, 0])
+    assert (view[200, 299] == PALETTE[0]).all()  # the near one's outline inside the far one
+    assert np.abs(view[250, 250].astype(int) - PALETTE[0]).sum() < np.abs(view[250, 250].astype(int) - PALETTE[1]).sum()
+
+
+@pytest.mark.parametrize("scale", [0.25, 1, 3])
+def test_masks_keep_their_shape_at_every_size(scale: float) -> None:
+    y, x = np.mgrid[:120, :160]
+    disc = ((y - 60) ** 2 + (x - 80) ** 2 < 50**2).astype(np.uint8)
+    fitted = fitted_mask(coco_mask.encode(np.asfortranarray(disc)), (round(120 * scale), round(160 * scale)))
+    assert fitted.shape == (round(120 * scale), round(160 * scale))
+    assert set(np.unique(fitted)) == {0, 1}
+    assert fitted.sum() / scale**2 == pytest.approx(disc.sum(), rel=0.02)
+    if scale == 1:
+        np.testing.assert_array_equal(fitted, disc)
+    if scale == 3:
+        steps = np.abs(np.diff(fitted.argmax(axis=1)[60:120]))  # the left edge, row by row
+        stairs = np.abs(np.diff(np.kron(disc, np.ones((3, 3))).argmax(axis=1)[60:120]))
+        assert steps.max() < stairs.max(), "smoother than enlarged pixels"
 
 
 def test_predictions_below_the_threshold_are_left_out() -> None:

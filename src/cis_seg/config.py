@@ -53,7 +53,8 @@ class ModelConfig:
     mask_head_channels: int = 8
     mask_head_layers: int = 3
     mask_out_stride: int = 4
-    masks_per_image: int = 64  # budget of mask samples an image
+    masks_per_image: int = 64  # budget of mask samples an image; each person has one all the same
+    max_mask_samples: int = 500  # never more an image: what a crowd may cost in memory; what is left out is logged
 
 
 @dataclass

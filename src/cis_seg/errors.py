@@ -23,6 +23,7 @@ class UserError(ValueError):
         parts = [("where", where), ("expected", expected), ("found", found), ("what to do", remedy)]
         lines = [problem, *(f"  {label}: {value}" for label, value in parts if value is not None)]
         super().__init__("\n".join(lines))
+        self.problem, self.found = problem, found  # for a list of many: one line each
 
 
 class ConfigError(UserError):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from tqdm import tqdm
 
 from cis_seg import config
 from cis_seg.build import build_data, build_postprocess
-from cis_seg.build_model import build_model
-from cis_seg.checkpoint import load_file, load_strictly, model_state
 from cis_seg.cli import run_hydra
 from cis_seg.config import CocoData, EvaluateConfig
 from cis_seg.data.instance_datamodule import InstanceDataModule
-from cis_seg.errors import ConfigError
+from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.ground_truth import GroundTruth
+from cis_seg.inference import load_trained, pick_device, predict_batch
 from cis_seg.metrics import score
 from cis_seg.model.condinst import CondInst
 from cis_seg.postprocess import Postprocess
@@ -55,12 +55,15 @@ def evaluate(cfg: DictConfig) -> float | None:
     else:
         model, class_names = load_model(Path(str(typed.checkpoint)))
         data.setup("validate")
-        truth = GroundTruth(data.val_annotations, categories=class_names)
-        results = predict_results(model, _postprocess(typed), data, truth.category_ids, _device(typed.device))
-    metrics = score(truth, results, area=typed.eval.area)
+        names = scored_classes(class_names, data.class_names, named=_categories(typed) is not None, path=Path(str(typed.checkpoint)))
+        model.head.keep_classes([class_names.index(name) for name in names])
+        truth = GroundTruth(data.val_annotations, categories=names)
+        results = predict_results(model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
+    metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive)
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results))
     (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+    OmegaConf.save(OmegaConf.create(config.to_plain(cfg)), output / config.EVALUATION)
     title = f"{typed.checkpoint or typed.predictions} on {truth.path}"
     print_scores(Console(), metrics, title=title, notes=[f"all figures: {output / METRICS}"])
     return metrics.get(OBJECTIVE)
@@ -72,15 +75,38 @@ def load_model(path: Path) -> tuple[CondInst, tuple[str, ...]]:
     Raises:
         CheckpointError: missing, damaged, or not written by ``cis_seg.train``.
     """
-    content = load_file(path)
-    state = model_state(content, path)
-    card = content["cis_seg"]
-    model = build_model(config.model_from_plain(card["config"]["model"]), len(card["class_names"]))
-    load_strictly(model, state, path)
-    return model.eval(), tuple(card["class_names"])
+    trained = load_trained(path)
+    return trained.model, trained.class_names
 
 
-@torch.inference_mode()
+def scored_classes(known: Sequence[str], wanted: Sequence[str], *, named: bool, path: Path) -> tuple[str, ...]:
+    """The model's classes that the data have too, in the model's order: detections of the others are not made.
+
+    So weights of COCO's 80 classes are scored on people alone where the data know people alone, and a model of people on all of COCO.
+
+    Args:
+        known: the model's classes.
+        wanted: the data's.
+        named: the data's classes were chosen, not just all that their file has: each must be known.
+        path: the checkpoint, for the message.
+
+    Raises:
+        CheckpointError: the model does not know what is to be scored.
+    """
+    scored = tuple(name for name in known if name in wanted)
+    unknown = [name for name in wanted if name not in known]
+    if (unknown and named) or not scored:
+        raise CheckpointError(
+            f"the model does not know the class {', '.join(unknown[:5])}",
+            where=path,
+            found=", ".join(known[:10]),
+            remedy="score other categories: data.categories=[...]",
+        )
+    if unknown or len(scored) < len(known):
+        log.info("scored: %s (the model knows %d classes, the data %d)", ", ".join(scored[:5]), len(known), len(wanted))
+    return scored
+
+
 def predict_results(
     model: CondInst, postprocess: Postprocess, data: InstanceDataModule, category_ids: tuple[int, ...], device: torch.device
 ) -> list[dict[str, Any]]:
@@ -88,11 +114,7 @@ def predict_results(
     model.to(device)
     results: list[dict[str, Any]] = []
     for batch in tqdm(data.val_dataloader()[0], desc="predicting", unit="batch", disable=None):
-        on_device = batch.to(device)
-        dense = model(model.normalize(on_device.pixels, batch.image_sizes))
-        padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
-        instances = postprocess(model.mask_logits, dense, batch.image_sizes, batch.original_sizes, padded)
-        for image_id, found in zip(batch.image_ids, instances, strict=True):
+        for image_id, found in zip(batch.image_ids, predict_batch(model, postprocess, batch, device), strict=True):
             results += to_results(found, image_id, category_ids)
     return results
 
@@ -129,12 +151,6 @@ def _output(cfg: EvaluateConfig) -> Path:
     folder = Path(cfg.checkpoint).parent
     run = folder.parent if folder.name == "checkpoints" else folder
     return run / "evaluate" / str(HydraConfig.get().runtime.choices["data"])
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cis_seg.errors import ConfigError, DataError
+from cis_seg.exclusive import exclusive_results
 from cis_seg.floors import CROWD_BINS, crowd_bins, floor_results, mask_to_box, mean_overlap_degree
 from cis_seg.ground_truth import GroundTruth, silenced
 
@@ -64,7 +65,12 @@ class _Evaluator(COCOeval):  # type: ignore[misc]
 
 
 def score(
-    ground_truth: GroundTruth, results: list[dict[str, Any]], *, iou_types: Sequence[IouType] = ("bbox", "segm"), area: str = "published"
+    ground_truth: GroundTruth,
+    results: list[dict[str, Any]],
+    *,
+    iou_types: Sequence[IouType] = ("bbox", "segm"),
+    area: str = "published",
+    exclusive: bool = False,
 ) -> Metrics:
     """Everything metrics.json says about one scored data set, in percent.
 
@@ -77,6 +83,8 @@ def score(
         iou_types: which of ``bbox`` and ``segm`` to score.
         area: whose areas split small, medium and large: the file's own (``published``) or the true masks' (``mask``; the
             box's where an annotation has no mask). The same areas serve boxes and masks, as in COCO.
+        exclusive: also score the masks with each pixel given to the best one of the scored categories, as
+            ``segm_exclusive/``.
     Returns:
         The keys of CONTRACT.md. ``segm/AP/crowd_*`` ignores the annotations outside the bin; a detection that matches
         nobody counts as wrong in every bin, so bins compare systems, not each other. ``num_annotations`` counts crowd
@@ -90,6 +98,8 @@ def score(
     metrics: Metrics = {}
     if "segm" in iou_types:
         metrics |= _score_masks(ground_truth, results, changes)
+        if exclusive and metrics["segm/AP"] is not None:
+            metrics |= _score_exclusive(ground_truth, results, changes)
     if "bbox" in iou_types:
         evaluator = _evaluate(ground_truth, _detections(ground_truth, results), "bbox", changes)
         metrics |= _summary(evaluator, ground_truth, "bbox")
@@ -129,6 +139,12 @@ def _score_masks(ground_truth: GroundTruth, results: list[dict[str, Any]], chang
         "shape/mask_to_box": mask_to_box(shown),
         "overlap/mean_degree": mean_overlap_degree(shown),
     }
+
+
+def _score_exclusive(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: dict[int, dict[str, Any]]) -> Metrics:
+    detections = _detections(ground_truth, exclusive_results(results))
+    evaluator = _evaluate(ground_truth, detections, "segm", _ignore_maskless(ground_truth, changes))
+    return _summary(evaluator, ground_truth, "segm_exclusive")
 
 
 def _unmeasured(ground_truth: GroundTruth) -> Metrics:
@@ -206,7 +222,7 @@ def _floor_ap50(ground_truth: GroundTruth, shape: Literal["box", "ellipse"]) -> 
 
 
 def _crowd_aps(ground_truth: GroundTruth, detections: COCO, whole: _Evaluator) -> Metrics:
-    bins = crowd_bins(ground_truth)
+    bins = crowd_bins(ground_truth.annotations)
     metrics: Metrics = {}
     for name in CROWD_BINS:
         changes = _ignore_maskless(ground_truth, {i: {"ignore": 1} for i, own in bins.items() if own != name})
@@ -214,7 +230,7 @@ def _crowd_aps(ground_truth: GroundTruth, detections: COCO, whole: _Evaluator) -
     return metrics
 
 
-def _summary(evaluator: _Evaluator, ground_truth: GroundTruth, prefix: IouType) -> Metrics:
+def _summary(evaluator: _Evaluator, ground_truth: GroundTruth, prefix: str) -> Metrics:
     metrics = {f"{prefix}/{name}": _percent(float(evaluator.stats[place])) for name, place in STATS.items()}
     names = dict(zip(ground_truth.category_ids, ground_truth.category_names, strict=True))
     for place, category_id in enumerate(evaluator.params.catIds):

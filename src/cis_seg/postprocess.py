@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -127,6 +128,5 @@ def render_masks(
 
 
 def _encode(masks: np.ndarray) -> list[RLE]:
-    columns_first = np.asfortranarray(masks.transpose(1, 2, 0))
-    codes: list[RLE] = coco_mask.encode(columns_first)
-    return codes
+    # pycocotools wants columns first; cv2 turns blocks, numpy single bytes, which takes eight times as long
+    return [coco_mask.encode(cv2.transpose(mask).T) for mask in masks]

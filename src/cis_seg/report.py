@@ -20,6 +20,7 @@ ROWS = {
     "segm/AP": "mask AP",
     "segm/AP50": "mask AP50",
     "segm/AP75": "mask AP75",
+    "segm_exclusive/AP": "mask AP, each pixel to its best mask",
     "floor/box_AP50": "  floor: true boxes filled in, AP50",
     "floor/ellipse_AP50": "  floor: ellipses in the true boxes, AP50",
     "bbox/AP50": "box AP50",

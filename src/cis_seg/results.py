@@ -5,13 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pycocotools import mask as coco_mask
 
 from cis_seg.errors import DataError
-from cis_seg.ground_truth import GroundTruth, encode_mask, read_json
+from cis_seg.ground_truth import encode_mask, read_json
 from cis_seg.structures import Instances
+
+
+class KnownImages(Protocol):
+    """What a results file is checked against: a ground truth, or a list of images that has none."""
+
+    path: Path
+    images: dict[int, dict[str, Any]]
+    known_category_ids: frozenset[int]
+
+    def image_size(self, image_id: int) -> tuple[int, int]:
+        """(height, width) of one image."""
 
 
 def to_results(instances: Instances, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -39,7 +50,7 @@ def to_results(instances: Instances, image_id: int, category_ids: Sequence[int])
     ]
 
 
-def read_results(path: str | Path, ground_truth: GroundTruth) -> list[dict[str, Any]]:
+def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, Any]]:
     """Read and check a COCO results file that any system wrote.
 
     A segmentation may be polygons, a plain or a compressed RLE, and comes back compressed; one that is missing or
@@ -68,7 +79,7 @@ def read_results(path: str | Path, ground_truth: GroundTruth) -> list[dict[str, 
     return checked
 
 
-def _checked(entry: Any, ground_truth: GroundTruth, where: str) -> dict[str, Any]:
+def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any]:
     """One entry with its mask compressed, or the error that names it."""
     missing = [k for k in ("image_id", "category_id", "score") if not isinstance(entry, dict) or k not in entry]
     if missing:
@@ -82,20 +93,20 @@ def _checked(entry: Any, ground_truth: GroundTruth, where: str) -> dict[str, Any
     image_id, category_id, score = entry["image_id"], entry["category_id"], entry["score"]
     if not isinstance(image_id, int) or image_id not in ground_truth.images:
         raise DataError(
-            "a result is for an image that the ground truth does not have",
+            "a result is for an image that the data set does not have",
             where=where,
             found=f"image_id {image_id!r}",
             expected=f"an image id of {ground_truth.path}",
-            remedy="score it against the data set it was made for",
+            remedy="use it with the data set it was made for",
         )
     if not isinstance(category_id, int) or category_id not in ground_truth.known_category_ids:
         known = ", ".join(str(known_id) for known_id in sorted(ground_truth.known_category_ids)[:10])
         raise DataError(
-            "a result has a category that the ground truth does not have",
+            "a result has a category that the data set does not have",
             where=where,
             found=f"category_id {category_id!r}",
             expected=f"one of {known}, ...",
-            remedy="write the ground truth's category ids, not the labels of the network",
+            remedy="write the data set's category ids, not the labels of the network",
         )
     if not isinstance(score, int | float) or not math.isfinite(score):
         raise DataError("a result has no finite score", where=where, expected="a number", found=score, remedy="correct or remove the entry")

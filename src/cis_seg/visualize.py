@@ -123,57 +123,108 @@ def resized(pixels: Pixels, scale: float, *, smooth: bool = True) -> Pixels:
     return np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
 
 
+def far_to_near(drawings: Sequence[Drawing]) -> list[Drawing]:
+    """In the order in which to draw them, so that whoever stands in front lies on top.
+
+    No depth is measured. On level ground, seen by an upright camera, people's feet are the lower in the image the nearer they
+    stand: so the lower bottom of the box is the nearer; of two that end at the same height (both cut off by the image's edge)
+    the one whose box reaches higher.
+    """
+    return sorted(drawings, key=lambda drawing: (drawing.box[3], -drawing.box[1]))
+
+
 def draw_instances(
-    image: Pixels, drawings: Sequence[Drawing], colors: Sequence[int] | None = None, *, max_side: int | None = None
+    image: Pixels,
+    drawings: Sequence[Drawing],
+    colors: Sequence[int] | None = None,
+    *,
+    max_side: int | None = None,
+    size: tuple[int, int] | None = None,
+    boxes: bool = True,
 ) -> Pixels:
     """Translucent masks, crisp outlines, thin boxes and captions on an image.
 
     Fills come first, outlines after all fills: where two masks claim the same pixels both outlines stay visible.
 
     Args:
-        image: (H, W, 3) uint8 RGB at the original size.
-        drawings: what to draw, in pixels of ``image``.
+        image: (H, W, 3) uint8 RGB at the original size, or a reduced copy.
+        drawings: what to draw, in pixels of the original.
         colors: palette places from ``neighbour_colors``; chosen here if None.
         max_side: larger images are drawn at this longer side, in pixels; None keeps their size.
+        size: (height, width) of the original where ``image`` is a reduced copy of it.
+        boxes: draw the box of what has a mask too; without it the caption stands on top of the mask.
     Returns:
         The view, (h, w, 3) uint8.
     """
     scale = view_scale((image.shape[0], image.shape[1]), max_side)
     view = resized(image, scale)
+    if size is not None:
+        scale *= max(image.shape[:2]) / max(size)
     width = max(round(max(view.shape[:2]) / VIEW_SIDE * 2), 2)
     rgb = [CROWD_COLOR if d.crowd else PALETTE[c] for d, c in zip(drawings, colors or neighbour_colors(drawings), strict=True)]
-    outlines = [_fill(view, drawing, color, scale) for drawing, color in zip(drawings, rgb, strict=True)]
+    outlines = [_fill(view, drawing, color) for drawing, color in zip(drawings, rgb, strict=True)]
     for drawing, color, outline in zip(drawings, rgb, outlines, strict=True):
         x0, y0, x1, y1 = (round(value * scale) for value in drawing.box)
-        cv2.rectangle(view, (x0, y0), (x1 - 1, y1 - 1), color, max(width // 2, 1))
-        cv2.drawContours(view, outline, -1, color, width)
-    return _captioned(view, drawings, rgb, scale)
+        if boxes or not outline:
+            cv2.rectangle(view, (x0, y0), (x1 - 1, y1 - 1), color, max(width // 2, 1))
+        cv2.drawContours(view, outline, -1, color, width, cv2.LINE_AA)
+    places = [_caption_place(drawing, [] if boxes else outline, scale) for drawing, outline in zip(drawings, outlines, strict=True)]
+    return _captioned(view, drawings, rgb, places)
 
 
-def _fill(view: Pixels, drawing: Drawing, color: tuple[int, int, int], scale: float) -> list[Any]:
+def fitted_mask(rle: Mapping[str, Any], size: tuple[int, int]) -> Pixels:
+    """A mask at the (height, width) of a view, (h, w) uint8 of 0 and 1: a pixel of the view belongs to it by its larger part.
+
+    So the edges of an enlarged mask are smooth instead of stairs, and thin parts of a reduced one do not break by chance.
+    """
+    columns = np.asarray(coco_mask.decode(rle), dtype=np.uint8).T  # (W, H): contiguous like this
+    if columns.shape != size[::-1]:
+        way = cv2.INTER_AREA if size[0] < columns.shape[1] else cv2.INTER_LINEAR
+        columns = np.asarray(cv2.resize(columns * np.uint8(255), size, interpolation=way) > 127, dtype=np.uint8)
+    return np.asarray(cv2.transpose(columns), dtype=np.uint8)
+
+
+def _fill(view: Pixels, drawing: Drawing, color: tuple[int, int, int]) -> list[Any]:
     """Blend one mask into ``view``; its outlines in pixels of the view."""
     if drawing.mask is None:
         return []
-    mask = resized(np.asarray(coco_mask.decode(drawing.mask), dtype=np.uint8), scale, smooth=False)
+    mask = fitted_mask(drawing.mask, (view.shape[0], view.shape[1]))
     x, y, width, height = cv2.boundingRect(mask)
     part, inside = view[y : y + height, x : x + width], mask[y : y + height, x : x + width].astype(bool)
     part[inside] = (part[inside] * (1 - FILL) + np.array(color) * FILL).astype(np.uint8)
     return list(cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0])
 
 
-def _captioned(view: Pixels, drawings: Sequence[Drawing], colors: Sequence[tuple[int, int, int]], scale: float) -> Pixels:
-    """Captions on a ground of the object's colour above its box, moved down where one would cover another."""
+def _caption_place(drawing: Drawing, outline: Sequence[Any], scale: float) -> tuple[float, float, float]:
+    """x and y of a caption's lower edge in pixels of the view, and the share of its width that lies left of x.
+
+    Centred over the highest point of the outline; without one, above the box's left corner.
+    """
+    if not outline:
+        return drawing.box[0] * scale, drawing.box[1] * scale, 0.0
+    points = np.concatenate(outline)[:, 0]
+    x, y = points[points[:, 1].argmin()].tolist()
+    return x, y - 1, 0.5
+
+
+def _captioned(
+    view: Pixels,
+    drawings: Sequence[Drawing],
+    colors: Sequence[tuple[int, int, int]],
+    places: Sequence[tuple[float, float, float]],
+) -> Pixels:
+    """Captions on a ground of the object's colour at their places, moved down where one would cover another."""
     canvas = Image.fromarray(view)
     painter = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=max(round(max(view.shape[:2]) / VIEW_SIDE * 12), 11))
     taken: list[Box] = []
-    for drawing, color in zip(drawings, colors, strict=True):
+    for drawing, color, (anchor, lower, share) in zip(drawings, colors, places, strict=True):
         if not drawing.caption:
             continue
         left, top, right, bottom = painter.textbbox((0, 0), drawing.caption, font=font)
         width, height = right - left + 4, bottom - top + 4
-        x = min(max(drawing.box[0] * scale, 0), max(view.shape[1] - width, 0))
-        y = min(max(drawing.box[1] * scale - height, 0), max(view.shape[0] - height, 0))
+        x = min(max(anchor - share * width, 0), max(view.shape[1] - width, 0))
+        y = min(max(lower - height, 0), max(view.shape[0] - height, 0))
         while any(x < t[2] and t[0] < x + width and y < t[3] and t[1] < y + height for t in taken) and y + 2 * height < view.shape[0]:
             y += height
         taken.append((x, y, x + width, y + height))
