@@ -85,7 +85,7 @@ def _multiply_adds(model: CondInst, height: int, width: int) -> Counter[str]:
             part = name.split(".")[0]
             module.register_forward_hook(lambda m, _, output, part=part: count(part, m, output))
     with torch.no_grad():
-        shapes(torch.zeros(1, 3, height, width, device="meta"))
+        shapes(torch.zeros(2, 3, height, width, device="meta"))  # two: GroupNorm refuses a single value a group; costs count one
     return costs
 
 
