@@ -15,17 +15,18 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 PACKAGE = SOURCE / "cis_seg"
 
-FOUNDATION = {"structures", "errors"}
+FOUNDATION = {"structures", "errors", "json_values"}
 TENSORS = FOUNDATION | {"ops"}
-SCORING = {"metrics", "results", "floors", "ground_truth", "visualize"}
+SCORING = {"metrics", "published", "results", "floors", "ground_truth", "visualize", "exclusive"}
 PARTS = {"data", "model", "assign", "losses", "postprocess", "optim", "checkpoint"}
-ENTRIES = {"train", "evaluate", "predict"}
+ENTRIES = {"train", "evaluate", "predict", "check_dataset"}
 
 # area (a file or folder of the package) -> the areas it may import beside itself
 ARROWS: dict[str, set[str]] = {
     "__init__": set(),
     "structures": set(),
     "errors": set(),
+    "json_values": set(),
     "conf_path": {"errors"},
     "cli": {"errors", "conf_path"},
     "config": FOUNDATION,
@@ -33,22 +34,32 @@ ARROWS: dict[str, set[str]] = {
     **dict.fromkeys(PARTS, TENSORS),
     **dict.fromkeys(SCORING, TENSORS | SCORING),
     "module": TENSORS | PARTS | SCORING,
-    "callbacks": TENSORS | PARTS | SCORING | {"module"},
+    "callbacks": TENSORS | PARTS | SCORING | {"module", "model_summary"},
+    "model_summary": TENSORS | {"model"},
     "build_model": TENSORS | {"model", "checkpoint", "config"},
     "build": TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build_model"},
+    "inference": TENSORS | {"model", "postprocess", "checkpoint", "config", "build_model"},
+    "prediction_files": TENSORS | SCORING | {"data"},
     "report": {"errors"},
+    "tables": {"errors", "config", "report", "ground_truth"},
+    "submission": {"errors", "ground_truth", "results"},
+    "adelaidet": TENSORS | {"model", "checkpoint", "config", "build_model", "data"},
+    "inspection": TENSORS | SCORING | {"data"},
+    "start": TENSORS | {"checkpoint", "config", "build_model", "module"},
     **{
-        area: TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build", "build_model", "report", "cli", "conf_path"}
+        area: TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build", "build_model", "report", "start", "cli", "conf_path"}
+        | {"inference", "prediction_files", "inspection"}
         for area in ENTRIES
     },
 }
 # library -> the modules (with all below them) that may import it
 LIBRARIES: dict[str, set[str]] = {
     "hydra": {"config", "build", "cli"} | ENTRIES,
-    "omegaconf": {"config", "build", "cli"} | ENTRIES,
+    "omegaconf": {"config", "build", "cli", "start"} | ENTRIES,
     "lightning": {"module", "data.instance_datamodule", "callbacks", "build", "checkpoint"} | ENTRIES,
     "wandb": {"callbacks", "build"} | ENTRIES,
     "albumentations": {"data.transforms"},
+    "matplotlib": {"tables.lambda_plot", "inspection.plots"},
 }
 
 

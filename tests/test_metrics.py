@@ -132,6 +132,7 @@ def test_cis_floors_and_quirks(cis: GroundTruth) -> None:
     assert ellipse["segm/AP50"] == box["floor/ellipse_AP50"]
     assert box["floor/mask_to_box"] == pytest.approx(0.45, abs=0.005)
     itself = [{**annotation, "score": 1.0} for annotation in cis.annotations]
+    assert score(cis, itself, iou_types=("segm",))["segm/AP"] == FULL  # by the published areas too
     scores = score(cis, itself, iou_types=("segm",), area="mask")
     assert scores["segm/AP"] == FULL
     assert scores["num_annotations"] == 3453
@@ -219,7 +220,7 @@ def test_crowd_bins(tmp_path: Path) -> None:
     crowd = person(8, 3, (10, 10, 20, 20), iscrowd=1)
     ours = truth(tmp_path, [*people, alone, crowd], images=4)
     expected = {2 * image + k + 1: name for image, _, name in pairs for k in (0, 1)} | {7: "none"}
-    assert crowd_bins(ours) == expected
+    assert crowd_bins(ours.annotations) == expected
     scores = score(ours, [found(3, (10, 10, 20, 20)), found(0, (10, 10, 20, 20))])
     assert scores["segm/AP/crowd_none"] == FULL  # the missed people of the other bins cost nothing
     assert scores["segm/AP/crowd_mid"] == pytest.approx(100 * 51 / 101)
@@ -323,3 +324,35 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         GroundTruth(cut_off)
     with pytest.raises(DataError, match=r"'persn' does not exist(.|\n)*person"):
         GroundTruth(written(tmp_path, []), ["persn"])
+
+
+def test_the_published_file_is_recognised_and_others_are_counted(
+    shared_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = shared_data / "cis" / "CIS.json"
+    with caplog.at_level("INFO", logger="cis_seg"):
+        GroundTruth(source)
+        assert "459 images, 3,453 instances" in caplog.text
+        assert "463" in caplog.text
+        assert "5 polygon parts of fewer than 3 points left out" in caplog.text
+        caplog.clear()
+        content = json.loads(source.read_text())
+        content["annotations"].pop()
+        (tmp_path / "CIS.json").write_text(json.dumps(content))
+        GroundTruth(tmp_path / "CIS.json")
+        assert "459 images, 3452 annotations" in caplog.text
+        assert "463" not in caplog.text
+
+
+@pytest.mark.parametrize("category_id", [7, None, [1], True])
+def test_nobody_is_left_out_for_a_category_that_is_not_listed(tmp_path: Path, category_id: Any) -> None:
+    with pytest.raises(DataError, match=r"category that is not listed(.|\n)*annotation 2"):
+        truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (10, 10, 20, 40), category_id=category_id)])
+
+
+def test_small_ellipses_keep_the_centre(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 40, 80))])
+    (small,) = floor_results(ours, "small_ellipse")
+    assert coco_mask.area(small["segmentation"]) == pytest.approx(0.81 * np.pi / 4 * 40 * 80, rel=0.01)
+    x, y, w, h = coco_mask.toBbox(small["segmentation"])
+    assert (x + w / 2, y + h / 2) == pytest.approx((30, 50), abs=0.6)

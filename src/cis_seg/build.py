@@ -116,7 +116,15 @@ def build_data(
         raise ConfigError("no data set is chosen", where="data", expected="data=crowd, data=coco, data=crowdhuman or data=cis")
     if isinstance(data, CrowdData):
         _draw_crowd(Path(data.root).expanduser(), data, home)
-    return CrowdHumanDataModule(root=data.root, boxes=data.boxes, keep_empty=data.keep_empty, **given, **options)  # type: ignore[arg-type]
+    return CrowdHumanDataModule(
+        root=data.root,
+        boxes=data.boxes,  # type: ignore[arg-type]  # checked by the reader
+        keep_empty=data.keep_empty,
+        ignore_regions=data.ignore_regions,
+        max_faulty=data.max_faulty,
+        **given,
+        **options,
+    )
 
 
 def _draw_crowd(root: Path, data: CrowdData, home: Path) -> None:
@@ -154,6 +162,7 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
         class_names=data.class_names,
         category_ids=data.category_ids,
         masks_per_image=cfg.model.masks_per_image,
+        max_mask_samples=cfg.model.max_mask_samples,
         size_ranges=cfg.model.size_ranges,
         eval_area=cfg.eval.area,
         card={"config": plain, "class_names": list(data.class_names), "category_ids": list(data.category_ids)},

@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cis_seg.errors import DataError
+from cis_seg.json_values import counts_fit, is_area, is_coordinate, is_degenerate, is_id, is_polygon, is_side
+from cis_seg.published import known_file
 
 log = logging.getLogger(__name__)
-
-MIN_POLYGON_NUMBERS = 6  # because three points are the fewest that enclose an area
 
 
 @contextlib.contextmanager
@@ -41,7 +40,7 @@ def read_json(path: Path, kind: str) -> Any:
         raise DataError(f"{kind} does not exist", where=path, expected="a JSON file", remedy="check the path")
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, a number of thousands of digits; nested too deep
         converter = "convert it: python scripts/crowdhuman_to_coco.py"
         raise DataError(
             f"{kind} is not valid JSON",
@@ -71,12 +70,15 @@ def encode_mask(segmentation: Any, size: tuple[int, int]) -> tuple[dict[str, Any
     if isinstance(segmentation, dict):
         if [int(side) for side in segmentation["size"]] != [height, width]:
             raise ValueError(f"mask of size {segmentation['size']} in an image of [{height}, {width}]")
-        if isinstance(segmentation["counts"], list):
+        counts = segmentation["counts"]
+        if not isinstance(counts, bytes) and not counts_fit(counts, size):
+            raise ValueError(f"run lengths that are none of {height} x {width} pixels: {str(counts)[:80]}")
+        if isinstance(counts, list):
             return dict(coco_mask.frPyObjects(segmentation, height, width)), 0
-        return {"size": [height, width], "counts": segmentation["counts"]}, 0
-    if not isinstance(segmentation, list) or not all(isinstance(part, list) for part in segmentation):
+        return {"size": [height, width], "counts": counts}, 0
+    if not isinstance(segmentation, list) or not all(is_polygon(part) or is_degenerate(part) for part in segmentation):
         raise TypeError(f"neither polygons nor a run-length code: {str(segmentation)[:80]}")
-    parts = [part for part in segmentation if len(part) >= MIN_POLYGON_NUMBERS]
+    parts = [part for part in segmentation if is_polygon(part)]
     dropped = len(segmentation) - len(parts)
     return (dict(coco_mask.merge(coco_mask.frPyObjects(parts, height, width))) if parts else None), dropped
 
@@ -126,7 +128,8 @@ class GroundTruth:
         self.arealess: list[int] = []
         self.dropped_parts = 0
         self._id_shift = int(any(annotation.get("id") == 0 for annotation in dataset["annotations"]))
-        kept = [a for a in dataset["annotations"] if a.get("category_id") in set(self.category_ids)]
+        self._refuse_unlisted_categories(dataset["annotations"])
+        kept = [a for a in dataset["annotations"] if a["category_id"] in set(self.category_ids)]
         self.coco = COCO()
         prepared = [self._prepared(annotation) for annotation in kept]
         # "info" is there because some releases of pycocotools insist on it
@@ -163,23 +166,33 @@ class GroundTruth:
 
     def _check_layout(self, dataset: Any) -> None:
         lists = dataset if isinstance(dataset, dict) else {}
-        missing = [key for key in ("images", "annotations", "categories") if not isinstance(lists.get(key), list)]
+        keys = ("images", "annotations", "categories")
+        missing = [key for key in keys if not (isinstance(lists.get(key), list) and all(isinstance(entry, dict) for entry in lists[key]))]
         if missing:
             raise DataError(
                 "the ground truth is not a COCO json",
                 where=self.path,
-                expected="lists images, annotations and categories",
+                expected="lists of objects: images, annotations and categories",
                 found=f"no list {', '.join(missing)}",
                 remedy="give the annotation file of the data set",
             )
         for image in dataset["images"]:
-            if not {"id", "height", "width"} <= image.keys():
+            if not (is_id(image.get("id")) and is_side(image.get("height")) and is_side(image.get("width"))):
                 raise DataError(
                     "an image of the ground truth lacks its id or size",
                     where=self.path,
-                    expected="id, height and width",
-                    found=image,
+                    expected="id, height and width, whole numbers",
+                    found=str(image)[:200],
                     remedy="add them: masks are drawn at that size",
+                )
+        for category in dataset["categories"]:
+            if not (is_id(category.get("id")) and isinstance(category.get("name"), str)):
+                raise DataError(
+                    "a category of the ground truth lacks its id or name",
+                    where=self.path,
+                    expected="id, a whole number, and name",
+                    found=str(category)[:200],
+                    remedy="add them",
                 )
 
     def _chosen(self, categories: list[dict[str, Any]], names: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -196,16 +209,39 @@ class GroundTruth:
                 )
         return [by_name[name] for name in names]
 
+    def _refuse_unlisted_categories(self, annotations: list[dict[str, Any]]) -> None:
+        """Nobody is left out in silence for a category that does not exist."""
+        for annotation in annotations:
+            category_id = annotation.get("category_id")
+            if not is_id(category_id) or category_id not in self.known_category_ids:
+                raise DataError(
+                    "an annotation belongs to a category that is not listed",
+                    where=f"{self.path}, annotation {annotation.get('id')}",
+                    found=f"category_id {str(category_id)[:80]}",
+                    expected=f"one of {sorted(self.known_category_ids)[:20]}",
+                    remedy="remove it or add its category",
+                )
+
     def _prepared(self, annotation: dict[str, Any]) -> dict[str, Any]:
         """The annotation reduced to what is scored, its mask coded, its id shifted."""
         where = f"{self.path}, annotation {annotation.get('id')}"
-        image = self.images.get(annotation.get("image_id", -1))
-        if image is None or "id" not in annotation:
+        image_id = annotation.get("image_id")
+        image = self.images.get(image_id) if is_id(image_id) else None
+        if image is None or not is_id(annotation.get("id")):
             raise DataError(
                 "an annotation belongs to no image or has no id",
                 where=where,
-                found=f"image_id {annotation.get('image_id')}",
+                found=f"image_id {str(image_id)[:80]}",
                 remedy="remove it or add its image",
+            )
+        area = annotation.get("area")
+        if annotation.get("iscrowd") not in (None, 0, 1) or not (area is None or is_area(area)):
+            raise DataError(
+                "an annotation makes no sense",
+                where=where,
+                expected="iscrowd 0 or 1, area a finite number of pixels",
+                found=f"iscrowd {str(annotation.get('iscrowd'))[:80]}, area {str(area)[:80]}",
+                remedy="correct or remove it",
             )
         size = (int(image["height"]), int(image["width"]))
         try:
@@ -218,14 +254,14 @@ class GroundTruth:
             "image_id": image["id"],
             "category_id": annotation["category_id"],
             "bbox": self._box(annotation, rle, where),
-            "iscrowd": int(annotation.get("iscrowd", 0)),
+            "iscrowd": int(annotation.get("iscrowd") or 0),
         }
         if rle is None:
             self.maskless.add(prepared["id"])
             rle = box_mask(prepared["bbox"], size)
         prepared["segmentation"] = rle
-        prepared["area"] = annotation.get("area")
-        if prepared["area"] is None:
+        prepared["area"] = area
+        if area is None:
             self.arealess.append(prepared["id"] - self._id_shift)
             prepared["area"] = float(coco_mask.area(rle))
         return prepared
@@ -234,7 +270,7 @@ class GroundTruth:
         box = annotation.get("bbox")
         if not box and rle is not None:
             return [float(value) for value in coco_mask.toBbox(rle)]
-        if not isinstance(box, list) or len(box) != 4 or not all(math.isfinite(v) for v in box) or min(box[2:]) < 0:
+        if not isinstance(box, list) or len(box) != 4 or not all(is_coordinate(v) for v in box) or min(box[2:]) < 0:
             raise DataError(
                 "an annotation has no usable box",
                 where=where,
@@ -245,6 +281,7 @@ class GroundTruth:
         return box
 
     def _tell(self) -> None:
+        log.info("%s: %s", self.path.name, known_file(self.path) or f"{len(self.images)} images, {len(self.coco.anns)} annotations")
         if self.dropped_parts:
             log.info("%s: %d polygon parts of fewer than 3 points left out", self.path.name, self.dropped_parts)
         if self.maskless and self.has_masks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from cis_seg.postprocess import Postprocess
 from cis_seg.results import to_results
 from cis_seg.structures import Batch, DensePredictions, Instances
 
+log = logging.getLogger(__name__)
+
 #: first logged names of the scored sets; the second one, where there is one, is the training set
 SCORED_SETS = ("val", "train_set")
 
@@ -35,6 +38,7 @@ class CondInstModule(L.LightningModule):
         class_names: C names, in label order.
         category_ids: COCO category id of each label, for results.
         masks_per_image: budget of mask samples an image (REFERENCE.md, Masks).
+        max_mask_samples: most of them an image, whatever the number of people.
         size_ranges: borders in pixels between the levels' ranges of max(ltrb).
         eval_area: ``published`` or ``mask``, see ``metrics.score``.
         card: what a checkpoint must carry to be rebuilt without its run: resolved config, class names, category ids.
@@ -50,6 +54,7 @@ class CondInstModule(L.LightningModule):
         class_names: Sequence[str],
         category_ids: Sequence[int],
         masks_per_image: int = 64,
+        max_mask_samples: int = 500,
         size_ranges: Sequence[float] = (64, 128, 256, 512),
         eval_area: str = "published",
         card: Mapping[str, Any] | None = None,
@@ -58,7 +63,8 @@ class CondInstModule(L.LightningModule):
         self.model, self.criterion, self.postprocess = model, criterion, postprocess
         self.optimizer_factory = optimizer
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
-        self.masks_per_image, self.size_ranges, self.eval_area = masks_per_image, tuple(size_ranges), eval_area
+        self.masks_per_image, self.max_mask_samples = masks_per_image, max_mask_samples
+        self.size_ranges, self.eval_area = tuple(size_ranges), eval_area
         self.card = dict(card or {})
         self.final_metrics: dict[str, float | None] = {}
         self.scored_step = -1
@@ -84,7 +90,10 @@ class CondInstModule(L.LightningModule):
         )
         with torch.no_grad():
             quality = dense.cls_logits.float().sigmoid().amax(dim=-1) * dense.ctr_logits.float().sigmoid()
-        samples = select_mask_samples(assignment, quality, per_image=self.masks_per_image)
+        samples = select_mask_samples(assignment, quality, per_image=self.masks_per_image, at_most=self.max_mask_samples)
+        if samples.dropped:
+            ids = ", ".join(map(str, batch.image_ids))
+            log.warning("images %s: %d mask samples left out (model.max_mask_samples=%d)", ids, samples.dropped, self.max_mask_samples)
         return self.criterion(dense, assignment, samples, self.model.mask_logits(dense, samples), batch, step=step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -119,6 +119,7 @@ class MaskSamples:
     gt_inds: Tensor  # (N,) int64 ground truth within the image
     counts: tuple[int, ...]  # samples of each image, sum N; samples are grouped by image
     instances: tuple[int, ...]  # different ground truths among the samples of each image
+    dropped: int = 0  # samples of the whole batch that the cap left out
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,15 @@ def test_records_without_people_are_kept_on_demand(odgt_records: Records, write_
     assert data.sample(2).boxes.shape == (0, 4)
 
 
-def test_a_box_that_lies_outside_is_dropped_when_the_image_is_read(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+def test_a_box_outside_its_image_is_dropped_and_told(
+    odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture
+) -> None:
     odgt_records[1]["gtboxes"][0]["vbox"] = [100, 1, 10, 10]
-    assert CrowdHumanDataset(*write_odgt(odgt_records)).sample(1).boxes.shape == (0, 4)
+    with caplog.at_level(logging.INFO, logger="cis_seg"):
+        data = CrowdHumanDataset(*write_odgt(odgt_records))
+    assert data.image_ids == [0]
+    assert "1 boxes outside their image" in caplog.text
+    assert "1 images show nobody to train on" in caplog.text
 
 
 def test_empty_boxes_are_counted(odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture) -> None:
@@ -75,6 +81,84 @@ def test_real_records(
         np.testing.assert_array_equal(data.sample(index).boxes, expected)
 
 
+def test_head_boxes_and_heads_to_ignore(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    first, second = odgt_records[0]["gtboxes"][:2]
+    first.update(hbox=[3, 4, 5, 6], head_attr={"ignore": 0})
+    second.update(hbox=[13, 5, 3, 3])  # its head_attr says ignore: that matters for heads alone
+    data = CrowdHumanDataset(*write_odgt(odgt_records), boxes="head", keep_empty=True)
+    np.testing.assert_array_equal(data.sample(0).boxes, [[3, 4, 8, 10]])
+    np.testing.assert_array_equal(data.sample(0).ignore_boxes, [[13, 5, 16, 8], [20, 5, 24, 9], [25, 0, 30, 5]])
+
+
+def test_key_order_and_absent_keys_change_nothing(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    plain = CrowdHumanDataset(*write_odgt(odgt_records))
+    for record in odgt_records:
+        record["gtboxes"] = [dict(reversed(entry.items())) for entry in record["gtboxes"]]
+    del odgt_records[0]["gtboxes"][0]["extra"]
+    odgt_records[0]["gtboxes"][1]["extra"] = {"box_id": 1, "occ": 1, "unsure": 0}
+    odgt_records[0]["gtboxes"][1]["head_attr"] = {}
+    path, images = write_odgt([dict(reversed(record.items())) for record in odgt_records])
+    turned = CrowdHumanDataset(path, images)
+    for name in ("boxes", "ignore_boxes", "sizes", "image_ids"):
+        np.testing.assert_array_equal(getattr(turned.records, name), getattr(plain.records, name))
+
+
+def test_blank_lines_keep_the_numbers_of_the_others(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    path, images = write_odgt(odgt_records)
+    path.write_text(path.read_text().replace("\n", "\n\n"))
+    assert CrowdHumanDataset(path, images).image_ids == [0, 2]  # the line, counted from 0
+
+
+@pytest.mark.parametrize("ignore_regions", [True, False])
+def test_regions_travel_with_the_sample_by_option(odgt_records: Records, write_odgt: WriteOdgt, ignore_regions: bool) -> None:
+    odgt_records[0]["gtboxes"][3]["vbox"] = [25, -3, 50, 8]  # leaves the image on three sides
+    data = CrowdHumanDataset(*write_odgt(odgt_records), ignore_regions=ignore_regions)
+    expected = [[20, 5, 24, 9], [25, 0, 32, 5]] if ignore_regions else np.zeros((0, 4))
+    np.testing.assert_array_equal(data.sample(0).ignore_boxes, expected)
+    assert data.sample(1).ignore_boxes.shape == (0, 4)
+
+
+def _many(records: Records, count: int) -> Records:
+    """``count`` records, each with a person."""
+    return [{**records[1], "ID": f"30,{i}"} for i in range(count)]
+
+
+def test_a_few_faulty_records_are_left_out_and_listed(
+    odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, images = write_odgt([*_many(odgt_records, 30), {"ID": "30,empty", "gtboxes": []}])
+    (images / "30,4.jpg").unlink()
+    (images / "30,5.jpg").write_bytes(b"no image")
+    lines = path.read_text().splitlines()
+    lines[7] = lines[7][:40]
+    lines[9] = json.dumps({**odgt_records[1], "ID": "30,9", "gtboxes": [{**odgt_records[1]["gtboxes"][0], "vbox": [1, 1, -4, 3]}]})
+    path.write_text("\n".join(lines))
+    with caplog.at_level(logging.WARNING, logger="cis_seg"):
+        data = CrowdHumanDataset(path, images)
+    assert data.image_ids == [i for i in range(30) if i not in (4, 5, 7, 9)]
+    listed = {(fault.kind, fault.where.rpartition(" ")[2]) for fault in data.faults}
+    assert listed == {
+        ("missing or unreadable images", "5"),
+        ("missing or unreadable images", "6"),
+        ("unusable lines", "8"),
+        ("unusable lines", "10"),
+        ("empty records", "31"),
+    }
+    for words in ("2 missing or unreadable images of 31", "30,4.jpg is missing", "cannot be read as an image", "negative width"):
+        assert words in caplog.text
+
+
+def test_many_faulty_records_stop_the_run(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    path, images = write_odgt(_many(odgt_records, 30))
+    for i in range(10):  # one of CrowdHuman's three archives
+        (images / f"30,{i}.jpg").unlink()
+    with pytest.raises(DataError, match=r"10 missing or unreadable images of 30[\s\S]*30,2.jpg[\s\S]*and 7 more[\s\S]*complete the"):
+        CrowdHumanDataset(path, images)
+    assert len(CrowdHumanDataset(path, images, max_faulty=0.34)) == 20
+    with pytest.raises(ConfigError, match=r"data\.max_faulty[\s\S]*0 to 1"):
+        CrowdHumanDataset(path, images, max_faulty=2)
+
+
 def _entry(**change: Any) -> Callable[[Records], None]:
     return lambda records: records[1]["gtboxes"][0].update(change)
 
@@ -89,6 +173,11 @@ def _entry(**change: Any) -> Callable[[Records], None]:
         (lambda records: records[1].update(ID="../b"), ["'../b.jpg'", "inside the image folder"]),
         (lambda records: records[1].update(ID=None), ["image None", "inside the image folder"]),
         (lambda records: records[1].update(ID="27,a"), ["27,a.jpg is listed twice"]),
+        (_entry(tag=None), ["entry 0 of image '27,b'", "no tag"]),
+        (_entry(extra={"ignore": "yes"}), ["entry 0 of image '27,b'", "no usable extra"]),
+        (_entry(extra=[1]), ["entry 0 of image '27,b'", "no usable extra"]),
+        (_entry(vbox=[1, 1, 10**400, 10]), ["vbox of entry 0", "within 100000 pixels"]),
+        (_entry(vbox=[1, 1, True, 10]), ["vbox of entry 0", "four finite numbers"]),
     ],
 )
 def test_nonsense_is_refused_with_its_line(
@@ -108,11 +197,13 @@ def test_files_that_are_missing_or_damaged(odgt_records: Records, write_odgt: Wr
         CrowdHumanDataset(path.with_name("x.odgt"), images)
     with pytest.raises(DataError, match="no image folder"):
         CrowdHumanDataset(path, images.with_name("Bilder"))
-    with pytest.raises(ConfigError, match="visible or full"):
-        CrowdHumanDataset(path, images, boxes="head")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="visible or full or head"):
+        CrowdHumanDataset(path, images, boxes="feet")  # type: ignore[arg-type]
     path.write_text(path.read_text()[:-8])
     with pytest.raises(DataError, match=r"not valid JSON[\s\S]*line 3[\s\S]*column"):
         CrowdHumanDataset(path, images)
     path.write_text(json.dumps(odgt_records[2]))
-    with pytest.raises(DataError, match="no image is left"):
+    with pytest.raises(DataError, match=r"1 empty records of 1[\s\S]*keep_empty=true"):
         CrowdHumanDataset(path, images)
+    with pytest.raises(DataError, match="no image is left"):
+        CrowdHumanDataset(path, images, max_faulty=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,16 @@ def test_options_that_cannot_work_are_refused() -> None:
         TrainTransform(sizes=[640], max_size=700, flip=1.5)
     with pytest.raises(ConfigError, match="none, light or strong"):
         TrainTransform(sizes=[640], max_size=700, photometric="heavy")  # type: ignore[arg-type]
+
+
+def test_ignore_regions_are_resized_flipped_and_cut_like_boxes() -> None:
+    sample = replace(_sample(boxes=[[4, 6, 20, 30]]), ignore_boxes=np.array([[4, 6, 20, 30], [30, 0, 40, 10]], dtype=np.float32))
+    for flip in (0.0, 1.0):
+        target = TrainTransform(sizes=[60], max_size=200, flip=flip)(sample, 0).target
+        assert target.ignore_boxes is not None
+        assert torch.equal(target.ignore_boxes[0], target.boxes[0])
+        assert target.ignore_boxes[1].tolist() == ([0, 0, 20, 20] if flip else [60, 0, 80, 20])
+    assert TestTransform(size=60, max_size=200)(_sample(), 0).target.ignore_boxes is None
+    moved = target.to("cpu")
+    assert moved.ignore_boxes is not None
+    assert torch.equal(moved.ignore_boxes, target.ignore_boxes)

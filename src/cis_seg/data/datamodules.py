@@ -8,8 +8,10 @@ from typing import Unpack
 
 from cis_seg.data.checks import listing
 from cis_seg.data.coco import CocoDataset
-from cis_seg.data.crowdhuman import BoxKind, CrowdHumanDataset
+from cis_seg.data.crowdhuman import CrowdHumanDataset
+from cis_seg.data.faults import MAX_FAULTY
 from cis_seg.data.instance_datamodule import InstanceDataModule, LoadingOptions
+from cis_seg.data.odgt import BoxKind
 from cis_seg.data.records import InstanceDataset
 from cis_seg.errors import ConfigError, DataError
 
@@ -42,6 +44,7 @@ class CocoDataModule(InstanceDataModule):
         super().__init__(root=root, layout=f"a folder with {layout}", **options)
         self._train = self._path(annotations), self._path(images)
         self.val_annotations, self._val_images = self._path(annotations_val), self._path(images_val)
+        self.files = {"train": self._train, "val": (self.val_annotations, self._val_images)}
         self._categories, self._keep_empty = categories, keep_empty
 
     def _read(self, part: str) -> InstanceDataset:
@@ -62,8 +65,10 @@ class CrowdHumanDataModule(InstanceDataModule):
         root: folder of the data set.
         annotations: the ``.odgt`` to train on, relative to ``root`` unless absolute; likewise the others.
         images: folder with ``<ID>.jpg``.
-        boxes: ``visible`` or ``full`` boxes.
+        boxes: ``visible``, ``full`` or ``head`` boxes.
         keep_empty: also train on images without a person.
+        ignore_regions: background inside a region to ignore (a crowd, a statue, a reflection, a person marked as such) does not train.
+        max_faulty: share of the records that may be faulty of any one kind, see ``CrowdHumanDataset``.
         annotations_val: COCO json to score.
         images_val: folder that its file names are relative to.
         masks_train: COCO json of the training images with masks; read only for ``load_masks`` and ``score_train``.
@@ -78,6 +83,8 @@ class CrowdHumanDataModule(InstanceDataModule):
         images: Path | str = "Images",
         boxes: BoxKind = "visible",
         keep_empty: bool = False,
+        ignore_regions: bool = True,
+        max_faulty: float = MAX_FAULTY,
         annotations_val: Path | str = "masks_val.json",
         images_val: Path | str = "Images",
         masks_train: Path | str = "masks_train.json",
@@ -88,9 +95,15 @@ class CrowdHumanDataModule(InstanceDataModule):
         self._train = self._path(annotations), self._path(images)
         self.val_annotations, self._val_images = self._path(annotations_val), self._path(images_val)
         self._masks_train, self._boxes, self._keep_empty = self._path(masks_train), boxes, keep_empty
-        if self.load_masks and boxes == "full":
+        self._ignore_regions, self._max_faulty = ignore_regions, max_faulty
+        self.files = {
+            "train": self._train,
+            "masks_train": (self._masks_train, self._train[1]),
+            "val": (self.val_annotations, self._val_images),
+        }
+        if self.load_masks and boxes != "visible":
             raise ConfigError(
-                "masks show what is seen, full boxes what is guessed",
+                f"masks show what is seen of a person, {boxes} boxes something else",
                 where="data.boxes",
                 expected="visible",
                 found=boxes,
@@ -101,7 +114,13 @@ class CrowdHumanDataModule(InstanceDataModule):
         if part == "val":
             return self._masked(self.val_annotations, self._val_images, keep_empty=True, load_masks=False)
         if part == "train" and not self.load_masks:
-            return CrowdHumanDataset(*self._train, boxes=self._boxes, keep_empty=self._keep_empty)
+            return CrowdHumanDataset(
+                *self._train,
+                boxes=self._boxes,
+                keep_empty=self._keep_empty,
+                ignore_regions=self._ignore_regions,
+                max_faulty=self._max_faulty,
+            )
         return self._masked(self._masks_train, self._train[1], keep_empty=self._keep_empty, load_masks=part == "train")
 
     def _masked(self, annotations: Path, images: Path, *, keep_empty: bool, load_masks: bool) -> CocoDataset:
@@ -114,4 +133,11 @@ class CrowdHumanDataModule(InstanceDataModule):
                 found=f"json files in {annotations.parent}: {listing(annotations.parent, '*.json')}",
                 remedy=remedy,
             )
-        return CocoDataset(annotations, images, categories=["person"], keep_empty=keep_empty, load_masks=load_masks)
+        return CocoDataset(
+            annotations,
+            images,
+            categories=["person"],
+            keep_empty=keep_empty,
+            load_masks=load_masks,
+            ignore_regions=self._ignore_regions,
+        )

@@ -59,9 +59,11 @@ class InstanceDataModule(lightning.LightningDataModule):
 
     Attributes:
         val_annotations: the COCO json of the held-out set; known before any file is read.
+        files: every annotation file that may be read and the folder of its images, by what they are for.
     """
 
     val_annotations: Path
+    files: dict[str, tuple[Path, Path]]
 
     def __init__(
         self,

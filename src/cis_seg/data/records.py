@@ -93,6 +93,7 @@ class Sample:
     masks: tuple[RLE, ...] | None  # G run-length codes (H, W); None unless the data set was asked for masks
     image_id: int
     path: Path
+    ignore_boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))  # (R, 4) xyxy, likewise
 
     @property
     def original_size(self) -> tuple[int, int]:
@@ -109,21 +110,23 @@ class InstanceDataset(Dataset[Sample]):
         class_names: name of each label.
         category_ids: COCO category id of each label, for results files.
         source: the annotation file, for messages.
+        ignore_regions: samples carry the regions to ignore; else nothing tells them from background.
     """
 
     def __init__(
-        self, records: Records, images: Path, *, class_names: tuple[str, ...], category_ids: tuple[int, ...], source: Path
+        self,
+        records: Records,
+        images: Path,
+        *,
+        class_names: tuple[str, ...],
+        category_ids: tuple[int, ...],
+        source: Path,
+        ignore_regions: bool = False,
     ) -> None:
         if not images.is_dir():
-            raise DataError(
-                "there is no image folder",
-                where=images,
-                expected=f"the images of {source.name}",
-                found=f"in {images.parent}: {listing(images.parent)}",
-                remedy="give the folder the images lie in",
-            )
+            raise missing_folder(images, source)
         self.records, self.images, self.source = records, images, source
-        self.class_names, self.category_ids = class_names, category_ids
+        self.class_names, self.category_ids, self.ignore_regions = class_names, category_ids, ignore_regions
         if len(self) and not self.path(0).is_file():
             raise _missing_image(self.path(0), source)
 
@@ -162,7 +165,15 @@ class InstanceDataset(Dataset[Sample]):
         boxes = clipped(self.records.boxes[chosen], height, width)
         kept = nonempty(boxes)
         masks = self._masks(chosen, kept, height, width)
-        return Sample(image, boxes[kept], self.records.labels[chosen][kept], masks, int(self.records.image_ids[index]), path)
+        labels, image_id = self.records.labels[chosen][kept], int(self.records.image_ids[index])
+        return Sample(image, boxes[kept], labels, masks, image_id, path, self._regions(index, height, width))
+
+    def _regions(self, index: int, height: int, width: int) -> NDArray[np.float32]:
+        """The ignore regions (R, 4) of image ``index``; none unless they count."""
+        starts = self.records.ignore_starts
+        boxes = self.records.ignore_boxes[starts[index] : starts[index + 1] if self.ignore_regions else starts[index]]
+        boxes = clipped(boxes, height, width)
+        return boxes[nonempty(boxes)]
 
     def _check_size(self, index: int, height: int, width: int) -> None:
         stated = tuple(self.records.sizes[index].tolist())
@@ -208,6 +219,17 @@ def clipped(boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.f
 def nonempty(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which of the ``boxes`` (G, 4) xyxy have an area -> (G,)."""
     return np.asarray((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+
+
+def missing_folder(images: Path, source: Path) -> DataError:
+    """The error that says there is no image folder."""
+    return DataError(
+        "there is no image folder",
+        where=images,
+        expected=f"the images of {source.name}",
+        found=f"in {images.parent}: {listing(images.parent)}",
+        remedy="give the folder the images lie in",
+    )
 
 
 def _missing_image(path: Path, source: Path) -> DataError:

@@ -23,6 +23,7 @@ from cis_seg.structures import RLE, Target
 
 Photometric = Literal["none", "light", "strong"]
 Pixels = NDArray[np.uint8]
+Boxes = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -130,15 +131,23 @@ def _tensor(image: Pixels) -> Tensor:
 
 def _target(sample: Sample, height: int, width: int, *, flip: bool) -> Target:
     """The annotations at the new size: scaled, flipped, clipped, and without the boxes that this leaves empty."""
-    old_height, old_width = sample.original_size
-    ratio = np.array([width / old_width, height / old_height] * 2, dtype=np.float32)
-    boxes = sample.boxes * ratio
-    if flip:
-        boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
-    boxes = clipped(boxes, height, width)
+    boxes = _resized_boxes(sample.boxes, sample.original_size, height, width, flip=flip)
     kept = nonempty(boxes)
     masks = None if sample.masks is None else _masks([m for m, k in zip(sample.masks, kept, strict=True) if k], height, width, flip)
-    return Target(torch.from_numpy(boxes[kept]), torch.from_numpy(sample.labels[kept]), masks)
+    regions = _resized_boxes(sample.ignore_boxes, sample.original_size, height, width, flip=flip)
+    regions = regions[nonempty(regions)]
+    ignored = torch.from_numpy(regions) if len(regions) else None
+    return Target(torch.from_numpy(boxes[kept]), torch.from_numpy(sample.labels[kept]), masks, ignored)
+
+
+def _resized_boxes(boxes: Boxes, old_size: tuple[int, int], height: int, width: int, *, flip: bool) -> Boxes:
+    """``boxes`` (G, 4) of an image of ``old_size`` = (H, W) in the pixels of the resized one, cut to it."""
+    old_height, old_width = old_size
+    ratio = np.array([width / old_width, height / old_height] * 2, dtype=np.float32)
+    boxes = boxes * ratio
+    if flip:
+        boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
+    return clipped(boxes, height, width)
 
 
 def _masks(codes: Sequence[RLE], height: int, width: int, flip: bool) -> Tensor:

@@ -82,20 +82,20 @@ class Criterion:
 
         The normalisers are those of the whole batch, so that several devices compute what one would.
         """
-        positive = assignment.gt_inds >= 0
+        positive = assignment.gt_inds >= 0  # (B, K); background has weight 0 below: picking positives out would wait for their number
         own = torch.stack([positive.sum().float(), assignment.centerness.sum()])
         num_pos, sum_ctr = shared_normaliser(own, least=own.new_tensor([1.0, 1e-6]))
-        targets = assignment.centerness[positive]
         losses = {
             "loss_cls": focal_loss(dense.cls_logits, assignment.labels, num_pos, assignment.ignored),
-            "loss_box": giou_loss(dense.ltrb[positive], assignment.ltrb[positive], targets, sum_ctr),
-            "loss_ctr": centerness_loss(dense.ctr_logits[positive], targets, num_pos),
+            "loss_box": giou_loss(dense.ltrb, assignment.ltrb, assignment.centerness, sum_ctr),
+            "loss_ctr": centerness_loss(dense.ctr_logits, assignment.centerness, num_pos, positive),
         }
         return {name: value for name, value in losses.items() if self._wanted(name)}
 
     def mask_losses(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int) -> dict[str, Tensor]:
         """The terms that train masks: from boxes (projection, pairwise) or from true masks (dice)."""
         losses: dict[str, Tensor] = {}
+        mask_scores = mask_logits.sigmoid()
         number = mask_logits.new_tensor(float(len(mask_logits)))
         share = number / shared_normaliser(number)  # of this process's mean over samples in that of all; 1 in a single process
         chosen = samples.gt_inds.split(list(samples.counts))
@@ -103,14 +103,14 @@ class Criterion:
         if self._wanted("loss_proj") or self._wanted("loss_pairwise"):
             inside = box_masks(boxes, (mask_logits.shape[-2], mask_logits.shape[-1]), self.mask_out_stride)
         if self._wanted("loss_proj"):
-            losses["loss_proj"] = projection_loss(mask_logits.sigmoid(), inside) * share
+            losses["loss_proj"] = projection_loss(mask_scores, inside) * share
         if self._wanted("loss_pairwise"):
             factor = pairwise_warmup(step, self.pairwise_warmup_steps)
             losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, inside, batch)
         if self._wanted("loss_mask"):
-            losses["loss_mask"] = dice_loss(mask_logits.sigmoid(), self._true_masks(samples, mask_logits, batch)) * share
+            losses["loss_mask"] = dice_loss(mask_scores, self._true_masks(samples, mask_logits, batch)) * share
         if self._wanted("loss_overlap"):
-            losses |= self._overlap(samples, mask_logits.sigmoid(), boxes, batch)
+            losses |= self._overlap(samples, mask_scores, boxes, batch)
         return losses
 
     def _wanted(self, name: str) -> bool:

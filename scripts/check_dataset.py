@@ -1,0 +1,8 @@
+"""``python scripts/check_dataset.py data=coco data.root=DIR``: counts, statistics and every odd annotation of a data set."""
+
+from __future__ import annotations
+
+from cis_seg.check_dataset import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""``python scripts/crowdhuman_to_coco.py IN.odgt IMAGES_DIR OUT.json``: a CrowdHuman split as COCO json; ``IN.json OUT.odgt``: back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cis_seg.data.crowdhuman_coco import to_coco, to_odgt
+from cis_seg.data.faults import MAX_FAULTY
+from cis_seg.data.odgt import BOX_KEYS
+from cis_seg.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after a message about the file."""
+    parser = argparse.ArgumentParser(
+        description="Writes a CrowdHuman split as a COCO instances json (boxes alone; regions to ignore become crowd regions). "
+        "With IN.json OUT.odgt instead, writes the records of such a json back."
+    )
+    parser.add_argument("source", type=Path, metavar="IN.odgt")
+    parser.add_argument("images", type=Path, metavar="IMAGES_DIR", nargs="?", help="folder with <ID>.jpg, for their sizes")
+    parser.add_argument("target", type=Path, metavar="OUT.json")
+    parser.add_argument("--boxes", choices=list(BOX_KEYS), default="visible", help="which box becomes bbox (default: visible)")
+    parser.add_argument("--max-faulty", type=float, default=MAX_FAULTY, help=f"share of records that may be unusable ({MAX_FAULTY})")
+    args = parser.parse_args(arguments)
+    if (args.images is None) != (args.source.suffix == ".json"):
+        parser.error("give IN.odgt IMAGES_DIR OUT.json, or IN.json OUT.odgt")
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        _convert(args)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> None:
+    if args.images is None:
+        records = to_odgt(args.source)
+        args.target.write_text("".join(json.dumps(record) + "\n" for record in records))
+        print(f"{args.target}: {len(records)} records")
+        return
+    content, faults = to_coco(args.source, args.images, boxes=args.boxes, max_faulty=args.max_faulty)
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    args.target.write_text(json.dumps(content))
+    regions = sum(annotation["iscrowd"] for annotation in content["annotations"])
+    people = len(content["annotations"]) - regions
+    counts = f"{len(content['images'])} images, {people} people, {regions} regions to ignore"
+    print(f"{args.target}: {counts}, {len(faults.listed)} records left out")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

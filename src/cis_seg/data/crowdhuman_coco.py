@@ -1,0 +1,113 @@
+"""CrowdHuman's ``.odgt`` records as COCO json, and back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cis_seg.data.checks import check_file_name, inside, parse_box, report_dropped
+from cis_seg.data.coco import read_json
+from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, UNUSABLE_LINE, Faults
+from cis_seg.data.image_sizes import image_sizes
+from cis_seg.data.odgt import BoxKind, OdgtRecord, box_key, image_state, is_person, read_records
+from cis_seg.data.records import missing_folder
+from cis_seg.errors import DataError
+
+Json = dict[str, Any]
+PERSON = 1  # category id, as in COCO and in CIS.json
+
+#: what an annotation keeps of its odgt entry, under the same names
+_ENTRY_KEYS = ("tag", "hbox", "head_attr", "fbox", "vbox", "extra")
+
+
+def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_faulty: float = MAX_FAULTY) -> tuple[Json, Faults]:
+    """A CrowdHuman split as a COCO instances json, boxes alone.
+
+    An image's id is its line, counted from 0 as in CIS.json; annotation ids count from 1, because COCOeval reads a match with
+    annotation 0 as no match. Regions to ignore become crowd regions (``iscrowd`` 1): COCO's scoring then counts no detection inside them
+    as wrong. ``bbox`` is cut to the image, ``area`` is its area. Beside them an annotation keeps its odgt entry's keys, for ``to_odgt``.
+
+    Args:
+        annotations: the ``.odgt`` file.
+        images: folder with ``<ID>.jpg``; their sizes are read from it.
+        boxes: which box becomes ``bbox``: ``visible``, ``full`` or ``head``.
+        max_faulty: see ``CrowdHumanDataset``. Records without any entry stay: their image holds nobody.
+
+    Returns:
+        The json's content, and the records left out.
+
+    Raises:
+        ConfigError: no such kind of box, or no such share.
+        DataError: a missing file or folder, or too many faulty records.
+    """
+    if not images.is_dir():
+        raise missing_folder(images, annotations)
+    key, faults, dropped = box_key(boxes), Faults(annotations, max_faulty), Counter[str]()
+    records = list(read_records(annotations, faults))
+    sizes = image_sizes(images, [record.file_name for record in records])
+    content: Json = {"info": {"description": f"{annotations.name}, {boxes} boxes"}, "images": [], "annotations": []}
+    for record in records:
+        size = sizes.get(record.file_name)
+        if size is None:
+            faults.add(
+                MISSING_IMAGE, record.where, f"{images / record.file_name} {image_state(images / record.file_name)} ({record.where})"
+            )
+            continue
+        try:
+            found = _annotations(record, key, size, dropped)
+        except DataError as error:
+            faults.add(UNUSABLE_LINE, record.where, error)
+            continue
+        content["images"].append({"id": record.image_id, "file_name": record.file_name, "height": size[0], "width": size[1]})
+        content["annotations"] += [{"id": len(content["annotations"]) + i, **entry} for i, entry in enumerate(found, start=1)]
+    content["categories"] = [{"id": PERSON, "name": "person"}]
+    faults.settle(len(content["images"]) + len(faults.listed))
+    report_dropped(annotations, dropped)
+    return content, faults
+
+
+def _annotations(record: OdgtRecord, key: str, size: tuple[int, int], dropped: Counter[str]) -> list[Json]:
+    found = []
+    for place, entry in enumerate(record.entries):
+        culprit = f"entry {place} of image {record.file_name.removesuffix('.jpg')!r}"
+        whole = parse_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where)
+        person = is_person(entry, key, culprit=culprit, where=record.where)
+        box = None if whole is None else inside(whole, size)
+        if box is None:
+            dropped["boxes without width or height" if whole is None else "boxes outside their image"] += 1
+            continue
+        width, height = box[2] - box[0], box[3] - box[1]
+        found.append(
+            {
+                "image_id": record.image_id,
+                "category_id": PERSON,
+                "bbox": [box[0], box[1], width, height],
+                "area": width * height,
+                "iscrowd": int(not person),
+                **{name: entry[name] for name in _ENTRY_KEYS if name in entry},
+            }
+        )
+    return found
+
+
+def to_odgt(path: Path) -> list[Json]:
+    """The odgt records of a json that ``to_coco`` made, in the order of its images.
+
+    Raises:
+        DataError: another json: no COCO file, or its annotations have lost their odgt entries.
+    """
+    content = read_json(path)
+    entries: dict[Any, list[Json]] = {image.get("id"): [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        if annotation.get("image_id") not in entries or "tag" not in annotation:
+            raise DataError(
+                f"annotation {annotation.get('id')} has no odgt entry",
+                where=path,
+                expected=f"the keys {', '.join(_ENTRY_KEYS)} beside COCO's",
+                found=", ".join(annotation),
+                remedy="give a json that scripts/crowdhuman_to_coco.py wrote",
+            )
+        entries[annotation["image_id"]].append({name: annotation[name] for name in _ENTRY_KEYS if name in annotation})
+    names = [check_file_name(image.get("file_name"), culprit=f"image {image.get('id')}", where=path) for image in content["images"]]
+    return [{"ID": name.removesuffix(".jpg"), "gtboxes": boxes} for name, boxes in zip(names, entries.values(), strict=True)]

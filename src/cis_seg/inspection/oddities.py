@@ -1,0 +1,103 @@
+"""What is odd about single annotations and files.
+
+Legend: boxes are COCO's [x, y, width, height] in pixels of the file.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from cis_seg.data.images import read_image
+from cis_seg.errors import DataError
+from cis_seg.inspection.contents import Contents
+
+DUPLICATE_IOU = 0.8  # because CIS's 14 pairs above it look like one person outlined twice, and none below does (data card)
+BOX_IOU = 0.5  # a box below it with its mask's tight box is no box of that mask by COCO's loosest measure
+
+
+def find_oddities(contents: Contents, *, pixels: bool) -> None:
+    """Adds to ``contents.oddities`` what is odd about its annotations and, if asked for, its image files (each is decoded)."""
+    people = contents.people()
+    masked = [annotation for annotation in people if annotation["segmentation"] is not None]
+    for annotation in people:
+        _leaves_image(annotation, contents)
+    if masked:
+        _unmasked(people, contents)
+    _compare_boxes(masked, contents)
+    for first, second, iou in pair_ious(masked):
+        if iou > DUPLICATE_IOU:
+            contents.add("duplicate", f"mask IoU {iou:.2f}", image_id=first["image_id"], ids=(first["id"], second["id"]))
+    if pixels:
+        _read_images(contents)
+
+
+def pair_ious(masked: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
+    """Every pair of masks in one image, and their IoU."""
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in masked:
+        by_image[annotation["image_id"]].append(annotation)
+    pairs = []
+    for group in by_image.values():
+        codes = [annotation["segmentation"] for annotation in group]
+        ious = np.asarray(coco_mask.iou(codes, codes, [0] * len(codes)))
+        pairs += [(group[i], group[j], float(ious[i, j])) for i in range(len(group)) for j in range(i + 1, len(group))]
+    return pairs
+
+
+def box_distance(annotation: dict[str, Any]) -> float:
+    """The largest distance in pixels between an edge of the box and the same edge of its mask's tight box."""
+    (x, y, w, h), (mx, my, mw, mh) = annotation["bbox"], coco_mask.toBbox(annotation["segmentation"])
+    return float(max(abs(x - mx), abs(y - my), abs(x + w - mx - mw), abs(y + h - my - mh)))
+
+
+def _leaves_image(annotation: dict[str, Any], contents: Contents) -> None:
+    height, width = contents.size(annotation["image_id"])
+    x, y, w, h = annotation["bbox"]
+    beyond = max(-x, -y, x + w - width, y + h - height)
+    where = {"image_id": annotation["image_id"], "ids": (annotation["id"],)}
+    if beyond > 0:
+        contents.add("box_outside", f"{beyond:g} px", **where)
+    ends = [max(-min(part), max(part[0::2]) - width, max(part[1::2]) - height) for part in annotation["outline"]]
+    if ends and max(ends) > 0:
+        contents.add("polygon_outside", f"{max(ends):g} px", **where)
+
+
+def _unmasked(people: Sequence[dict[str, Any]], contents: Contents) -> None:
+    for annotation in people:
+        where = {"image_id": annotation["image_id"], "ids": (annotation["id"],)}
+        if annotation["segmentation"] is None:
+            contents.add("no_mask", "a region to ignore when masks are scored", **where)
+        elif not coco_mask.area(annotation["segmentation"]):
+            contents.add("empty_mask", "0 px", **where)
+
+
+def _compare_boxes(masked: Sequence[dict[str, Any]], contents: Contents) -> None:
+    for annotation in masked:
+        tight = coco_mask.toBbox(annotation["segmentation"])
+        if not tight.any():
+            continue  # listed as empty
+        iou = float(coco_mask.iou(np.array([annotation["bbox"]], dtype=np.float64), tight[None], [0])[0, 0])
+        if iou < BOX_IOU:
+            detail = f"IoU {iou:.2f} with the mask's tight box, {box_distance(annotation):.0f} px off"
+            contents.add("box_off_mask", detail, image_id=annotation["image_id"], ids=(annotation["id"],))
+
+
+def _read_images(contents: Contents) -> None:
+    for image_id, image in contents.images.items():
+        path = contents.folder / str(image.get("file_name"))
+        try:
+            if not path.is_file():
+                contents.add("missing_image", path, image_id=image_id)
+                continue
+            pixels = read_image(path)
+        except (DataError, OSError, ValueError) as error:
+            contents.add("unreadable_image", " ".join(str(error).split()), image_id=image_id)
+            continue
+        if pixels.shape[:2] != contents.size(image_id):
+            stated = " x ".join(str(side) for side in contents.size(image_id)[::-1])
+            contents.add("other_size", f"{path}: {pixels.shape[1]} x {pixels.shape[0]}, stated {stated}", image_id=image_id)

@@ -1,0 +1,110 @@
+"""A check of a data set in words and as JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from cis_seg.inspection.contents import KINDS, Contents, Oddity
+from cis_seg.inspection.statistics import CLOSE, FAR, OVERLAPPING, Statistics
+from cis_seg.metrics import Metrics
+from cis_seg.published import known_file
+
+#: statistic -> its name in the report; those of images and instances first
+_NAMES = {
+    "images": "images",
+    "annotations": "annotations",
+    "crowd_regions": "crowd regions and regions to ignore",
+    "categories": "instances by category",
+    "instances_per_image": "instances an image",
+    "image_width": "image width, px",
+    "image_height": "image height, px",
+    "image_ids": "image ids, first and last",
+    "annotation_ids": "annotation ids, first and last",
+    "missing_annotation_ids": "ids missing between them",
+    "top_level_keys": "keys of the file",
+    "sizes": "small, medium, large by the file's area and by box",
+    "mask_sizes": "small, medium, large by mask",
+    "crowding": "instances by largest box IoU with a neighbour (0, < 0.3, 0.3 - 0.5, > 0.5)",
+    "masks": "masks",
+    "mask_area": "mask area, px",
+    "mask_to_box": "mask area / box area, median",
+    "area_is_box_area": "annotations whose area is their box's",
+    "area_is_mask_area": "annotations whose area is their mask's",
+    "parts_per_mask": "polygon parts a mask",
+    f"boxes_within_{CLOSE}_px_of_mask": f"boxes within {CLOSE} px of their mask on every edge",
+    f"boxes_beyond_{FAR}_px_of_mask": f"boxes more than {FAR} px off their mask on some edge",
+    "mask_pairs": "pairs of masks in one image",
+    "mask_pairs_overlapping": f"pairs with IoU above {OVERLAPPING}",
+}
+
+
+def as_json(contents: Contents, counted: Statistics, floors: dict[str, Metrics]) -> dict[str, Any]:
+    """The whole check of one file: statistics, number of each kind of oddity, and every one of them."""
+    entries = [
+        {
+            "kind": oddity.kind,
+            "image_id": oddity.image_id,
+            "file_name": _file_name(contents, oddity),
+            "annotation_ids": list(oddity.annotation_ids),
+            "detail": oddity.detail,
+        }
+        for oddity in contents.oddities
+    ]
+    return {
+        "source": str(contents.source),
+        "known_as": known_file(contents.source),
+        "statistics": counted,
+        "oddity_counts": {kind: len(found) for kind, found in _by_kind(contents).items()},
+        "oddities": entries,
+        **({"floors": floors} if floors else {}),
+    }
+
+
+def as_text(contents: Contents, counted: Statistics, floors: dict[str, Metrics], *, most: int | None = None) -> str:
+    """The same for reading; of each kind of oddity at most ``most`` are listed."""
+    lines = [str(contents.source)]
+    if known := known_file(contents.source):
+        lines.append(f"  this is {known}")
+    lines += [f"  {name}: {_plain(counted[key])}" for key, name in _NAMES.items() if key in counted and counted[key] not in ({}, [], None)]
+    for kind, found in _by_kind(contents).items():
+        lines.append(f"  {len(found)} {KINDS[kind]}:")
+        lines += [f"    {_plain_oddity(contents, oddity)}" for oddity in found[:most]]
+        if most is not None and len(found) > most:
+            lines.append(f"    and {len(found) - most} more")
+    if not contents.oddities:
+        lines.append("  nothing odd")
+    for name, metrics in floors.items():
+        figures = ", ".join(f"{key.removeprefix('segm/')} {value:.1f}" for key, value in metrics.items() if value is not None)
+        lines.append(f"  scored as masks, {name}: {figures}")
+    return "\n".join(lines)
+
+
+def _by_kind(contents: Contents) -> dict[str, list[Oddity]]:
+    groups: dict[str, list[Oddity]] = defaultdict(list)
+    for oddity in contents.oddities:
+        groups[oddity.kind].append(oddity)
+    return {kind: groups[kind] for kind in KINDS if kind in groups}
+
+
+def _file_name(contents: Contents, oddity: Oddity) -> str | None:
+    return None if oddity.image_id is None else str(contents.images[oddity.image_id].get("file_name"))
+
+
+def _plain_oddity(contents: Contents, oddity: Oddity) -> str:
+    """``annotations 13/14 of image 0 (273271,a.jpg): mask IoU 0.93``"""
+    ids = "/".join(map(str, oddity.annotation_ids))
+    image = "" if oddity.image_id is None else f"image {oddity.image_id} ({_file_name(contents, oddity)})"
+    subject = " of ".join(part for part in (f"annotation{'s' if '/' in ids else ''} {ids}" if ids else "", image) if part)
+    return f"{subject}: {oddity.detail}" if subject else oddity.detail
+
+
+def _plain(value: Any) -> str:
+    """A statistic in one line."""
+    if isinstance(value, dict) and set(value) == {"min", "median", "max"}:
+        return f"{value['min']:g} to {value['max']:g}, median {value['median']:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" if not isinstance(item, dict) else f"{key}: {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
