@@ -1,6 +1,6 @@
 """Box regression: generalised IoU from distances to the sides.
 
-Legend: N positive locations; ltrb in units of the stride.
+Legend: ... locations; ltrb in units of the stride.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def iou_and_giou(pred_ltrb: Tensor, target_ltrb: Tensor) -> tuple[Tensor, Tensor
     gradients small; it is not in the GIoU paper.
 
     Args:
-        pred_ltrb: ``(N, 4)`` >= 0.
-        target_ltrb: ``(N, 4)`` >= 0.
+        pred_ltrb: ``(..., 4)`` >= 0.
+        target_ltrb: ``(..., 4)`` >= 0.
 
     Returns:
-        ``(iou, giou)``, each ``(N,)``.
+        ``(iou, giou)``, each ``(...)``.
     """
     inner = torch.minimum(pred_ltrb, target_ltrb)
     outer = torch.maximum(pred_ltrb, target_ltrb)
@@ -42,9 +42,9 @@ def giou_loss(pred_ltrb: Tensor, target_ltrb: Tensor, weights: Tensor, normalise
     """``sum(weights * (1 - giou)) / normaliser``; 0 for no positives.
 
     Args:
-        pred_ltrb: ``(N, 4)`` >= 0, any float type.
-        target_ltrb: ``(N, 4)`` >= 0.
-        weights: ``(N,)``, the centerness targets.
+        pred_ltrb: ``(..., 4)`` >= 0, any float type.
+        target_ltrb: ``(..., 4)`` >= 0.
+        weights: ``(...)``, the centerness targets; 0 where background.
         normaliser: their sum (mean over devices), at least 1e-6.
 
     Returns:

@@ -73,7 +73,7 @@ class DynamicMaskHead:
             shared = torch.cat([pixels.expand(batch, -1, -1), at_least_float32(mask_feats).flatten(2)], dim=1)  # (B, 2 + M, h * w)
             x = _shared_layer(shared, weights[0], biases[0], counts)
             for weight, bias in zip(weights[1:], biases[1:], strict=True):
-                x = torch.baddbmm(bias.unsqueeze(-1), weight, torch.relu(x))  # (N, c_out, h * w)
+                x = torch.baddbmm(bias.unsqueeze(-1), weight, torch.relu_(x))  # (N, c_out, h * w); in place: one map a layer is kept
             logits = x.view(-1, 1, height, width)
             return aligned_bilinear(logits, self.factor).squeeze(1)
 
