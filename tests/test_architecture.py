@@ -45,21 +45,24 @@ ARROWS: dict[str, set[str]] = {
     "submission": {"errors", "ground_truth", "results"},
     "adelaidet": TENSORS | {"model", "checkpoint", "config", "build_model", "data"},
     "inspection": TENSORS | SCORING | {"data"},
-    "start": TENSORS | {"checkpoint", "config", "build_model", "module"},
+    "figures": TENSORS | SCORING,
+    "html_report": {"errors", "config", "report", "tables", "ground_truth"},
+    "start": TENSORS | {"checkpoint", "config", "conf_path", "build_model", "module", "report"},
     **{
         area: TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build", "build_model", "report", "start", "cli", "conf_path"}
         | {"inference", "prediction_files", "inspection"}
         for area in ENTRIES
     },
+    "figure4": TENSORS | PARTS | SCORING | {"config", "build", "cli", "inference", "figures", "evaluate"},
 }
 # library -> the modules (with all below them) that may import it
 LIBRARIES: dict[str, set[str]] = {
-    "hydra": {"config", "build", "cli"} | ENTRIES,
-    "omegaconf": {"config", "build", "cli", "start"} | ENTRIES,
+    "hydra": {"config", "build", "cli", "start"} | ENTRIES,
+    "omegaconf": {"config", "build", "cli", "start", "figure4"} | ENTRIES,
     "lightning": {"module", "data.instance_datamodule", "callbacks", "build", "checkpoint"} | ENTRIES,
     "wandb": {"callbacks", "build"} | ENTRIES,
     "albumentations": {"data.transforms"},
-    "matplotlib": {"tables.lambda_plot", "inspection.plots"},
+    "matplotlib": {"tables.lambda_plot", "inspection.plots", "figures.page"},
 }
 
 

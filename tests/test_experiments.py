@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from cis_seg import config
 from cis_seg.build import build_criterion
 from cis_seg.build_model import build_model
 from cis_seg.conf_path import conf_dir
-from runs import SMALL, composed, metrics_of, small_run
+from runs import SMALL, composed, metrics_of, small_run, weights_of
 from test_mistakes import coco_folder
 
 
@@ -50,7 +51,15 @@ def test_coco_mini_starts_on_a_coco_folder(tmp_path: Path) -> None:
     root = coco_folder(tmp_path / "coco")
     own = [o for o in SMALL if not o.startswith("data.num_")]
     steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
-    run = small_run(tmp_path, "experiment=coco_mini", f"data.root={root}", *steps, base=own)
+    listed = ", ".join(f'"{o}"' for o in (*SMALL, *steps) if not o.startswith("hydra."))
+    run = small_run(tmp_path, "experiment=coco_mini", f"data.root={root}", *steps, f"base_overrides=[{listed}]", base=own)
+    base = tmp_path / "runs" / "crowd_tiny_pretrain" / "seed0"
+    assert metrics_of(base)["step"] == 2, "the base was not there, so it was trained first"
+    before = (base / "metrics.json").stat().st_mtime_ns
+    again = small_run(tmp_path, "experiment=coco_mini", f"data.root={root}", *steps, "name=again", base=own)
+    assert (base / "metrics.json").stat().st_mtime_ns == before
+    for name, value in weights_of(run).items():
+        assert torch.equal(value, weights_of(again)[name]), "a base made on the way changes nothing"
     metrics = metrics_of(run)
     assert metrics["num_annotations"] == 2
     assert "train/segm/AP50" in metrics

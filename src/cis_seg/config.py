@@ -203,6 +203,7 @@ class Config:
     name: str = MISSING
     seed: int = 0
     init_from: str | None = None  # checkpoint whose weights start this run
+    base_overrides: list[str] | None = None  # of the experiment that makes init_from, if it must be trained first; null: it must be there
     init_classifier: str = "match"  # match: a class takes init_from's row of its name | fresh: the classifier starts anew
     resume: Any = False  # true continues this run's last checkpoint
     supervision: str = "box"
@@ -271,6 +272,23 @@ class CheckConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
+@dataclass
+class FigureConfig:
+    """One figure of two checkpoints beside the truth; every key stands in ``--help`` (conf/hydra/figure.yaml)."""
+
+    defaults: list[Any] = field(default_factory=list)
+    checkpoint: str = MISSING
+    other: str = MISSING
+    output: str = MISSING
+    images: list[int] | None = None  # ids; null takes the most changed
+    count: int = 4
+    titles: list[str] = field(default_factory=lambda: ["BoxInst", "+ OverlapLoss"])
+    draw_threshold: float = 0.3
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    data: DataConfig = field(default_factory=DataConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
 def register() -> None:
     """Makes the schemas known to Hydra under the names the config files list first."""
     store = ConfigStore.instance()
@@ -278,6 +296,7 @@ def register() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="check_schema", node=CheckConfig)
     store.store(name="predict_schema", node=PredictConfig)
+    store.store(name="figure_schema", node=FigureConfig)
     for name, node in {"coco": CocoData, "crowdhuman": CrowdHumanData, "crowd": CrowdData}.items():
         store.store(group="data", name=f"{name}_schema", node=node)
 

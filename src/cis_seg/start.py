@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cis_seg.build_model import backbone_norm, load_backbone
 from cis_seg.checkpoint import card_of, init_from, load_file
+from cis_seg.conf_path import conf_dir
 from cis_seg.config import Config, ModelConfig, model_from_plain
 from cis_seg.module import CondInstModule
+from cis_seg.report import METRICS
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +42,34 @@ def follow_weights(cfg: DictConfig, path: Path) -> None:
         if before != after:
             OmegaConf.update(cfg, f"model.{option}", after)
             log.info("model.%s follows the weights of %s: %s, not %s", option, path, after, before)
+
+
+def missing_base(cfg: Config) -> str | None:
+    """The experiment whose run ``init_from`` names, where that is not there; None where there is nothing to make.
+
+    A base that this run may train itself must also be finished: an interrupted one is continued.
+    """
+    base = Path(cfg.init_from or "")
+    experiment = base.parents[2].name if len(base.parents) > 2 else ""
+    there = base.is_file() and (cfg.base_overrides is None or (base.parents[1] / METRICS).is_file())
+    return None if there or not (Path(conf_dir()) / "experiment" / f"{experiment}.yaml").is_file() else experiment
+
+
+def compose_base(experiment: str, cfg: Config) -> DictConfig:
+    """The config of the run that makes ``cfg``'s base: of the same seed, in the same folders, on the same devices."""
+    overrides = [
+        f"experiment={experiment}",
+        "resume=true",
+        f"seed={cfg.seed}",
+        f"paths.runs='{cfg.paths.runs}'",
+        f"paths.data='{cfg.paths.data}'",
+    ]
+    overrides += [f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "devices", "precision")]
+    if HydraConfig.initialized():
+        overrides.append(f"logger={HydraConfig.get().runtime.choices['logger']}")
+    started = GlobalHydra.instance().is_initialized()
+    with nullcontext() if started else initialize_config_dir(conf_dir(), version_base="1.3"):
+        return compose("config", overrides=[*overrides, *(cfg.base_overrides or [])])
 
 
 def load_start(cfg: Config, module: CondInstModule, resume_path: Path | None) -> None:

@@ -16,13 +16,12 @@ from cis_seg import config
 from cis_seg.build import build_criterion, build_data, build_module
 from cis_seg.checkpoint import load_file
 from cis_seg.cli import run_hydra
-from cis_seg.conf_path import conf_dir
 from cis_seg.config import Config
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.module import CondInstModule
 from cis_seg.report import METRICS, OBJECTIVE, print_report
-from cis_seg.start import follow_weights, load_start
+from cis_seg.start import compose_base, follow_weights, load_start, missing_base
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +40,15 @@ def train(cfg: DictConfig) -> float | None:
         log.info("this run is finished; its report:")
         return print_report(run)
     _check_early(typed)
+    data = build_data(typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
+    data.setup("fit")
+    if resume_path is None and (experiment := missing_base(typed)) is not None:
+        log.info("init_from: %s is not there yet; training it first: experiment=%s", typed.init_from, experiment)
+        train(compose_base(experiment, typed))
     if (start := resume_path or typed.init_from) is not None:
         follow_weights(cfg, Path(start))
         plain, typed = config.to_plain(cfg), config.to_dataclass(cfg)
     L.seed_everything(typed.seed, workers=True, verbose=False)
-    data = build_data(typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
-    data.setup("fit")
     module = build_module(typed, plain, data)
     load_start(typed, module, resume_path)
     run.mkdir(parents=True, exist_ok=True)
@@ -84,18 +86,12 @@ def _resume_path(cfg: Config, run: Path) -> Path | None:
 def _check_early(cfg: Config) -> None:
     """Mistakes that no data are needed for, found before a crowd is drawn or a large json is read."""
     build_criterion(cfg.loss, cfg.model.mask_out_stride, cfg.seed)
-    if cfg.init_from is not None:
-        _check_base(Path(cfg.init_from), cfg.seed)
-
-
-def _check_base(base: Path, seed: int) -> None:
-    """A fine-tune whose base is another experiment's run says how to make it."""
-    experiment = base.parents[2].name if len(base.parents) > 2 else ""
-    if not base.is_file() and (Path(conf_dir()) / "experiment" / f"{experiment}.yaml").is_file():
+    experiment = missing_base(cfg)
+    if experiment is not None and cfg.base_overrides is None:
         raise CheckpointError(
-            f"the base of this fine-tune is not there: {base}",
+            f"the base of this fine-tune is not there: {cfg.init_from}",
             where="init_from",
-            remedy=f"train it first: python -m cis_seg.train experiment={experiment} seed={seed} (or name another with init_from=FILE)",
+            remedy=f"train it first: python -m cis_seg.train experiment={experiment} seed={cfg.seed} (or name another with init_from=FILE)",
         )
 
 
