@@ -17,9 +17,9 @@ PACKAGE = SOURCE / "cis_seg"
 
 FOUNDATION = {"structures", "errors", "json_values"}
 TENSORS = FOUNDATION | {"ops"}
-SCORING = {"metrics", "published", "results", "floors", "ground_truth", "visualize", "exclusive"}
+SCORING = {"metrics", "published", "results", "floors", "ground_truth", "visualize", "exclusive", "pages"}
 PARTS = {"data", "model", "assign", "losses", "postprocess", "optim", "checkpoint"}
-ENTRIES = {"train", "evaluate", "predict", "check_dataset"}
+ENTRIES = {"train", "evaluate", "predict", "check_dataset", "masks_from_boxes", "browse"}
 
 # area (a file or folder of the package) -> the areas it may import beside itself
 ARROWS: dict[str, set[str]] = {
@@ -38,8 +38,9 @@ ARROWS: dict[str, set[str]] = {
     "model_summary": TENSORS | {"model"},
     "build_model": TENSORS | {"model", "checkpoint", "config"},
     "build": TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build_model"},
-    "inference": TENSORS | {"model", "postprocess", "checkpoint", "config", "build_model"},
+    "inference": TENSORS | {"data", "model", "postprocess", "checkpoint", "config", "build_model"},
     "prediction_files": TENSORS | SCORING | {"data"},
+    "benchmark": TENSORS | PARTS | {"module", "config", "build_model"},
     "report": {"errors"},
     "tables": {"errors", "config", "report", "ground_truth"},
     "submission": {"errors", "ground_truth", "results"},
@@ -49,7 +50,10 @@ ARROWS: dict[str, set[str]] = {
     "html_report": {"errors", "config", "report", "tables", "ground_truth"},
     "start": TENSORS | {"checkpoint", "config", "conf_path", "build_model", "module", "report"},
     **{
-        area: TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build", "build_model", "report", "start", "cli", "conf_path"}
+        area: TENSORS
+        | PARTS
+        | SCORING
+        | {"module", "callbacks", "config", "build", "build_model", "report", "start", "cli", "conf_path"}
         | {"inference", "prediction_files", "inspection"}
         for area in ENTRIES
     },

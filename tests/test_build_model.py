@@ -11,11 +11,11 @@ import torch
 from omegaconf.errors import ConfigKeyError
 from torch import nn
 from torchvision.models import WeightsEnum
-from torchvision.ops import FrozenBatchNorm2d
 
 from cis_seg.build_model import build_model, load_backbone
 from cis_seg.config import BackboneConfig, ModelConfig, model_from_plain
 from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.model.backbone import FrozenNorm
 from cis_seg.model.condinst import CondInst
 from tiny_model import tiny_config, tiny_model
 
@@ -80,7 +80,7 @@ def test_weights_start_from_the_seed() -> None:
 def test_norm(weights: str | None, norm: str, frozen: bool) -> None:
     model = _without_numbers(ModelConfig(backbone=BackboneConfig(weights=weights, norm=norm)))
     kinds = {type(m) for m in model.backbone.modules() if "Norm" in type(m).__name__}
-    assert kinds == ({FrozenBatchNorm2d} if frozen else {nn.BatchNorm2d})
+    assert kinds == ({FrozenNorm} if frozen else {nn.BatchNorm2d})
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.mask_branch.modules()), "the mask branch always trains its own"
     still = {name.split(".")[0] for name, p in model.backbone.named_parameters() if not p.requires_grad}
     assert {"conv1", "layer1"} <= still if weights else still == set()

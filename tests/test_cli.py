@@ -78,6 +78,7 @@ def test_the_home_directory_is_expanded() -> None:
         'checkpoint="it\'s, mine"',
         "loss.weights.overlap=0,1",
         "data.categories=[person,dog]",
+        "images=[7,8]",
         "data.train_sizes=[480,512]",
         "data=coco",
         "name=a,b",

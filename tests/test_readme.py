@@ -59,6 +59,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(coco / "annotations" / f"instances_{name}2017.json", own / f"{name}.json")
     (work / "RESULTS.json").write_text('[{"image_id": 0, "category_id": 1, "bbox": [20, 10, 40, 60], "score": 0.9}]')
     (work / "crowd_root").mkdir()
+    shutil.copy(own / "train.json", work / "BOXES.json")
+    shutil.copytree(own / "photos", work / "photos")
     torch.save({"model": small_state(small_config())[1]}, work / "IN.pth")
     return work
 
@@ -69,7 +71,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     words = shlex.split(command)
     monkeypatch.chdir(place)
     if words[1] != "-m":
-        monkeypatch.setattr("sys.argv", words[1:])
+        drawn = [o for o in SMALL if o.startswith(CROWD_ONLY)] if "data=crowd" in words else []
+        monkeypatch.setattr("sys.argv", [*words[1:], *drawn])
         with contextlib.suppress(SystemExit):  # of a code that says what went wrong; so does the text, which is looked at
             runpy.run_path(str(ROOT / words[1]), run_name="__main__")
         return
@@ -99,6 +102,9 @@ def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, place: Path, capsys
     assert "OverlapLoss" in (place / "tables" / "tables.md").read_text()
     assert (place / "OUT.ckpt").is_file()
     assert (place / "predictions" / "predictions.json").is_file()
+    assert (place / "figure" / "figure4.png").is_file()
+    assert (place / "MASKS.json").is_file()
+    assert "<svg" in (place / "report.html").read_text()
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))

@@ -30,8 +30,8 @@ EXIT_USER_ERROR = 2  # what argparse, and so Hydra's own options, exit with
 EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT: 128 + 2
 
 _PATH_OVERRIDE = re.compile(
-    r"(\+{0,2}(?:checkpoint|input|predictions|init_from|output|resume|paths\.\w+|data\.[\w.]*(?:root|annotations|images|_json)|"
-    r"model\.backbone\.weights)=)(.*)",
+    r"(\+{0,2}(?:checkpoint|other|input|predictions|init_from|output|resume|paths\.\w+|data\.[\w.]*(?:root|annotations|images|_json)|"
+    r"boxes|images(?!=\[[\d,\s]*\]$)|model\.backbone\.weights)=)(.*)",  # images=[7,8] is a list of ids
     re.DOTALL,
 )
 _SWEEP_FUNCTION = re.compile(r"(?:choice|glob|shuffle|sort)\(")

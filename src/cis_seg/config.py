@@ -63,7 +63,7 @@ class DataConfig:
 
     root: str = MISSING
     # Files and folders relative to root. Null takes the names of the data set's own layout (the data modules' defaults).
-    # In evaluate, annotations and images, when given, name the scored set and go before val_*.
+    # In evaluate and figure4, annotations and images, when given, name the scored set and go before val_*.
     annotations: str | None = None
     images: str | None = None
     val_annotations: str | None = None
@@ -289,6 +289,36 @@ class FigureConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
+@dataclass
+class MasksFromBoxesConfig:
+    """Masks for the boxes of a COCO json."""
+
+    defaults: list[Any] = field(default_factory=list)
+    checkpoint: str = MISSING
+    boxes: str = MISSING  # COCO json: images, annotations with a bbox each, categories
+    images: str = MISSING  # folder that its file names are relative to
+    output: str = MISSING  # COCO json with masks; overlay pages get its name with _000.png, _001.png, ...
+    test_size: int | None = None  # px; null takes what the checkpoint was validated at, else 800 and 1333
+    max_size: int | None = None
+    pages: int = 5  # overlay pages at most, six images each, from the beginning; 0 draws none
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+
+
+@dataclass
+class BrowseConfig:
+    """A look at what a training run would get from a data set."""
+
+    defaults: list[Any] = field(default_factory=list)
+    output: str = "${paths.runs}/browse/${hydra:runtime.choices.data}"  # folder of train_*.png and truth_*.png
+    num_batches: int = 2
+    batch_size: int = 4
+    num_truth: int = 12  # images of the scored set, drawn at random
+    seed: int = 0  # of the order, the sizes and the flips, as train has it; and of the choice of truth images
+    masks: bool = False  # also draw the true masks that supervision=mask trains on
+    data: DataConfig = field(default_factory=DataConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
 def register() -> None:
     """Makes the schemas known to Hydra under the names the config files list first."""
     store = ConfigStore.instance()
@@ -296,6 +326,8 @@ def register() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="check_schema", node=CheckConfig)
     store.store(name="predict_schema", node=PredictConfig)
+    store.store(name="masks_from_boxes_schema", node=MasksFromBoxesConfig)
+    store.store(name="browse_schema", node=BrowseConfig)
     store.store(name="figure_schema", node=FigureConfig)
     for name, node in {"coco": CocoData, "crowdhuman": CrowdHumanData, "crowd": CrowdData}.items():
         store.store(group="data", name=f"{name}_schema", node=node)

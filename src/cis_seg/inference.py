@@ -5,6 +5,7 @@ Legend: B batch, H W padded input size in pixels.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import torch
 
 from cis_seg.build_model import build_model
 from cis_seg.checkpoint import card_of, load_file, load_strictly, model_state
-from cis_seg.config import model_from_plain
+from cis_seg.config import DataConfig, model_from_plain
+from cis_seg.data.transforms import TestTransform
 from cis_seg.errors import ConfigError
 from cis_seg.model.condinst import CondInst
 from cis_seg.postprocess import Postprocess
 from cis_seg.structures import Batch, Instances
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,15 @@ def load_trained(path: Path) -> Trained:
     load_strictly(model, state, path)
     ids = tuple(card.get("category_ids") or range(1, len(names) + 1))
     return Trained(model.eval(), names, ids, card["config"])
+
+
+def test_transform(trained: Trained, size: int | None, max_size: int | None) -> TestTransform:
+    """Resizes as the checkpoint's own run validated; ``size`` and ``max_size`` (pixels of the shorter and longer side) go before."""
+    validated: dict[str, Any] = trained.config.get("data") or {}
+    size = size or int(validated.get("test_size", DataConfig.test_size))
+    longest = max_size or int(validated.get("test_max_size", DataConfig.test_max_size))
+    log.info("images are looked at with a shorter side of %d pixels, a longer of %d at most", size, longest)
+    return TestTransform(size=size, max_size=longest)
 
 
 def pick_device(name: str) -> torch.device:

@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -14,15 +13,14 @@ from tqdm import tqdm
 from cis_seg import config
 from cis_seg.build import build_postprocess
 from cis_seg.cli import run_hydra
-from cis_seg.config import DataConfig, EvalConfig, PredictConfig
+from cis_seg.config import EvalConfig, PredictConfig
 from cis_seg.data.collate import collate
 from cis_seg.data.inputs import Source, find_sources
 from cis_seg.data.photos import batched, read_photos
-from cis_seg.data.transforms import TestTransform
 from cis_seg.data.video import frame_count
 from cis_seg.errors import CheckpointError, ConfigError, DataError
 from cis_seg.exclusive import exclusive_instances
-from cis_seg.inference import Trained, load_trained, pick_device, predict_batch
+from cis_seg.inference import Trained, load_trained, pick_device, predict_batch, test_transform
 from cis_seg.prediction_files import OVERLAY_SUFFIXES, PREDICTIONS, PredictionFiles, output_names
 
 log = logging.getLogger(__name__)
@@ -63,7 +61,7 @@ def _run(
 ) -> None:
     device, postprocess = pick_device(cfg.device), build_postprocess(_eval_config(cfg))
     model = trained.model.to(device)
-    photos = read_photos(sources, _transform(cfg, trained), view_side=cfg.overlay_size, unreadable=unreadable)
+    photos = read_photos(sources, test_transform(trained, cfg.test_size, cfg.max_size), view_side=cfg.overlay_size, unreadable=unreadable)
     expected = sum(frame_count(source.path) if source.is_video else 1 for source in sources)
     with files, tqdm(total=expected, desc="predicting", unit="image", disable=None) as bar:
         for group in batched(photos, cfg.batch_size):
@@ -107,15 +105,6 @@ def _labels(trained: Trained, cfg: PredictConfig) -> Sequence[int]:
     labels = [label for label, name in enumerate(known) if name in cfg.categories]
     trained.model.head.keep_classes(labels)
     return labels
-
-
-def _transform(cfg: PredictConfig, trained: Trained) -> TestTransform:
-    """As the checkpoint's own run validated, unless told otherwise."""
-    validated: dict[str, Any] = trained.config.get("data") or {}
-    size = cfg.test_size or int(validated.get("test_size", DataConfig.test_size))
-    longest = cfg.max_size or int(validated.get("test_max_size", DataConfig.test_max_size))
-    log.info("images are looked at with a shorter side of %d pixels, a longer of %d at most", size, longest)
-    return TestTransform(size=size, max_size=longest)
 
 
 def _eval_config(cfg: PredictConfig) -> EvalConfig:

@@ -43,6 +43,22 @@ def test_equals_loop(seed: int) -> None:
     assert samples.counts == tuple(sum(b == image for b, _, _ in expected) for image in range(3))
 
 
+@pytest.mark.parametrize("at_most", [1, 3, 4, 6, 7, 100])
+def test_cap_takes_one_of_each_person_first(at_most: int) -> None:
+    """Three people of two samples each in the first image, one in the second; the cap is an image's."""
+    gt_inds = torch.tensor([[0, 0, 1, 1, 2, 2, -1], [0, 0, -1, -1, -1, -1, -1]])
+    quality = torch.tensor([[0.3, 0.4, 0.9, 0.8, 0.1, 0.2, 1.0], [0.5, 0.6, 1, 1, 1, 1, 1]])
+    samples = select_mask_samples(_assignment(gt_inds), quality, per_image=6, at_most=at_most)
+    first_to_last = [(0, 2, 1), (0, 1, 0), (0, 5, 2), (0, 3, 1), (0, 0, 0), (0, 4, 2)][:at_most]
+    second = [(1, 1, 0), (1, 0, 0)][:at_most]
+    assert sorted(_rows(samples)) == sorted(first_to_last + second)
+    assert samples.counts == (len(first_to_last), len(second))
+    assert samples.instances == (min(at_most, 3), 1)
+    assert samples.dropped == 8 - len(first_to_last) - len(second)
+    order = [(image, person) for image, _, person in _rows(samples)]
+    assert order == sorted(order)
+
+
 def test_no_positives_and_bf16_quality() -> None:
     nothing = select_mask_samples(_assignment(torch.full((2, 5), -1)), torch.rand(2, 5))
     assert _rows(nothing) == []

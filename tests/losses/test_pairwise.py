@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import oracles
+from cis_seg.losses import pairwise
 from cis_seg.losses.pairwise import pairwise_loss, pairwise_warmup
 from golden_arrays import isolated_arrays
 
@@ -21,6 +22,22 @@ def test_equals_loop(size: int, dilation: int, thresh: float) -> None:
     loss = pairwise_loss(logits, boxes, similarity, im_inds, size=size, dilation=dilation, color_thresh=thresh)
     assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert (expected == 0) == (thresh > 1)
+
+
+@pytest.mark.parametrize(("size", "dilation"), [(3, 1), (3, 2), (5, 1), (3, 9)])
+def test_shifted_maps_equal_listed_edges(size: int, dilation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form for devices whose lists would have to be waited for; a dilation beyond the map has no edge."""
+    generator = torch.Generator().manual_seed(size * dilation)
+    logits = (4 * torch.randn(3, 8, 7, generator=generator, dtype=torch.float64)).requires_grad_()
+    boxes = torch.rand(3, 8, 7, generator=generator) > 0.4
+    similarity, im_inds = torch.rand(2, size * size - 1, 8, 7, generator=generator), torch.tensor([1, 0, 1])
+    found = []
+    for edges in (pairwise._listed_edges, pairwise._shifted_edges):
+        monkeypatch.setattr(pairwise, "_listed_edges", edges)
+        loss = pairwise_loss(logits, boxes, similarity, im_inds, size=size, dilation=dilation)
+        found.append((loss.detach(), *torch.autograd.grad(loss, logits)))
+    torch.testing.assert_close(found[0], found[1])
+    assert (found[0][0] > 0) == (dilation < 8)
 
 
 def _one_edge(a: float, b: float) -> tuple[float, float, float]:

@@ -50,11 +50,11 @@ def assign(
     Returns:
         Assignment with ``(B, K)`` fields.
     """
-    lower = locations.new_tensor((-1.0, *size_ranges))[level_inds]  # (K,)
-    upper = locations.new_tensor((*size_ranges, torch.inf))[level_inds]
     rows = []
     for target in targets:
-        allowed = _allowed_pairs(locations, strides * radius, lower, upper, target.boxes, padded_size)
+        allowed = allowed_pairs(
+            locations, strides, level_inds, target.boxes, padded_size=padded_size, size_ranges=size_ranges, radius=radius
+        )
         rows.append(_smallest_box(locations, strides, allowed, target, num_classes))
     labels, gt_inds, ltrb = (torch.stack(column) for column in zip(*rows, strict=True))
     return Assignment(labels, gt_inds, ltrb, centerness_targets(ltrb), ignored_locations(locations, targets))
@@ -77,8 +77,20 @@ def _inside_any(locations: Tensor, boxes: Tensor) -> Tensor:
     return (low & high).all(dim=-1).any(dim=-1)
 
 
-def _allowed_pairs(locations: Tensor, reach: Tensor, lower: Tensor, upper: Tensor, boxes: Tensor, padded_size: tuple[int, int]) -> Tensor:
-    """``(K, G)`` True where the location may learn the box; one axis at a time, so that no ``(K, G, 4)`` tensor exists."""
+def allowed_pairs(
+    locations: Tensor,
+    strides: Tensor,
+    level_inds: Tensor,
+    boxes: Tensor,
+    *,
+    padded_size: tuple[int, int],
+    size_ranges: Sequence[float],
+    radius: float = 1.5,
+) -> Tensor:
+    """``(K, G)`` True where the location may learn the box, see ``assign``; one axis at a time, so that no ``(K, G, 4)`` tensor exists."""
+    lower = locations.new_tensor((-1.0, *size_ranges))[level_inds]  # (K,)
+    upper = locations.new_tensor((*size_ranges, torch.inf))[level_inds]
+    reach = strides * radius
     centers = rasterised_centers(boxes, padded_size)  # (G, 2), NaN: near no location
     farthest = locations.new_full((len(locations), len(boxes)), -torch.inf)
     inside = torch.ones_like(farthest, dtype=torch.bool)

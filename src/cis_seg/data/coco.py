@@ -52,7 +52,7 @@ class CocoDataset(InstanceDataset):
         with _collector_paused():
             content = read_json(annotations)
             chosen = choose_categories(content["categories"], categories, annotations)
-            found = _image_records(content["images"], annotations)
+            found = image_records(content["images"], annotations)
             _add_annotations(content, found, {i: label for label, i in enumerate(chosen)}, annotations, load_masks)
             del content
         kept = [image for image in found.values() if keep_empty or image.boxes]
@@ -169,7 +169,12 @@ def choose_categories(listed: Sequence[dict[str, Any]], wanted: Sequence[str] | 
     return {ids[name]: name for name in wanted}
 
 
-def _image_records(images: Sequence[dict[str, Any]], where: Path) -> dict[int, ImageRecord]:
+def image_records(images: Sequence[dict[str, Any]], where: Path) -> dict[int, ImageRecord]:
+    """Image id -> its record, still without boxes.
+
+    Raises:
+        DataError: an id that is none or is used twice, a size that is none, or a file name that leaves the image folder.
+    """
     found: dict[int, ImageRecord] = {}
     for entry in images:
         image_id = entry.get("id")
@@ -201,7 +206,7 @@ def _add_annotations(content: dict[str, Any], images: dict[int, ImageRecord], la
     seen: set[int] = set()
     dropped: Counter[str] = Counter()
     for entry in content["annotations"]:
-        image = _check_annotation(entry, images, known, seen, where)
+        image = check_annotation(entry, images, known, seen, where)
         label = labels.get(entry["category_id"])
         if label is None:
             continue
@@ -220,8 +225,12 @@ def _add_annotations(content: dict[str, Any], images: dict[int, ImageRecord], la
     report_dropped(where, dropped)
 
 
-def _check_annotation(entry: dict[str, Any], images: dict[int, ImageRecord], known: set[int], seen: set[int], where: Path) -> ImageRecord:
-    """The image of an annotation whose ids are right; adds its own id to ``seen``."""
+def check_annotation(entry: dict[str, Any], images: dict[int, ImageRecord], known: set[int], seen: set[int], where: Path) -> ImageRecord:
+    """The image of an annotation whose ids are right; adds its own id to ``seen``.
+
+    Raises:
+        DataError: an id that is none or is used twice, or an image or a category that is not listed.
+    """
     annotation_id, image_id = entry.get("id"), entry.get("image_id")
     if not is_id(annotation_id) or annotation_id in seen:
         raise DataError(

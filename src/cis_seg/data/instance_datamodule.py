@@ -60,6 +60,7 @@ class InstanceDataModule(lightning.LightningDataModule):
     Attributes:
         val_annotations: the COCO json of the held-out set; known before any file is read.
         files: every annotation file that may be read and the folder of its images, by what they are for.
+        train_transform: from a sample to a training example.
     """
 
     val_annotations: Path
@@ -88,7 +89,7 @@ class InstanceDataModule(lightning.LightningDataModule):
         super().__init__()
         self.root, self._layout = Path(root).expanduser(), layout
         sizes = _sizes(train_sizes, train_size_sampling)
-        self._train_transform = TrainTransform(sizes=sizes, max_size=train_max_size, flip=flip, photometric=photometric, seed=seed)
+        self.train_transform = TrainTransform(sizes=sizes, max_size=train_max_size, flip=flip, photometric=photometric, seed=seed)
         self._test_transform = TestTransform(size=test_size, max_size=test_max_size)
         self.batch_size, self.accumulate, self.test_batch_size = batch_size, accumulate, test_batch_size
         self.workers, self.seed, self.load_masks, self.score_train = workers, seed, load_masks, score_train
@@ -181,7 +182,7 @@ class InstanceDataModule(lightning.LightningDataModule):
             world_size=world_size,
             accumulate=self.accumulate,
         )
-        return batch_loader(ExampleDataset(self.train_dataset, self._train_transform), batches, workers=self.workers)
+        return batch_loader(ExampleDataset(self.train_dataset, self.train_transform), batches, workers=self.workers)
 
     def val_dataloader(self) -> list[BatchLoader]:
         """One loader a scored set, each image once: the held-out images, then the training images if asked for."""

@@ -100,9 +100,7 @@ class TrainTransform:
 
     def __call__(self, sample: Sample, position: int) -> Example:
         """The example of ``sample`` at ``position`` of the stream."""
-        generator = np.random.default_rng([self.seed, position])
-        size = self.sizes[int(generator.integers(len(self.sizes)))]
-        flip = bool(generator.random() < self.flip)
+        size, flip, generator = self.drawn(position)
         height, width = resized_size(*sample.original_size, size, self.max_size)
         image = resized(sample.image, height, width)
         image = image[:, ::-1] if flip else image
@@ -111,6 +109,12 @@ class TrainTransform:
             self._photometric.set_random_seed(int(generator.integers(2**31)))
             pixels = _tensor(self._photometric(image=np.ascontiguousarray(image))["image"])
         return Example(pixels, clean, _target(sample, height, width, flip=flip), sample.image_id, sample.original_size, position)
+
+    def drawn(self, position: int) -> tuple[int, bool, np.random.Generator]:
+        """The shorter side and whether to flip at ``position``, and the generator of all that is drawn after them."""
+        generator = np.random.default_rng([self.seed, position])
+        size = self.sizes[int(generator.integers(len(self.sizes)))]
+        return size, bool(generator.random() < self.flip), generator
 
 
 def _check_sizes(sizes: Sequence[int], max_size: int, where: str) -> None:

@@ -28,7 +28,7 @@ ARCHITECTURES: dict[int, tuple[BlockType, tuple[int, int, int, int]]] = {
 STRIDES = {2: 4, 3: 8, 4: 16, 5: 32}
 
 
-class FrozenNorm(FrozenBatchNorm2d):
+class FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
     """torchvision's frozen BatchNorm in one pass over the features instead of two, and in their own type.
 
     torchvision multiplies by a float32 scale, which under bf16 autocast makes every feature map float32 again: twice the memory, and

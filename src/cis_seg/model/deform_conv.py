@@ -5,7 +5,6 @@ Legend: B batch, C channels, H W input grid, h w output grid.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 

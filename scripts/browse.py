@@ -1,0 +1,8 @@
+"""``python scripts/browse.py data=... output=DIR``: training batches as the model sees them, and the truth, as PNG pages."""
+
+from __future__ import annotations
+
+from cis_seg.browse import main
+
+if __name__ == "__main__":
+    main()

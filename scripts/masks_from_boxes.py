@@ -1,0 +1,8 @@
+"""``python scripts/masks_from_boxes.py checkpoint=... boxes=BOXES.json images=DIR output=MASKS.json``: masks for your own boxes."""
+
+from __future__ import annotations
+
+from cis_seg.masks_from_boxes import main
+
+if __name__ == "__main__":
+    main()

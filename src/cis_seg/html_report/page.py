@@ -1,0 +1,115 @@
+"""The page: summary, curves, tables, pictures, configs; one text, complete in itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from cis_seg.config import CONFIG, read_plain
+from cis_seg.html_report.charts import Line, chart
+from cis_seg.html_report.differences import differences
+from cis_seg.html_report.logs import LOGS, read_curves
+from cis_seg.html_report.markdown_html import table, to_html
+from cis_seg.html_report.pictures import picture
+from cis_seg.html_report.style import COLORS, STYLE
+from cis_seg.tables.groups import Group
+from cis_seg.tables.markdown import document
+from cis_seg.tables.runs import Run
+
+OVERLAYS = "overlays/latest.png"
+#: heading -> prefixes of the logged figures below it, in this order
+CHARTS = {
+    "Validation": ("val/",),
+    "Losses": ("train/loss",),
+    "Training": ("train/", "lr-", ""),
+}
+
+
+def page(groups: Sequence[Group], left_out: Sequence[str], figures: Sequence[Path] = ()) -> str:
+    """The HTML of the compared runs.
+
+    Args:
+        groups: as ``cis_seg.tables.groups.grouped`` makes them.
+        left_out: a sentence for each folder that was left out.
+        figures: pictures to show beside the runs' own overlays, such as figure4.png.
+    Raises:
+        DataError: a damaged log, config or picture.
+    """
+    title = "cis_seg: " + ", ".join(dict.fromkeys(group.first.name for group in groups))
+    parts = [
+        _section("Curves", _legend(groups) + _curves(groups)),
+        _section("Tables", to_html(document(groups, left_out))),
+        _section("Pictures", "".join(picture(path, path.name) for path in figures) + _overlays(groups)),
+        _section("Configs", _configs(groups)),
+    ]
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{STYLE}</style>'
+    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in ("Curves", "Tables", "Pictures", "Configs"))
+    body = f"<header><h1>{escape(title)}</h1><nav>{links}</nav></header><main>{''.join(parts)}</main>"
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _section(name: str, content: str) -> str:
+    return f'<section id="{name.lower()}"><h2>{name}</h2>{content}</section>'
+
+
+def _runs(groups: Sequence[Group]) -> list[tuple[int, Run]]:
+    """Every run with the place of its group."""
+    return [(place % len(COLORS), run) for place, group in enumerate(groups) for run in group.runs.values()]
+
+
+def _label(run: Run) -> str:
+    return f"{run.name}, seed {run.seed}" + (f", lambda {run.weight:g}" if run.weight else "")
+
+
+def _legend(groups: Sequence[Group]) -> str:
+    """A box to tick an experiment: CSS alone shows and hides its lines."""
+    boxes = [
+        f'<label class="c{place % len(COLORS)}"><input type="checkbox" checked id="show{place % len(COLORS)}"><b></b>'
+        f"{escape(group.first.name)}{f', lambda {group.first.weight:g}' if group.first.weight else ''} "
+        f"<small>{len(group.runs)} seed{'s' * (len(group.runs) > 1)}</small></label>"
+        for place, group in enumerate(groups)
+    ]
+    return f'<p class="legend">{"".join(boxes)}</p>'
+
+
+def _curves(groups: Sequence[Group]) -> str:
+    """All logged figures under their headings, each in one chart, and which runs have no log."""
+    figures: dict[str, list[Line]] = {}
+    without = []
+    for place, run in _runs(groups):
+        curves = read_curves(run.path)
+        if not curves:
+            without.append(f"<li>{escape(_label(run))} has no CSV log ({escape(str(run.path / LOGS))}), so no curves: use logger=csv</li>")
+        for name, curve in curves.items():
+            figures.setdefault(name, []).append(Line(_label(run), place, curve))
+    parts = []
+    for heading, prefixes in CHARTS.items():
+        names = [name for prefix in prefixes for name in sorted(figures) if name.startswith(prefix)]
+        charts = [chart(name, figures.pop(name)) for name in dict.fromkeys(names)]
+        parts += [f'<h3>{heading}</h3><div class="charts">{"".join(charts)}</div>'] if charts else []
+    return "".join(parts) + (f'<ul class="note">{"".join(without)}</ul>' if without else "")
+
+
+def _overlays(groups: Sequence[Group]) -> str:
+    """The last validation's pictures of each run; of each experiment those of the first seed are open."""
+    parts = []
+    for group in groups:
+        for run in group.runs.values():
+            path = run.path / OVERLAYS
+            there = path.is_file()
+            shown = picture(path, f"truth and prediction of {_label(run)} after {run.steps} steps") if there else "no overlays"
+            opened = " open" if run is group.first else ""
+            parts.append(f"<details{opened}><summary>{escape(_label(run))}</summary>{shown}</details>")
+    return "".join(parts)
+
+
+def _configs(groups: Sequence[Group]) -> str:
+    """A table of what differs, and every config whole."""
+    there = [run for _, run in _runs(groups) if (run.path / CONFIG).is_file()]
+    configs = {name: [read_plain(run.path / CONFIG) for run in there if run.name == name] for name in dict.fromkeys(r.name for r in there)}
+    rows = [[key, *row.values()] for key, row in differences(configs).items()]
+    told = table(["differs", *configs], rows) if rows else "<p>No key differs.</p>"
+    texts = [(run, escape((run.path / CONFIG).read_text(encoding="utf-8"))) for run in there]
+    whole = [f"<details><summary>{escape(_label(run))}: {CONFIG}</summary><pre>{text}</pre></details>" for run, text in texts]
+    return told + "".join(whole)

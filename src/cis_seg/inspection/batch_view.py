@@ -1,0 +1,82 @@
+"""A training image as the network and the losses get it, drawn.
+
+Legend: H W padded input, h w mask grid, G boxes of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from cis_seg.ground_truth import box_mask
+from cis_seg.ops.color import pooled_colors
+from cis_seg.ops.masks import box_masks
+from cis_seg.structures import Batch, Target
+from cis_seg.visualize import Box, Drawing, Pixels, draw_instances, neighbour_colors, resized, side_by_side
+
+
+def batch_panel(batch: Batch, index: int, class_names: Sequence[str], *, mask_stride: int, note: str = "") -> Pixels:
+    """One image of a batch: on the left the network's input, on the right what the mask losses compare.
+
+    Left: the whole padded canvas with the boxes, the masks where the targets have any, and the regions to ignore in grey. Right: the mask
+    grid, each cell a block of pixels in the colour that the pairwise loss compares (before pixel-level augmentation), and the boxes as the
+    losses see them, filled cell by cell (``box_masks``); a person's colour is the same on both sides.
+
+    Args:
+        batch: on the CPU.
+        index: which image of it.
+        class_names: name of each label; shown where there are several.
+        mask_stride: pixels of the input per cell of the mask grid.
+        note: added to the left title.
+    """
+    target, canvas = batch.targets[index], (batch.pixels.shape[-2], batch.pixels.shape[-1])
+    people, regions = _people(target, canvas, class_names), _regions(target, canvas)
+    colors = neighbour_colors(people)
+    pixels = np.ascontiguousarray(batch.pixels[index].permute(1, 2, 0).numpy())
+    left = draw_instances(pixels, [*regions, *people], [0] * len(regions) + colors)
+    grid = _grid_pixels(batch, index, mask_stride)
+    right = draw_instances(grid, _grid_boxes(people, target, canvas, mask_stride), colors, size=canvas, boxes=False)
+    (height, width), (old_height, old_width) = batch.image_sizes[index], batch.original_sizes[index]
+    sizes = f"{old_width} x {old_height} -> {width} x {height} in {canvas[1]} x {canvas[0]}"
+    counts = f"{len(people)} boxes" + (f", {len(regions)} ignored" if regions else "")
+    cells = f"mask grid, {canvas[1] // mask_stride} x {canvas[0] // mask_stride}"
+    return side_by_side([left, right], [f"{batch.image_ids[index]}: {sizes}{note}; {counts}", cells])
+
+
+def _people(target: Target, canvas: tuple[int, int], class_names: Sequence[str]) -> list[Drawing]:
+    masks = (None if target.masks is None else _on_canvas(target.masks[i].numpy(), canvas) for i in range(len(target.boxes)))
+    rows = zip(_corners(target.boxes.tolist()), target.labels.tolist(), masks, strict=True)
+    return [Drawing(box, mask, label, None, class_names[label] if len(class_names) > 1 else "") for box, label, mask in rows]
+
+
+def _regions(target: Target, canvas: tuple[int, int]) -> list[Drawing]:
+    boxes = [] if target.ignore_boxes is None else _corners(target.ignore_boxes.tolist())
+    return [Drawing((x, y, right, below), box_mask((x, y, right - x, below - y), canvas), crowd=True) for x, y, right, below in boxes]
+
+
+def _corners(rows: Sequence[Sequence[float]]) -> list[Box]:
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in rows]
+
+
+def _on_canvas(mask: NDArray[np.bool_], canvas: tuple[int, int]) -> dict[str, Any]:
+    """A mask of the unpadded image as an RLE of the padded one."""
+    padded = np.zeros(canvas, dtype=np.uint8, order="F")
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    return dict(coco_mask.encode(padded))
+
+
+def _grid_pixels(batch: Batch, index: int, stride: int) -> Pixels:
+    """(H, W, 3): the colours of the mask grid, each cell as large as what it stands for."""
+    colors = pooled_colors(batch.clean_pixels[index : index + 1], stride)[0]  # (3, h, w)
+    return resized(colors.permute(1, 2, 0).numpy().astype(np.uint8), stride, smooth=False)
+
+
+def _grid_boxes(people: Sequence[Drawing], target: Target, canvas: tuple[int, int], stride: int) -> list[Drawing]:
+    """The boxes of ``people`` as masks of the grid's cells."""
+    filled = box_masks(target.boxes, (canvas[0] // stride, canvas[1] // stride), stride).numpy().astype(np.uint8)  # (G, h, w)
+    cells = [coco_mask.encode(np.asfortranarray(mask.repeat(stride, 0).repeat(stride, 1))) for mask in filled]
+    return [Drawing(person.box, mask) for person, mask in zip(people, cells, strict=True)]
