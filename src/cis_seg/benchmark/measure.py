@@ -1,0 +1,118 @@
+"""Runs both sides of a row, a process each, in turn."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from cis_seg.benchmark.rows import Row
+from cis_seg.errors import UserError
+
+SIDES = ("ours", "baseline")
+#: repeats of a side: enough for a median, no more than a table is worth
+LEAST_REPEATS, MOST_REPEATS = 3, 15
+SECONDS_A_ROW = 15.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A line of the table; times are medians."""
+
+    name: str
+    ours_ms: float
+    baseline_ms: float
+    ratio: float  # baseline / ours
+    ours_peak_mb: float  # above the imports
+    baseline_peak_mb: float
+    ours_cpu_ms: float  # of all threads of the process, which other work on the machine disturbs less than the wall clock
+    baseline_cpu_ms: float
+    difference: float | None  # of the two sides' numbers, relative to the largest; None where they do different work
+    repeats: int
+    note: str
+
+
+class Child:
+    """One side in its process."""
+
+    def __init__(self, row: str, side: str, *, device: str, quick: bool, output: Path) -> None:
+        command = [sys.executable, "-m", "cis_seg.benchmark.child", row, side, device, str(int(quick)), str(output)]
+        self.what = f"{side} of {row}"
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def answer(self) -> dict[str, float]:
+        """Its next line.
+
+        Raises:
+            UserError: it ended; its own message went to the error stream.
+        """
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise UserError(f"the {self.what} ended without a result", found=f"exit code {self.process.wait()}", remedy="see above")
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+    def repeat(self) -> dict[str, float]:
+        """Times of one more repeat, ``ms`` and ``cpu_ms``."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("again\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+
+def measure(name: str, row: Row, *, device: str, quick: bool) -> Measured:
+    """Peak memory, equality and alternating repeats of one row.
+
+    Raises:
+        UserError: a side failed, or the two sides' numbers differ by more than the row's tolerance.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder) / side for side in SIDES]
+        children = [Child(name, side, device=device, quick=quick, output=path) for side, path in zip(SIDES, outputs, strict=True)]
+        with children[0], children[1]:
+            peaks = [child.answer()["peak_mb"] for child in children]
+            difference = None if row.tolerance is None else largest_difference(*(torch.load(path, weights_only=True) for path in outputs))
+            if difference is not None and row.tolerance is not None and not difference <= row.tolerance:
+                expected = f"differences of at most {row.tolerance:g}"
+                raise UserError("the two sides give different numbers", where=name, expected=expected, found=f"{difference:.2e}")
+            times = _alternating(children, quick)
+    ours, baseline, *cpu = (round(statistics.median(t[clock] for t in side), 3) for clock in ("ms", "cpu_ms") for side in times)
+    return Measured(
+        name, ours, baseline, round(baseline / ours, 3), peaks[0], peaks[1], cpu[0], cpu[1], difference, len(times[0]), row.note
+    )
+
+
+def _alternating(children: list[Child], quick: bool) -> list[list[dict[str, float]]]:
+    """Times of each child, one repeat of each in turn."""
+    times: list[list[dict[str, float]]] = [[] for _ in children]
+    deadline = time.monotonic() + (0 if quick else SECONDS_A_ROW)
+    while len(times[0]) < LEAST_REPEATS or (len(times[0]) < MOST_REPEATS and time.monotonic() < deadline):
+        for child, found in zip(children, times, strict=True):
+            found.append(child.repeat())
+    return times
+
+
+def largest_difference(ours: dict[str, Any], baseline: dict[str, Any]) -> float:
+    """The largest difference of two numbers over the largest number of their tensor; infinite where names or shapes differ."""
+    if ours.keys() != baseline.keys() or any(ours[name].shape != baseline[name].shape for name in ours):
+        return torch.inf
+    pairs = [(ours[name].double(), baseline[name].double()) for name in ours if ours[name].numel()]
+    return float(torch.stack([(a - b).abs().max() / b.abs().max().clamp(min=1e-12) for a, b in pairs]).max())

@@ -1,0 +1,158 @@
+"""Whole training steps: forward, assignment, mask samples, losses, backward, optimiser.
+
+Legend: B batch, N mask samples, H W padded input, h w mask grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cis_seg.assign.fcos_assigner import assign
+from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.benchmark import textbook
+from cis_seg.benchmark.rows import STRIDE, Row, Setting, Side, Work
+from cis_seg.benchmark.scenes import scene
+from cis_seg.build_model import build_model
+from cis_seg.config import BackboneConfig, ModelConfig
+from cis_seg.losses.criterion import Criterion
+from cis_seg.model.condinst import CondInst
+from cis_seg.module import CondInstModule
+from cis_seg.ops.color import pooled_colors
+from cis_seg.postprocess import Postprocess
+from cis_seg.structures import Batch, MaskSamples
+
+WEIGHTS = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "proj": 1.0, "pairwise": 1.0, "overlap": 1.0}
+#: gain of the last norm of every residual block: without trained weights sixteen additions at 1 would let the features explode
+RESIDUAL_GAIN = 0.2
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step's size and ways."""
+
+    size: tuple[int, int]
+    people: int  # on every image
+    batch: int = 2
+    bf16: bool = False
+    masks_per_image: int = 64
+    quick: Step | None = None  # the same in tiny
+
+
+def resnet50(setting: Setting) -> CondInst:
+    """BoxInst's network for one class with random weights, stem and stage 2 frozen; a tiny one for ``quick``."""
+    torch.manual_seed(0)
+    small = ModelConfig(
+        backbone=BackboneConfig(depth=10, width=8, weights=None),
+        neck_channels=16,
+        head_channels=16,
+        head_convs=1,
+        head_norm_groups=4,
+        mask_branch_channels=8,
+    )
+    # of the weights that are named here only the consequences are used: a frozen norm, frozen first stages
+    model = build_model(small if setting.quick else ModelConfig(backbone=BackboneConfig(weights="imagenet")), 1)
+    for name, buffer in model.backbone.named_buffers():
+        if name.endswith("bn3.weight"):
+            buffer.fill_(RESIDUAL_GAIN)
+    return model.to(setting.device)
+
+
+def our_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
+    """The product's own step; raw losses."""
+    module = CondInstModule(
+        model=model,
+        criterion=Criterion(WEIGHTS, pairwise_warmup_steps=0),
+        postprocess=Postprocess(),
+        optimizer=lambda _: (torch.optim.SGD([]), None),
+        class_names=["person"],
+        category_ids=[1],
+        masks_per_image=step.masks_per_image,
+    )
+    return module.losses(batch, step=1)
+
+
+def textbook_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
+    """The same losses with the mask head and the mask losses as a textbook writes them, in the default order of memory."""
+    padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
+    dense = model(model.normalize(batch.pixels, batch.image_sizes).contiguous())
+    assignment = assign(dense.locations, dense.strides, dense.level_inds, batch.targets, num_classes=1, padded_size=padded)
+    with torch.no_grad():
+        quality = dense.cls_logits.sigmoid().amax(dim=-1) * dense.ctr_logits.sigmoid()
+    samples = select_mask_samples(assignment, quality, per_image=step.masks_per_image)
+    params, at = dense.mask_params[samples.im_inds, samples.loc_inds], samples.loc_inds
+    logits = textbook.dynamic_mask_head(dense.mask_feats, params, dense.locations[at], dense.strides[at], samples.im_inds)
+    detection = Criterion(WEIGHTS).detection_losses(dense, assignment)
+    return detection | _textbook_mask_losses(logits, samples, batch, padded)
+
+
+def _textbook_mask_losses(logits: Tensor, samples: MaskSamples, batch: Batch, padded: tuple[int, int]) -> dict[str, Tensor]:
+    similarities, bitmaps, overlaps, start = [], [], [], 0
+    scores, colors = logits.sigmoid(), pooled_colors(batch.clean_pixels, STRIDE)
+    valid = torch.ones(padded, device=logits.device)
+    valid[padded[0] - 10 :] = 0
+    for image, count in enumerate(samples.counts):
+        own = slice(start, start + count)
+        boxes = batch.targets[image].boxes[samples.gt_inds[own]]
+        bitmaps.append(textbook.box_bitmaps(boxes, padded, STRIDE))
+        similarity = textbook.color_similarity(colors[image], valid[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE])
+        similarities.append(similarity.expand(count, -1, -1, -1))
+        noise = torch.rand(count, generator=torch.Generator().manual_seed(batch.positions[image])).to(logits.device)
+        overlaps.append(textbook.overlap_loss(scores[own], samples.gt_inds[own], noise))
+        start += count
+    inside = torch.cat(bitmaps)
+    return {
+        "loss_proj": textbook.projection_loss(scores, inside),
+        "loss_pairwise": textbook.pairwise_loss(logits, inside, torch.cat(similarities)),
+        "loss_overlap": torch.stack(overlaps).mean(),
+    }
+
+
+def step_side(step: Step, *, ours: bool) -> Side:
+    """One side of a row."""
+
+    def side(setting: Setting) -> Work:
+        model, used = resnet50(setting), step.quick if setting.quick and step.quick else step
+        if not ours:
+            model = model.to(memory_format=torch.contiguous_format)
+        batch = scene(used.size, used.people, batch=used.batch, device=setting.device)
+        # so small a rate that every repeat has the first one's losses
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-9, momentum=0.9, weight_decay=1e-4)
+
+        def work() -> Mapping[str, Tensor]:
+            with torch.autocast(setting.device, dtype=torch.bfloat16, enabled=used.bf16):
+                losses = (our_step if ours else textbook_step)(model, batch, used)
+            terms = {name: value for name, value in losses.items() if name.startswith("loss_")}
+            optimizer.zero_grad()
+            torch.stack(list(terms.values())).sum().backward()
+            norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            optimizer.step()
+            return {name: value.detach() for name, value in terms.items()} | {"gradient": norm}
+
+        return work
+
+    return side
+
+
+def _step_row(step: Step, note: str, *, bf16: bool = False) -> Row:
+    mixed = Step(step.size, step.people, step.batch, True, step.masks_per_image, step.quick)
+    # 8 bits of mantissa through some sixty convolutions
+    return Row(step_side(mixed if bf16 else step, ours=True), step_side(step, ours=False), None if bf16 else 1e-5, note)
+
+
+_TINY = Step((64, 96), people=3)
+_AT_480 = Step((480, 640), people=23, quick=_TINY)
+_AT_800 = Step((800, 1216), people=8, quick=_TINY)
+_CROWD = {people: Step((480, 640), people=people, batch=1, quick=Step((64, 96), people=people // 4, batch=1)) for people in (400, 20)}
+
+STEPS: dict[str, Row] = {
+    "train_step_480": _step_row(_AT_480, "R50, 2 x 480x640, 23 people an image, float32"),
+    "train_step_480_bf16": _step_row(_AT_480, "the same with bf16-mixed; the textbook in float32", bf16=True),
+    "train_step_800": _step_row(_AT_800, "R50, 2 x 800x1216, 8 people an image, float32"),
+    "crowd_400": Row(
+        step_side(_CROWD[400], ours=True), step_side(_CROWD[20], ours=True), None, "R50, 1 x 480x640: 400 people; baseline: ours with 20"
+    ),
+}
