@@ -70,7 +70,7 @@ class MaskInputs:
 
 def mask_inputs(setting: Setting, people: int = 20) -> MaskInputs:
     """The same at every call; tiny for ``quick``."""
-    size, people, count = ((64, 96), 3, 6) if setting.quick else ((480, 640), people, 64)
+    size, people, count = ((192, 256), 3, 6) if setting.quick else ((480, 640), people, 64)
     batch = scene(size, people, device=setting.device)
     samples = samples_of(batch, count)
     logits = logits_of(samples, (size[0] // STRIDE, size[1] // STRIDE)).requires_grad_()
