@@ -143,7 +143,8 @@ def _notes(weights: Weights) -> list[str]:
 
 def _description(found: Architecture, names: Sequence[str]) -> str:
     model, backbone = found.model, found.model.backbone
-    deformable = f", every {backbone.deform_interval}. block of stages 3 to 5 deformable" if backbone.deform_interval else ""
+    interval = backbone.deform_interval
+    deformable = f", {'every block' if interval == 1 else f'one block in {interval}'} of stages 3 to 5 deformable" if interval else ""
     classes_text = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return (
         f"ResNet-{backbone.depth} (stride in the first 1x1, frozen norm{deformable}), {model.neck} of {model.neck_channels} channels, "
