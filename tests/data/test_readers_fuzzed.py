@@ -89,7 +89,7 @@ def test_a_damaged_coco_json_is_read_or_refused(images: Path, place: tuple[Any, 
         assert_names(error, "coco.json")
     else:
         records = data.records
-        if place[0] == "annotations" and len(place) > 1 and place[-1] not in ("bbox", "iscrowd"):
+        if place[0] == "annotations" and len(place) > 1 and not {"bbox", "iscrowd"} & set(place):
             assert len(records.boxes) == 4  # a person whose box is sound is there
         for index in range(len(data)):
             try:
