@@ -22,7 +22,8 @@ class UserError(ValueError):
     ) -> None:
         parts = [("where", where), ("expected", expected), ("found", found), ("what to do", remedy)]
         lines = [problem, *(f"  {label}: {value}" for label, value in parts if value is not None)]
-        super().__init__("\n".join(lines).encode(errors="backslashreplace").decode())  # JSON can hold half of a UTF-16 pair; no log file can
+        # because JSON can hold half of a UTF-16 pair, and a log file cannot
+        super().__init__("\n".join(lines).encode(errors="backslashreplace").decode())
         self.problem, self.found = problem, found  # for a list of many: one line each
 
 
