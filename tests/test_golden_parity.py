@@ -140,7 +140,6 @@ def test_pixels_to_features(reference: Reference, activations: Activations) -> N
         ("cls_logits", "cls_logits"),
         ("ltrb", "reg_pred_relu_stride_units"),
         ("ctr_logits", "ctrness_logits"),
-        ("mask_params", "controller"),
     ],
 )
 def test_head(reference: Reference, activations: Activations, ours: str, theirs: str) -> None:
@@ -149,6 +148,16 @@ def test_head(reference: Reference, activations: Activations, ours: str, theirs:
     maps = per_level(dense, values if values.dim() == 3 else values.unsqueeze(-1), activations.levels)
     for level, found in zip(LEVELS, maps, strict=True):
         assert deviation(found, reference.record[theirs][level]) < 1e-3
+
+
+@torch.no_grad()
+def test_controller(reference: Reference, activations: Activations) -> None:
+    dense = activations.dense
+    images, count = dense.tower_feats.shape[:2]
+    where = torch.cartesian_prod(torch.arange(images), torch.arange(count))
+    values = reference.model.mask_params(dense, where[:, 0], where[:, 1]).view(images, count, -1)
+    for level, found in zip(LEVELS, per_level(dense, values, activations.levels), strict=True):
+        assert deviation(found, reference.record["controller"][level]) < 1e-3
 
 
 def located(dense: DensePredictions, level: int, x: int, y: int) -> int:

@@ -29,8 +29,8 @@ def _dense(
     strides = 8.0 * 2**level_inds
     ltrb = torch.cat([locations - corners[:, :2], corners[:, 2:] - locations], dim=1) / strides[:, None]
     cls_logits, ctr_logits = torch.tensor([cls_scores]).logit(), torch.tensor([ctr_scores]).logit()
-    nothing = torch.zeros(1, len(boxes), 0)
-    return DensePredictions(cls_logits, ltrb[None], ctr_logits, nothing, torch.zeros(1, 1, 8, 12), locations, level_inds, strides)
+    nothing, alone = torch.zeros(1, len(boxes), 0), torch.full((len(boxes), 9), -1)
+    return DensePredictions(cls_logits, ltrb[None], ctr_logits, nothing, torch.zeros(1, 1, 8, 12), locations, level_inds, strides, alone)
 
 
 def _blank(dense: DensePredictions, samples: MaskSamples) -> Tensor:
@@ -165,7 +165,7 @@ def test_a_few_at_a_time_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- batches
 def _image(dense: DensePredictions, index: int) -> DensePredictions:
     """The predictions for one image of a batch."""
-    of_batch = ("cls_logits", "ltrb", "ctr_logits", "mask_params", "mask_feats")
+    of_batch = ("cls_logits", "ltrb", "ctr_logits", "tower_feats", "mask_feats")
     return replace(dense, **{f.name: getattr(dense, f.name)[index : index + 1] for f in fields(dense) if f.name in of_batch})
 
 

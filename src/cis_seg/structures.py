@@ -92,11 +92,12 @@ class DensePredictions:
     cls_logits: Tensor  # (B, K, C)
     ltrb: Tensor  # (B, K, 4) >= 0, distances in units of the stride
     ctr_logits: Tensor  # (B, K)
-    mask_params: Tensor  # (B, K, P), emitted by the controller
+    tower_feats: Tensor  # (B, K, F) of the box tower; at chosen locations the controller makes mask parameters of them
     mask_feats: Tensor  # (B, M, H / mask_feat_stride, W / mask_feat_stride)
     locations: Tensor  # (K, 2) xy in pixels of the network's input
     level_inds: Tensor  # (K,) int64, 0 is the finest level
     strides: Tensor  # (K,) float32, stride of each location's level
+    neighbours: Tensor  # (K, 9) int64 the 3x3 locations around each, row by row; -1 outside its level
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def dense_of(predicted: dict[tuple[int, int, int], tuple[list[float], list[float
         scores[0, at] = torch.tensor(probabilities)
     sure = torch.full((1, len(levels)), 50.0)  # centerness 1
     nothing = torch.zeros(1)
-    return DensePredictions(scores.logit(), ltrb, sure, nothing, nothing, locations, levels, strides)
+    return DensePredictions(scores.logit(), ltrb, sure, nothing, nothing, locations, levels, strides, torch.full((len(levels), 9), -1))
 
 
 def where(locations: Tensor, levels: Tensor, place: tuple[int, int, int]) -> int:

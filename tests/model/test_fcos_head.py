@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from cis_seg.model.fcos_head import FCOSHead
+from cis_seg.ops.locations import level_neighbours
 
 SIZES = [(4, 6), (2, 3), (1, 2)]
 
@@ -23,11 +24,11 @@ def _levels() -> list[Tensor]:
 
 def test_locations_row_by_row_finest_level_first() -> None:
     head, levels = _head(), _levels()
-    cls_logits, ltrb, ctr_logits, params = head(levels)
+    cls_logits, ltrb, ctr_logits, feats = head(levels)
     assert cls_logits.shape == (2, 32, 3)
     assert ltrb.shape == (2, 32, 4)
     assert ctr_logits.shape == (2, 32)
-    assert params.shape == (2, 32, 5)
+    assert feats.shape == (2, 32, 8)
     start = 0
     for i, (x, (h, w)) in enumerate(zip(levels, SIZES, strict=True)):
         cls_tower, box_tower = head.cls_tower(x), head.box_tower(x)
@@ -35,9 +36,41 @@ def test_locations_row_by_row_finest_level_first() -> None:
             k = start + y * w + col
             torch.testing.assert_close(cls_logits[:, k], head.cls_logits(cls_tower)[:, :, y, col])
             torch.testing.assert_close(ctr_logits[:, k], head.centerness(box_tower)[:, 0, y, col])
-            torch.testing.assert_close(params[:, k], head.controller(box_tower)[:, :, y, col])
+            torch.testing.assert_close(feats[:, k], box_tower[:, :, y, col])
             torch.testing.assert_close(ltrb[:, k], (head.box_pred(box_tower)[:, :, y, col] * head.scales[i]).relu())
         start += h * w
+
+
+def test_mask_params_are_the_controller_as_a_convolution() -> None:
+    head, levels = _head(), _levels()
+    around, start = [], 0
+    for h, w in SIZES:
+        around.append(level_neighbours(h, w, start, "cpu"))
+        start += h * w
+    im_inds, loc_inds = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 31, 9, 9, 26])
+    *_, feats = head(levels)
+    params = head.mask_params(feats, torch.cat(around)[loc_inds], im_inds)
+    everywhere = torch.cat([head.controller(head.box_tower(x)).flatten(2).transpose(1, 2) for x in levels], dim=1)
+    torch.testing.assert_close(params, everywhere[im_inds, loc_inds])
+    direction = torch.randn(params.shape, generator=torch.Generator().manual_seed(2))
+    for ours, theirs in zip(
+        torch.autograd.grad((params * direction).sum(), list(head.parameters()), allow_unused=True),
+        torch.autograd.grad((everywhere[im_inds, loc_inds] * direction).sum(), list(head.parameters()), allow_unused=True),
+        strict=True,
+    ):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_mask_params_of_nobody_still_reach_the_controller() -> None:
+    head, levels = _head(), _levels()
+    *_, feats = head(levels)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    params = head.mask_params(feats, nothing.view(0, 9), nothing)
+    assert params.shape == (0, 5)
+    (gradient,) = torch.autograd.grad(params.sum(), head.controller.weight)
+    assert torch.equal(gradient, torch.zeros_like(gradient)), "or the processes of a distributed run would wait for it"
 
 
 def test_which_output_stands_on_which_tower() -> None:

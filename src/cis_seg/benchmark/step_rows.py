@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,11 @@ from cis_seg.benchmark.scenes import scene
 from cis_seg.build_model import build_model
 from cis_seg.config import BackboneConfig, ModelConfig
 from cis_seg.losses.criterion import Criterion
-from cis_seg.model.condinst import CondInst
+from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.module import CondInstModule
 from cis_seg.ops.color import pooled_colors
 from cis_seg.postprocess import Postprocess
-from cis_seg.structures import Batch, MaskSamples
+from cis_seg.structures import Batch, DensePredictions, MaskSamples
 
 WEIGHTS = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "proj": 1.0, "pairwise": 1.0, "overlap": 1.0}
 #: gain of the last norm of every residual block: without trained weights sixteen additions at 1 would let the features explode
@@ -83,10 +84,18 @@ def textbook_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor
     with torch.no_grad():
         quality = dense.cls_logits.sigmoid().amax(dim=-1) * dense.ctr_logits.sigmoid()
     samples = select_mask_samples(assignment, quality, per_image=step.masks_per_image)
-    params, at = dense.mask_params[samples.im_inds, samples.loc_inds], samples.loc_inds
+    params, at = _controlled_everywhere(model, dense, padded)[samples.im_inds, samples.loc_inds], samples.loc_inds
     logits = textbook.dynamic_mask_head(dense.mask_feats, params, dense.locations[at], dense.strides[at], samples.im_inds)
     detection = Criterion(WEIGHTS).detection_losses(dense, assignment)
     return detection | _textbook_mask_losses(logits, samples, batch, padded)
+
+
+def _controlled_everywhere(model: CondInst, dense: DensePredictions, padded: tuple[int, int]) -> Tensor:
+    """``(B, K, P)``: the controller as a convolution over the whole of every level."""
+    sizes = [(ceil(padded[0] / 2**level), ceil(padded[1] / 2**level)) for level in LEVELS]
+    parts = dense.tower_feats.split([h * w for h, w in sizes], dim=1)
+    maps = [part.transpose(1, 2).unflatten(2, size).contiguous() for part, size in zip(parts, sizes, strict=True)]
+    return torch.cat([model.head.controller(x).flatten(2).transpose(1, 2) for x in maps], dim=1)
 
 
 def _textbook_mask_losses(logits: Tensor, samples: MaskSamples, batch: Batch, padded: tuple[int, int]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ Legend: B batch, K locations of all levels, N instances, P parameters, H W padde
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from cis_seg.model.dynamic_mask_head import DynamicMaskHead
 from cis_seg.model.fcos_head import FCOSHead
 from cis_seg.model.fpn import FPN
 from cis_seg.model.mask_branch import MaskBranch
-from cis_seg.ops.locations import level_locations
+from cis_seg.ops.locations import level_locations, level_neighbours
 from cis_seg.structures import DensePredictions, MaskSamples
 
 LEVELS = (3, 4, 5, 6, 7)
@@ -67,35 +68,45 @@ class CondInst(nn.Module):
 
     def normalize(self, pixels: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """``(B, 3, H, W)`` RGB pixels 0..255 -> the network's input: weights' channel order, standardised, padding exactly 0."""
-        x = pixels.flip(1) if self.channel_order == "bgr" else pixels
-        x = (x - self.pixel_mean) / self.pixel_std
+        x = self.standardize(pixels)
         for image, (height, width) in zip(x, image_sizes, strict=True):
             image[:, height:].zero_()
             image[:, :, width:].zero_()
         return x.contiguous(memory_format=torch.channels_last)
 
+    def standardize(self, pixels: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` RGB pixels 0..255 without padding -> the weights' channel order, mean and deviation."""
+        x = pixels.flip(1) if self.channel_order == "bgr" else pixels
+        return (x - self.pixel_mean) / self.pixel_std
+
     def forward(self, images: Tensor) -> DensePredictions:
         """``(B, 3, H, W)`` normalised images, H and W multiples of 32 -> predictions at all locations."""
         levels = self.neck(self.backbone(images))
-        cls_logits, ltrb, ctr_logits, mask_params = self.head([levels[i] for i in LEVELS])
+        cls_logits, ltrb, ctr_logits, tower_feats = self.head([levels[i] for i in LEVELS])
         mask_feats = self.mask_branch([levels[i] for i in range(self.finest_mask_level, LEVELS[2] + 1)])
-        locations, level_inds, strides = self._grid(levels)
-        return DensePredictions(cls_logits, ltrb, ctr_logits, mask_params, mask_feats, locations, level_inds, strides)
+        return DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, *self._grid(levels))
+
+    def mask_params(self, dense: DensePredictions, im_inds: Tensor, loc_inds: Tensor) -> Tensor:
+        """``(N, P)`` parameters of the mask heads of the chosen locations; both arguments ``(N,)`` int64."""
+        return self.head.mask_params(dense.tower_feats, dense.neighbours[loc_inds], im_inds)
 
     def mask_logits(self, dense: DensePredictions, samples: MaskSamples) -> Tensor:
         """``(N, h, w)`` logits at ``mask_out_stride`` of the chosen locations."""
         return self.mask_head(
             dense.mask_feats,
-            dense.mask_params[samples.im_inds, samples.loc_inds],
+            self.mask_params(dense, samples.im_inds, samples.loc_inds),
             dense.locations[samples.loc_inds],
             dense.strides[samples.loc_inds],
             samples.counts,
         )
 
     @staticmethod
-    def _grid(levels: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _grid(levels: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Locations, level numbers, strides and neighbours of the K locations."""
         device = levels[LEVELS[0]].device
-        grids = [level_locations(levels[i].shape[-2], levels[i].shape[-1], 2**i, device) for i in LEVELS]
-        sizes = torch.tensor([len(g) for g in grids], device=device)
-        level_inds = torch.repeat_interleave(torch.arange(len(LEVELS), device=device), sizes, output_size=sum(len(g) for g in grids))
-        return torch.cat(grids), level_inds, (2.0 ** (level_inds + LEVELS[0])).float()
+        sizes = [(levels[i].shape[-2], levels[i].shape[-1]) for i in LEVELS]
+        starts = list(accumulate((h * w for h, w in sizes), initial=0))
+        locations = [level_locations(h, w, 2**i, device) for i, (h, w) in zip(LEVELS, sizes, strict=True)]
+        level_inds = torch.cat([torch.full((h * w,), i, device=device) for i, (h, w) in enumerate(sizes)])
+        around = [level_neighbours(h, w, start, device) for (h, w), start in zip(sizes, starts, strict=False)]
+        return torch.cat(locations), level_inds, (2.0 ** (level_inds + LEVELS[0])).float(), torch.cat(around)

@@ -1,6 +1,6 @@
 """The FCOS head with CondInst's controller (Tian et al. 2019, 2020).
 
-Legend: B batch, h w grid of a level, K locations of all levels, C classes, P generated parameters.
+Legend: B batch, h w grid of a level, K locations of all levels, C classes, F channels of a tower, N instances, P generated parameters.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: the classifier starts by saying "background" everywhere but on one location in a hundred (Lin et al. 2017, focal loss)
@@ -29,6 +30,8 @@ def _tower(in_channels: int, channels: int, num_convs: int, norm_groups: int) ->
 
 class FCOSHead(nn.Module):
     """Two towers shared by the levels; box, centerness and controller stand on the box tower.
+
+    The controller is a 3x3 convolution, as in the reference, but computed only where an instance is: see ``mask_params``.
 
     Args:
         in_channels: channels of the pyramid.
@@ -74,15 +77,31 @@ class FCOSHead(nn.Module):
         self.cls_logits.out_channels = len(rows)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pyramid levels ``(B, C_in, h, w)``, finest first, to maps over all K locations.
+        """Pyramid levels ``(B, C_in, h, w)``, finest first, to values at all K locations.
 
         Returns:
             class logits ``(B, K, C)``, ltrb ``(B, K, 4)`` in units of the stride (relu of the scaled prediction),
-            centerness logits ``(B, K)`` and mask parameters ``(B, K, P)``.
+            centerness logits ``(B, K)`` and the box tower's features ``(B, K, F)``.
         """
         per_level = [self._level(x, self.scales[i]) for i, x in enumerate(levels)]
-        cls_logits, ltrb, ctr, params = (torch.cat(parts, dim=1) for parts in zip(*per_level, strict=True))
-        return cls_logits, ltrb, ctr.squeeze(-1), params
+        cls_logits, ltrb, ctr, feats = (torch.cat(parts, dim=1) for parts in zip(*per_level, strict=True))
+        return cls_logits, ltrb, ctr.squeeze(-1), feats
+
+    def mask_params(self, tower_feats: Tensor, around: Tensor, im_inds: Tensor) -> Tensor:
+        """The controller's output ``(N, P)`` at chosen locations.
+
+        The same numbers as the 3x3 convolution over the whole map, which would compute some 6,400 locations of an image of 480 x 640 for
+        the 64 that are used.
+
+        Args:
+            tower_feats: ``(B, K, F)``, from ``forward``.
+            around: ``(N, 9)`` int64 the locations that the convolution sees around each chosen one, -1 outside the level.
+            im_inds: ``(N,)`` int64 image of each.
+        """
+        inside = (around >= 0).unsqueeze(-1).to(tower_feats.dtype)
+        patches = tower_feats[im_inds.unsqueeze(-1), around.clamp(min=0)] * inside  # (N, 9, F)
+        weight = self.controller.weight.permute(0, 2, 3, 1).flatten(1)  # (P, 9 * F)
+        return F.linear(patches.flatten(1), weight, self.controller.bias)
 
     def _level(self, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         cls_tower, box_tower = self.cls_tower(x), self.box_tower(x)
@@ -90,7 +109,7 @@ class FCOSHead(nn.Module):
             self.cls_logits(cls_tower),
             torch.relu(self.box_pred(box_tower) * scale),
             self.centerness(box_tower),
-            self.controller(box_tower),
+            box_tower,
         )
-        cls_logits, ltrb, ctr, params = (m.flatten(2).transpose(1, 2) for m in maps)  # (B, h * w, channels)
-        return cls_logits, ltrb, ctr, params
+        cls_logits, ltrb, ctr, feats = (m.flatten(2).transpose(1, 2) for m in maps)  # (B, h * w, channels)
+        return cls_logits, ltrb, ctr, feats
