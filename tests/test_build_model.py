@@ -40,9 +40,10 @@ def test_r50_forward() -> None:
     dense = model(torch.randn(1, 3, 64, 96))
     assert dense.cls_logits.shape == (1, 129, 80)
     assert dense.ltrb.shape == (1, 129, 4)
-    assert dense.mask_params.shape == (1, 129, 233)
+    params = model.mask_params(dense, torch.zeros(129, dtype=torch.int64), torch.arange(129))
+    assert params.shape == (129, 233)
     assert dense.mask_feats.shape == (1, 16, 8, 12)
-    assert all(x.isfinite().all() for x in (dense.cls_logits, dense.ltrb, dense.ctr_logits, dense.mask_params, dense.mask_feats))
+    assert all(x.isfinite().all() for x in (dense.cls_logits, dense.ltrb, dense.ctr_logits, params, dense.mask_feats))
     assert dense.cls_logits.sigmoid().mean().item() == pytest.approx(0.01, rel=0.5)
 
 
