@@ -11,20 +11,32 @@ import torch
 from rich.console import Console
 
 from cis_seg.benchmark.catalogue import ROWS
+from cis_seg.benchmark.loads_table import loads_table, plot_loads, write_loads
 from cis_seg.benchmark.measure import Measured, measure
+from cis_seg.benchmark.parts import Load, loads
 from cis_seg.benchmark.report import machine, table, write_json
+from cis_seg.benchmark.rows import Setting
 from cis_seg.errors import ConfigError, UserError
+
+WHERE = "where both sides compute (default: a GPU where there is one)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after a message."""
-    parser = argparse.ArgumentParser(description="Times and peak memory, ours against the textbook; both sides' numbers are compared.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser = argparse.ArgumentParser(
+        description="Measures time and peak memory of losses, mask head, data pipeline and training steps, ours against the textbook form of "
+        "the same formulas, and checks that both compute the same. Some minutes on a CPU; run it on an idle machine.",
+        epilog="example: python scripts/benchmark.py --json benchmark.json",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there, as a list of rows")
     parser.add_argument("--rows", metavar="NAME,NAME", help=f"only these of {', '.join(ROWS)}")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu", help=WHERE)
     parser.add_argument("--quick", action="store_true", help="tiny inputs: does everything run? The figures mean nothing")
+    parser.add_argument("--loads", type=Path, metavar="PLOT.png", help="instead: time by part for 5 to 320 people and three image sizes")
     args = parser.parse_args(arguments)
     console = Console()
+    if args.loads is not None:
+        return _loads(args, console)
     try:
         names = _chosen(args.rows)
         console.print(f"measuring on {machine(args.device)}", highlight=False)
@@ -39,6 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table(rows, args.device))
     if args.json is not None:
         write_json(args.json, rows)
+    return 0
+
+
+def _loads(args: argparse.Namespace, console: Console) -> int:
+    found: list[Load] = []
+    for load in loads(Setting(args.device, args.quick)):
+        found.append(load)
+        console.print(f"{load.size[0]} x {load.size[1]}, {load.people} people: {load.total:.0f} ms", highlight=False)
+    console.print(loads_table(found, args.device))
+    plot_loads(args.loads, found, args.device)
+    if args.json is not None:
+        write_loads(args.json, found)
     return 0
 
 

@@ -34,3 +34,13 @@ def test_unknown_row_is_named() -> None:
     assert done.returncode == 2
     assert "there is no such row" in done.stderr
     assert "found: pairwise" in done.stderr
+
+
+def test_quick_loads(tmp_path: Path) -> None:
+    done = _run("--quick", "--loads", str(tmp_path / "loads.png"), "--json", str(tmp_path / "loads.json"))
+    assert done.returncode == 0, done.stderr
+    assert "mask branch" in done.stdout
+    assert (tmp_path / "loads.png").read_bytes().startswith(b"\x89PNG")
+    rows = json.loads((tmp_path / "loads.json").read_text())
+    assert [row["people"] for row in rows] == [2, 4, 2, 4]
+    assert all(0 < row["ms"]["masks"] < row["total_ms"] for row in rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -164,7 +165,7 @@ def _mask_losses(setting: Setting, *, ours: bool) -> Work:
     return our_losses if ours else textbook_losses
 
 
-def _head(setting: Setting, *, ours: bool) -> Work:
+def _head(setting: Setting, *, ours: bool, compiled: bool = False) -> Work:
     """64 instances of one image of 480 x 640: features of 16 channels at stride 8, logits at stride 4."""
     (h, w), count = ((8, 12), 6) if setting.quick else ((60, 80), 64)
     generator, head = torch.Generator().manual_seed(0), DynamicMaskHead()
@@ -173,10 +174,11 @@ def _head(setting: Setting, *, ours: bool) -> Work:
     locations = (torch.rand(count, 2, generator=generator) * 8 * h).to(setting.device)
     strides = (2.0 ** torch.randint(3, 8, (count,), generator=generator)).to(setting.device)
     im_inds = torch.zeros(count, dtype=torch.int64, device=setting.device)
+    our_head = torch.compile(head.__call__, dynamic=True) if compiled and not setting.quick else head
 
     def work() -> Mapping[str, Tensor]:
         if ours:
-            logits = head(feats, params, locations, strides, [count])
+            logits = our_head(feats, params, locations, strides, [count])
         else:
             logits = textbook.dynamic_mask_head(feats, params, locations, strides, im_inds)
         return _with_gradient(logits.square().mean(), feats, params) | {"logits": logits.detach()}
@@ -194,6 +196,7 @@ OPERATIONS: dict[str, Row] = {
     "pairwise_loss": _row(_pairwise, "64 masks, 120x160, forward + backward"),
     "projection_loss": _row(_projection, "the same"),
     "dynamic_mask_head": _row(_head, "64 masks, 60x80, forward + backward"),
+    "dynamic_mask_head_compiled": _row(partial(_head, compiled=True), "the same with compile=true"),
     "overlap_loss": _row(_overlap, "64 masks of 20 people, 120x160, forward + backward"),
     "mask_losses": _row(_mask_losses, "projection + pairwise + overlap, with colours and boxes"),
 }

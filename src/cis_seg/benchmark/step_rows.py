@@ -62,9 +62,9 @@ def resnet50(setting: Setting) -> CondInst:
     return model.to(setting.device)
 
 
-def our_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
-    """The product's own step; raw losses."""
-    module = CondInstModule(
+def our_module(model: CondInst, step: Step) -> CondInstModule:
+    """The product's own training of ``model``."""
+    return CondInstModule(
         model=model,
         criterion=Criterion(WEIGHTS, pairwise_warmup_steps=0),
         postprocess=Postprocess(),
@@ -73,7 +73,11 @@ def our_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
         category_ids=[1],
         masks_per_image=step.masks_per_image,
     )
-    return module.losses(batch, step=1)
+
+
+def our_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
+    """The product's own step; raw losses."""
+    return our_module(model, step).losses(batch, step=1)
 
 
 def textbook_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
@@ -120,6 +124,11 @@ def _textbook_mask_losses(logits: Tensor, samples: MaskSamples, batch: Batch, pa
     }
 
 
+def still(model: CondInst) -> torch.optim.SGD:
+    """An optimiser that does all its work, at so small a rate that every repeat has the first one's losses."""
+    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-9, momentum=0.9, weight_decay=1e-4)
+
+
 def step_side(step: Step, *, ours: bool) -> Side:
     """One side of a row."""
 
@@ -128,8 +137,7 @@ def step_side(step: Step, *, ours: bool) -> Side:
         if not ours:
             model = model.to(memory_format=torch.contiguous_format)
         batch = scene(used.size, used.people, batch=used.batch, device=setting.device)
-        # so small a rate that every repeat has the first one's losses
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-9, momentum=0.9, weight_decay=1e-4)
+        optimizer = still(model)
 
         def work() -> Mapping[str, Tensor]:
             with torch.autocast(setting.device, dtype=torch.bfloat16, enabled=used.bf16):
