@@ -1,0 +1,141 @@
+"""A job and what came back for it, as one test set in CIS.json's form, without its quirks.
+
+Ids count from 1, ``area`` is the mask's, ``bbox`` its tight box; regions to ignore come from the job, as crowd regions.
+
+Legend: boxes are COCO's [x, y, width, height] in pixels of the file; masks are RLEs at the image's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from cis_seg.annotation.exports import Export, Outline
+from cis_seg.annotation.job import PERSON, Job
+from cis_seg.annotation.outlines import plain_rle
+from cis_seg.annotation.rules import Problem
+from cis_seg.ground_truth import encode_mask
+from cis_seg.inspection.oddities import BOX_IOU
+
+MATCHED = 0.1  # IoU of a person's box and a mask's tight box from which on they may be one: 6 of CIS's 3453 pairs are below it
+SAME_MASK = 0.999  # IoU of a mask and the draft it began as, from which on nobody has changed it
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Merged:
+    """The merged file, and what is to be known about it."""
+
+    content: Json
+    problems: list[Problem] = field(default_factory=list)
+    dropped: dict[int, str] = field(default_factory=dict)  # annotation id of the job -> why
+    empty_images: list[str] = field(default_factory=list)  # left out, because everybody in them was dropped
+    people: int = 0
+    drafted: int = 0  # people who had a draft
+    unchanged: int = 0  # of them, those whose mask is the draft
+
+
+def merge(job: Job, exports: Sequence[Export], dropped: Mapping[int, str]) -> Merged:
+    """Everybody of the job with the mask that was drawn for them; every person is in the file, in ``dropped`` or in a problem."""
+    merged = Merged({"images": [], "annotations": [], "categories": [dict(PERSON)]}, dropped=dict(dropped))
+    merged.problems += [problem for export in exports for problem in export.problems]
+    for image_id in job.images:
+        outlines = _outlines(job, image_id, exports, merged)
+        people = {number: person for number, person in job.people[image_id].items() if number not in dropped}
+        matched, left = match(people, outlines)
+        _check(job, image_id, people, matched, left, merged)
+        if matched or left:
+            found = [matched[number] for number in people if number in matched]
+            _write(job, image_id, [*found, *left], merged)
+            _compare_with_draft(people, matched, merged)
+        elif job.people[image_id] and not people:
+            merged.empty_images.append(job.images[image_id]["file_name"])
+    return merged
+
+
+def match(people: Mapping[int, Json], outlines: Sequence[Outline]) -> tuple[dict[int, Outline], list[Outline]]:
+    """Who is who: person id -> outline, the pairs of the largest box IoU first; and the outlines of nobody."""
+    if not people or not outlines:
+        return {}, list(outlines)
+    numbers = list(people)
+    boxes, tight = (np.array(rows, dtype=np.float64) for rows in ([people[i]["bbox"] for i in numbers], [o.box for o in outlines]))
+    ious = np.array(coco_mask.iou(boxes, tight, [0] * len(tight)))  # (people, outlines)
+    found: dict[int, int] = {}
+    for _ in range(min(ious.shape)):
+        row, column = np.unravel_index(int(ious.argmax()), ious.shape)
+        if ious[row, column] < MATCHED:
+            break
+        found[numbers[row]] = int(column)
+        ious[row], ious[:, column] = -1, -1
+    return {number: outlines[place] for number, place in found.items()}, [o for i, o in enumerate(outlines) if i not in found.values()]
+
+
+def _outlines(job: Job, image_id: int, exports: Sequence[Export], merged: Merged) -> list[Outline]:
+    """The outlines of one image, from the export that has it."""
+    having = [export for export in exports if export.outlines.get(image_id)]
+    for other in having[1:]:
+        detail = f"outlined in {having[0].source} too"
+        merged.problems.append(Problem("image_twice", other.source, job.images[image_id]["file_name"], (), detail))
+    return having[0].outlines[image_id] if having else []
+
+
+def _check(
+    job: Job, image_id: int, people: Mapping[int, Json], matched: Mapping[int, Outline], left: Sequence[Outline], merged: Merged
+) -> None:
+    """What only the job can tell about the outlines of one image."""
+    name = job.images[image_id]["file_name"]
+    missing = tuple(number for number in people if number not in matched)
+    if missing:
+        detail = "nobody is outlined in this image" if not matched and not left else "no outline fits the box"
+        merged.problems.append(Problem("missing", job.path.name, name, missing, detail))
+    gone, unlisted = match({number: job.people[image_id][number] for number in job.people[image_id] if number in merged.dropped}, left)
+    for number, outline in gone.items():
+        detail = f"dropped ({merged.dropped[number]}), outlined in {outline.source} as annotation {outline.export_id}"
+        merged.problems.append(Problem("dropped_but_outlined", job.path.name, name, (number,), detail))
+    for outline in unlisted:
+        merged.problems.append(Problem("unlisted", outline.source, name, (outline.export_id,), f"box {outline.box}"))
+    for number, outline in matched.items():
+        iou = _box_iou(people[number]["bbox"], outline.box)
+        if iou < BOX_IOU:
+            detail = f"IoU {iou:.2f} of its tight box with the box of person {number} in the job"
+            merged.problems.append(Problem("box_off_mask", outline.source, name, (outline.export_id,), detail))
+
+
+def _box_iou(first: Sequence[float], second: Sequence[float]) -> float:
+    boxes = (np.array([box], dtype=np.float64) for box in (first, second))
+    return float(coco_mask.iou(*boxes, [0])[0, 0])
+
+
+def _write(job: Job, image_id: int, outlines: Sequence[Outline], merged: Merged) -> None:
+    """One image with its people and regions to ignore."""
+    entry, regions = job.images[image_id], [region["segmentation"] for region in job.regions[image_id].values()]
+    number = len(merged.content["images"]) + 1
+    merged.content["images"].append({"id": number, **{key: entry[key] for key in ("width", "height", "file_name")}})
+    merged.people += len(outlines)
+    masks = [(outline.segmentation, 0) for outline in outlines] + [(plain_rle(region), 1) for region in regions]
+    for segmentation, crowd in masks:
+        rle, _ = encode_mask(segmentation, job.size(image_id))
+        merged.content["annotations"].append(
+            {
+                "id": len(merged.content["annotations"]) + 1,
+                "image_id": number,
+                "category_id": PERSON["id"],
+                "iscrowd": crowd,
+                "bbox": [int(side) for side in coco_mask.toBbox(rle)],
+                "area": int(coco_mask.area(rle)),
+                "segmentation": segmentation,
+            }
+        )
+
+
+def _compare_with_draft(people: Mapping[int, Json], matched: Mapping[int, Outline], merged: Merged) -> None:
+    for number, outline in matched.items():
+        draft = people[number]["segmentation"]
+        if draft is not None:
+            merged.drafted += 1
+            merged.unchanged += bool(coco_mask.iou([outline.mask], [draft], [0])[0, 0] > SAME_MASK)

@@ -1,0 +1,147 @@
+"""Which images of a crowd are worth outlining: people who occlude each other, neither too few nor too many of them.
+
+Legend: N people of an image; boxes are COCO's [x, y, width, height] in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from cis_seg.data.checks import parse_box
+from cis_seg.data.odgt import BOX_KEYS
+from cis_seg.errors import DataError
+
+TAKEN, QUALIFIED = "taken", "qualified"
+
+#: what a verdict says -> in words; all but the first are left out of the job
+REASONS = {
+    TAKEN: "taken",
+    "not_drawn": "fit, but not drawn: enough images were taken",
+    "too_small": "too small",
+    "too_few": "too few people",
+    "too_many": "too many people",
+    "too_many_regions": "too many regions to ignore",
+    "apart": "too few of the people touch another",
+    "unusable_box": "boxes that make no sense",
+    "unreadable": "damaged image files",
+    "faulty_record": "records that cannot be used",
+}
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What makes an image fit.
+
+    The defaults are the paper's 3 to 10 people and, of the published test set, what most of its images keep: no side is below 400 pixels,
+    and with visible boxes in 92 % of them at least half of the people touch another by an IoU of 0.05 (with 0.1 in 82 %).
+    """
+
+    min_people: int = 3
+    max_people: int = 10
+    min_iou: float = 0.05  # of two people's boxes, from which on they touch
+    touching: float = 0.5  # least share of the people who touch another
+    iou_boxes: str = "visible"  # whose IoU it is: what is seen of them, or their whole bodies (full)
+    min_side: int = 400  # px, of the shorter side
+    max_regions: int | None = None  # regions to ignore at most; None allows any number
+
+    def __str__(self) -> str:
+        """In words, for messages and data cards."""
+        regions = "" if self.max_regions is None else f", at most {self.max_regions} regions to ignore"
+        return (
+            f"{self.min_people} to {self.max_people} people, {self.touching:g} of them or more touching another "
+            f"({self.iou_boxes} boxes' IoU {self.min_iou:g} or more), shorter side {self.min_side} px or more{regions}"
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One image, and why it is taken or left; what was not looked at any more is None."""
+
+    line: int | None  # of the annotation file, counted from 0 as in CIS.json
+    file_name: str | None
+    reason: str  # of REASONS
+    why: str  # the reason with this image's figures
+    people: int | None = None
+    regions: int | None = None
+    touching: float | None = None  # share of the people
+    largest_iou: float | None = None
+
+
+def judge(image: dict[str, Any], annotations: Sequence[dict[str, Any]], criteria: Criteria) -> Verdict:
+    """Whether an image is fit (``QUALIFIED``), or the first reason against it.
+
+    Args:
+        image, annotations: as ``crowdhuman_coco.to_coco`` makes them: regions to ignore are crowd regions, odgt entries keep their boxes.
+        criteria: what to ask for.
+    """
+    people = [annotation for annotation in annotations if not annotation["iscrowd"]]
+    regions, side = len(annotations) - len(people), min(image["height"], image["width"])
+    verdict = Verdict(image["id"], image["file_name"], QUALIFIED, "", len(people), regions)
+    for reason, against, why in (
+        ("too_small", side < criteria.min_side, f"shorter side {side} px"),
+        ("too_few", len(people) < criteria.min_people, f"{len(people)} people"),
+        ("too_many", len(people) > criteria.max_people, f"{len(people)} people"),
+        ("too_many_regions", criteria.max_regions is not None and regions > criteria.max_regions, f"{regions} regions to ignore"),
+    ):
+        if against:
+            return replace(verdict, reason=reason, why=why)
+    try:
+        largest = _largest_ious(people, criteria.iou_boxes)
+    except DataError as error:
+        return replace(verdict, reason="unusable_box", why=f"{error.problem}: {error.found}")
+    touching = int((largest >= criteria.min_iou).sum())
+    verdict = replace(
+        verdict,
+        why=f"{touching} of {len(people)} people touch another",
+        touching=round(touching / len(people), 4),
+        largest_iou=round(float(largest.max()), 4),
+    )
+    return verdict if touching >= criteria.touching * len(people) else replace(verdict, reason="apart")
+
+
+def _largest_ious(people: Sequence[dict[str, Any]], kind: str) -> NDArray[np.float64]:
+    """(N,): each person's largest box IoU with another of the image.
+
+    Raises:
+        DataError: a box makes no sense.
+    """
+    key = BOX_KEYS[kind]
+    for place, person in enumerate(people):
+        parse_box(person.get(key), culprit=f"{key} of person {place}", where="gtboxes")
+    boxes = np.array([person[key] for person in people], dtype=np.float64)
+    ious: NDArray[np.float64] = np.array(coco_mask.iou(boxes, boxes, [0] * len(boxes)))
+    np.fill_diagonal(ious, 0.0)
+    return np.asarray(ious.max(axis=1))
+
+
+def draw(verdicts: Sequence[Verdict], count: int | None, seed: int, damage: Callable[[str], str | None]) -> list[Verdict]:
+    """Takes fit images by lot; a larger ``count`` with the same seed keeps those of a smaller one.
+
+    Args:
+        verdicts: of ``judge``.
+        count: images to take at most; None takes every fit one.
+        seed: of the lot.
+        damage: what is wrong with the file of an image, or None; asked only about images that would be taken.
+
+    Returns:
+        The verdicts in their order, none of them ``QUALIFIED`` any more.
+    """
+    drawn = list(verdicts)
+    fit = [place for place, verdict in enumerate(verdicts) if verdict.reason == QUALIFIED]
+    taken = 0
+    for place in np.random.default_rng(seed).permutation(fit).tolist():
+        verdict = drawn[place]
+        if taken == count:
+            drawn[place] = replace(verdict, reason="not_drawn")
+        elif (wrong := damage(str(verdict.file_name))) is not None:
+            drawn[place] = replace(verdict, reason="unreadable", why=wrong)
+        else:
+            drawn[place] = replace(verdict, reason=TAKEN)
+            taken += 1
+    return drawn
