@@ -38,3 +38,18 @@ def history(path: Path) -> list[dict[str, Any]]:
             items = ((item.key or ".".join(item.nested_key), item.value_json) for item in record.history.item)
             rows.append({key: json.loads(value) for key, value in items})
     return rows
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """The last summary of the run: name -> value, nested names with dots."""
+    found: dict[str, Any] = {}
+    for record in records(path):
+        if record.HasField("summary"):
+            found |= {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update}
+    return found
+
+
+def table(path: Path, key: str) -> dict[str, Any]:
+    """The last table logged as ``key``: its ``columns`` and ``data``."""
+    content: dict[str, Any] = json.loads((path.parent / "files" / summary(path)[f"{key}.path"]).read_text())
+    return content

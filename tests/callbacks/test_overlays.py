@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader
 
 from cis_seg.callbacks.overlays import Overlays, label_map, original_pixels
+from cis_seg.ground_truth import GroundTruth
 from cis_seg.structures import Batch, Instances, Target
 from cis_seg.visualize import Drawing
 
@@ -39,6 +40,9 @@ def one_batch(image_ids: tuple[int, ...]) -> Batch:
 
 class FixedPredictions(L.LightningModule):
     class_names = ("person",)
+
+    def ground_truth(self, index: int) -> GroundTruth:
+        return GroundTruth(self.trainer.datamodule.val_ground_truths[index], self.class_names)  # type: ignore[attr-defined]
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         masks = tuple({"size": list(SIZE), "counts": coco_mask.encode(square(x))["counts"]} for x in (10, 22, 50))

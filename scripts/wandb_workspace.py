@@ -1,0 +1,38 @@
+"""``python scripts/wandb_workspace.py [[ENTITY/]PROJECT] [--dry-run]``: a W&B view of runs with and without OverlapLoss."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from cis_seg.errors import UserError
+from cis_seg.workspace import PROJECT, create, definition
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after a message about what is missing."""
+    parser = argparse.ArgumentParser(
+        description="Makes a saved view in a W&B project: runs grouped by family and stage with the columns of the paper's Table 1, "
+        "AP by crowding, precision over recall, losses, cost and the table of images. Needs a network, an account and wandb-workspaces."
+    )
+    parser.add_argument(
+        "project", nargs="?", default=PROJECT, metavar="[ENTITY/]PROJECT", help=f"default: {PROJECT} of your default entity"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the definition as JSON; nothing is needed, nothing is sent")
+    args = parser.parse_args(arguments)
+    defined = definition(args.project)
+    if args.dry_run:
+        print(json.dumps(defined, indent=2))
+        return 0
+    try:
+        print(create(defined))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
