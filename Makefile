@@ -8,7 +8,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --prefer-binary --progress-bar 
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check clean
+.PHONY: help install train test check faults clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -38,6 +38,9 @@ check: install  ## lint, strict types, import arrows
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src $(wildcard scripts/*.py)
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+faults: install  ## break runs on purpose in many ways and report what survived (long; a short form is part of make test)
+	$(BIN)/python scripts/faults.py $(ARGS)
 
 clean:  ## remove caches and build products (not .venv, data or runs)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -17,10 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after a message about the file."""
     parser = argparse.ArgumentParser(
         description="Converts a BoxInst or CondInst checkpoint of AdelaiDet (IN.pth -> OUT.ckpt, for evaluate, predict and init_from), "
-        "or an ImageNet backbone of detectron2 (IN.pkl -> OUT.pth, for model.backbone.weights)."
+        "or an ImageNet backbone of detectron2 (IN.pkl -> OUT.pth, for model.backbone.weights). "
+        "The architecture is read off the weights; whatever does not fit is refused by name.",
+        epilog="example: python scripts/convert_adelaidet.py BoxInst_MS_R_50_3x.pth boxinst_r50.ckpt",
     )
-    parser.add_argument("source", type=Path, metavar="IN.pth")
-    parser.add_argument("target", type=Path, metavar="OUT.ckpt")
+    parser.add_argument("source", type=Path, metavar="IN.pth", help="the file as it was downloaded")
+    parser.add_argument("target", type=Path, metavar="OUT.ckpt", help="file to write")
     parser.add_argument("--classes", metavar="NAME,NAME", help="class names in label order, for other classes than COCO's 80 or person")
     args = parser.parse_args(arguments)
     class_names = args.classes.split(",") if args.classes else None

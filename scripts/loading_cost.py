@@ -23,8 +23,10 @@ SIDES = (480, 640)
 
 def main() -> int:
     """Makes both files in a temporary folder and reads each in a process of its own; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--share", type=float, default=1.0, help="of the full size")
+    parser = argparse.ArgumentParser(
+        description="Measures what reading CrowdHuman and COCO at full size costs, on made files without pixels."
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="of the full size, 0 to 1 (default: 1.0)")
     parser.add_argument("--read", nargs=3, metavar=("KIND", "FILE", "IMAGES"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.read:

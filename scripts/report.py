@@ -17,7 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after a message about the runs."""
     parser = argparse.ArgumentParser(
         description="One HTML page of finished runs: curves of their CSV logs, the tables of scripts/tables.py, overlays, configs and what "
-        "differs between them. It opens by double click and fetches nothing."
+        "differs between them. It opens by double click and fetches nothing.",
+        epilog="example: python scripts/report.py runs --figure figure/figure4.png --output report.html",
     )
     parser.add_argument(
         "runs",
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="RUNS",
         help="a run, a folder of its seeds, or the folder of all runs, as in scripts/tables.py",
     )
-    parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
+    parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="the page (default: report.html)")
     parser.add_argument(
         "--figure",
         type=Path,

@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after a message about the runs."""
     parser = argparse.ArgumentParser(
         description="Tables 1 and 2 of the paper from finished runs: mean and spread over seeds, the paper's numbers beside ours, "
-        "the gain of OverlapLoss over its control. Runs of other experiments stand in a table of their own."
+        "the gain of OverlapLoss over its control. Runs of other experiments stand in a table of their own.",
+        epilog="example: python scripts/tables.py runs --output tables",
     )
     parser.add_argument(
         "runs",

@@ -27,14 +27,24 @@ ARROWS: dict[str, set[str]] = {
     "structures": set(),
     "errors": set(),
     "json_values": set(),
+    "run_names": set(),
     "conf_path": {"errors"},
     "cli": {"errors", "conf_path"},
     "config": FOUNDATION,
+    "config_relations": {"config"},
+    "config_checks": {"errors", "config", "config_relations", "data", "losses", "model"},
+    "config_effects": {"config"},
+    "stopping": set(),
+    "writing": {"stopping"},
+    "csv_log": {"writing"},
+    "checkpoint_io": {"checkpoint", "writing"},
+    "run_folder": {"errors", "checkpoint", "csv_log", "writing"},
+    "resume": {"errors", "checkpoint", "start"},
     "ops": FOUNDATION,
     **dict.fromkeys(PARTS, TENSORS),
     **dict.fromkeys(SCORING, TENSORS | SCORING),
     "module": TENSORS | PARTS | SCORING,
-    "callbacks": TENSORS | PARTS | SCORING | {"module", "model_summary"},
+    "callbacks": TENSORS | PARTS | SCORING | {"module", "model_summary", "run_names", "step_file", "writing", "stopping"},
     "model_summary": TENSORS | {"model"},
     "build_model": TENSORS | {"model", "checkpoint", "config"},
     "build": TENSORS | PARTS | SCORING | {"module", "callbacks", "config", "build_model"},
@@ -42,10 +52,14 @@ ARROWS: dict[str, set[str]] = {
     "prediction_files": TENSORS | SCORING | {"data"},
     "benchmark": TENSORS | PARTS | {"module", "config", "build_model"},
     "report": {"errors"},
-    "tables": {"errors", "config", "report", "ground_truth"},
+    "launch": {"errors", "cli", "report"},
+    "rank": {"errors", "cli", "config", "train"},
+    "tables": {"errors", "config", "report", "ground_truth", "run_names"},
     "submission": {"errors", "ground_truth", "results"},
+    "workspace": {"errors", "callbacks", "floors"},
     "adelaidet": TENSORS | {"model", "checkpoint", "config", "build_model", "data"},
     "inspection": TENSORS | SCORING | {"data"},
+    "annotation": TENSORS | SCORING | {"data", "inspection"},
     "figures": TENSORS | SCORING,
     "html_report": {"errors", "config", "report", "tables", "ground_truth"},
     "start": TENSORS | {"checkpoint", "config", "conf_path", "build_model", "module", "report"},
@@ -53,20 +67,47 @@ ARROWS: dict[str, set[str]] = {
         area: TENSORS
         | PARTS
         | SCORING
-        | {"module", "callbacks", "config", "build", "build_model", "report", "start", "cli", "conf_path"}
-        | {"inference", "prediction_files", "inspection"}
+        | {"module", "callbacks", "config", "config_checks", "build", "build_model", "report", "start", "launch", "cli", "conf_path"}
+        | {"config_effects", "inference", "prediction_files", "inspection"}
+        | {"checkpoint_io", "run_folder", "resume", "writing"}
         for area in ENTRIES
     },
-    "figure4": TENSORS | PARTS | SCORING | {"config", "build", "cli", "inference", "figures", "evaluate"},
+    "checkup": TENSORS
+    | PARTS
+    | {"module", "config", "config_checks", "config_effects", "build", "build_model", "conf_path", "cli"}
+    | {"report", "start", "launch", "run_folder"},
+    "doctor": {"checkup", "config_checks"},
+    "step_file": TENSORS | {"checkpoint", "writing"},
+    "replay": TENSORS | PARTS | {"module", "config", "build", "build_model", "inference", "step_file"},
+    "select_crowd_images": {"errors", "data", "config", "config_checks", "build", "cli", "annotation", "masks_from_boxes"},
+    "onnx_graph": TENSORS | {"data", "model", "postprocess"},
+    "export_onnx": TENSORS | {"model", "postprocess", "config", "config_checks", "build", "cli", "inference", "onnx_graph", "writing", ""},
+    "figure4": TENSORS | PARTS | SCORING | {"config", "config_checks", "build", "cli", "inference", "figures", "evaluate"},
 }
 # library -> the modules (with all below them) that may import it
 LIBRARIES: dict[str, set[str]] = {
-    "hydra": {"config", "build", "cli", "start"} | ENTRIES,
-    "omegaconf": {"config", "build", "cli", "start", "figure4"} | ENTRIES,
-    "lightning": {"module", "data.instance_datamodule", "callbacks", "build", "checkpoint"} | ENTRIES,
-    "wandb": {"callbacks", "build"} | ENTRIES,
+    "hydra": {"config", "build", "cli", "start", "checkup.subject", "checkup.trial", "launch", "rank"} | ENTRIES,
+    "omegaconf": {"config", "config_checks", "checkup.subject", "build", "cli", "start", "figure4", "select_crowd_images", "launch", "rank"}
+    | {"export_onnx"}
+    | ENTRIES,
+    "lightning": {
+        "module",
+        "data.instance_datamodule",
+        "callbacks",
+        "build",
+        "checkpoint",
+        "checkpoint_io",
+        "csv_log",
+        "launch",
+        "checkup.trial",
+    }
+    | ENTRIES,
+    "wandb": {"callbacks", "build", "workspace"} | ENTRIES,
+    "wandb_workspaces": {"workspace"},
+    "onnx": {"export_onnx"},
+    "onnxruntime": {"export_onnx"},
     "albumentations": {"data.transforms"},
-    "matplotlib": {"tables.lambda_plot", "inspection.plots", "figures.page"},
+    "matplotlib": {"tables.lambda_plot", "inspection.plots", "figures.page", "benchmark.loads_table"},
 }
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cis_seg import evaluate
 from cis_seg.errors import ConfigError
+from cis_seg.model.condinst import CondInst
+from cis_seg.submission import pack
 from runs import SMALL, composed, metrics_of, small_run
 
 
@@ -70,6 +73,69 @@ def test_a_results_file_scores_what_pycocotools_says(shared_data: Path, tmp_path
     assert 5 < ours["segm/AP"] < 95
 
 
+def test_every_category_has_its_own_ap(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
+    names = {category["id"]: category["name"] for category in json.loads(annotations.read_text())["categories"]}
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(jittered(annotations)))
+    overrides = ["data=coco", f"data.root={shared_data}/coco_mini", f"predictions={results}", f"output={tmp_path}/out"]
+    evaluate.evaluate(composed(*overrides, name="evaluate"))
+    metrics, printed = metrics_of(tmp_path / "out"), capsys.readouterr().out.replace("│", "")
+    chosen = [number for number, name in names.items() if name in ("person", "dining table", "zebra")]
+    for kind in ("segm", "bbox"):
+        found = {key for key in metrics if key.startswith(f"{kind}/AP/") and "/crowd_" not in key}
+        assert found == {f"{kind}/AP/{name}" for name in names.values()}
+        for number in chosen:
+            alone = pycocotools_stats(annotations, results, kind, [number])[0]
+            assert metrics[f"{kind}/AP/{names[number]}"] == (None if alone == -1 else 100 * alone)
+    for number in chosen:
+        cells = ("-" if value is None else f"{value:.2f}" for value in (metrics[f"{kind}/AP/{names[number]}"] for kind in ("segm", "bbox")))
+        assert " ".join([names[number], *cells]) in " ".join(printed.split())
+
+
+def test_a_list_of_images_without_annotations_is_predicted(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As COCO's test-dev: results with the list's own ids, ready to be packed."""
+    content = {"images": [{"id": i, "file_name": f"{i}.jpg", "width": 90, "height": 60} for i in (7, 581_929)], "licenses": [], "info": {}}
+    for image in content["images"]:
+        Image.new("RGB", (90, 60), "gray").save(tmp_path / str(image["file_name"]))
+    categories = [{"id": 2, "name": "dog"}, {"id": 1, "name": "person"}]
+    (tmp_path / "image_info.json").write_text(json.dumps({**content, "categories": categories}))
+    data = ["data=coco", f"data.root={tmp_path}", "data.annotations=image_info.json", "data.images=.", "data.test_size=96"]
+    checkpoint = f"checkpoint={run}/checkpoints/last.ckpt"
+    few = ["score_threshold=0", "eval.max_detections=5", "data.workers=0"]
+    evaluate.evaluate(composed(checkpoint, *data, *few, f"output={tmp_path}/out", name="evaluate"))
+    assert "has no annotations, nothing was scored" in capsys.readouterr().out
+    metrics = metrics_of(tmp_path / "out")
+    assert (metrics["segm/AP"], metrics["bbox/AP"], metrics["num_images"], metrics["num_annotations"]) == (None, None, 2, 0)
+    packed = pack(tmp_path / "out" / "predictions.json", tmp_path / "image_info.json", name="short", output=tmp_path)
+    assert (packed.num_images, packed.num_known_images, packed.num_categories) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("size", [480, 680])
+def test_people_in_crowds_at_both_sizes_of_the_paper(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """``data=cis`` resizes the shorter side to 480 unless told otherwise; boxes and masks come back at the size of the file."""
+    Image.new("RGB", (90, 60), "gray").save(tmp_path / "a,b.jpg")
+    person = {"id": 0, "image_id": 0, "category_id": 1, "bbox": [10, 5, 30, 50], "area": 1500, "iscrowd": 0}
+    content = {
+        "images": [{"id": 0, "file_name": "a,b.jpg", "width": 90, "height": 60}],
+        "annotations": [person | {"segmentation": [[10, 5, 40, 5, 40, 55, 10, 55]]}],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (tmp_path / "CIS.json").write_text(json.dumps(content))
+    seen: list[tuple[int, int]] = []
+    forward = CondInst.normalize
+    monkeypatch.setattr(CondInst, "normalize", lambda self, images, sizes: (seen.extend(sizes), forward(self, images, sizes))[1])
+    overrides = ["data=cis", f"data.root={tmp_path}", f"data.val_images={tmp_path}", *([f"data.test_size={size}"] if size != 480 else [])]
+    checkpoint = f"checkpoint={run}/checkpoints/last.ckpt"
+    few = ["score_threshold=0", "eval.max_detections=5", "data.workers=0"]
+    evaluate.evaluate(composed(checkpoint, *overrides, *few, f"output={tmp_path}/out", name="evaluate"))
+    assert seen == [(size, size * 3 // 2)]
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert entries
+    assert {tuple(entry["segmentation"]["size"]) for entry in entries} == {(60, 90)}
+    assert metrics_of(tmp_path / "out")["num_annotations"] == 1
+
+
 def jittered(annotations: Path) -> list[dict[str, object]]:
     """The truth moved by some pixels, with scores from a seed: neither perfect nor hopeless."""
     truth = json.loads(annotations.read_text())
@@ -92,10 +158,11 @@ def jittered(annotations: Path) -> list[dict[str, object]]:
     return entries
 
 
-def pycocotools_stats(annotations: Path, results: Path, kind: str) -> list[float]:
+def pycocotools_stats(annotations: Path, results: Path, kind: str, category_ids: list[int] | None = None) -> list[float]:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
         evaluator = COCOeval(truth, truth.loadRes(str(results)), kind)
+        evaluator.params.catIds = category_ids or evaluator.params.catIds
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()

@@ -154,7 +154,7 @@ def test_boxes_that_make_no_sense(
         ("output=FOLDER/boxes.json", "the output cannot be written there"),
         ("output=FOLDER", "the output cannot be written there"),
         ("checkpoint=FOLDER/nowhere.ckpt", "there is no checkpoint"),
-        ("pages=-1", "pages is too small"),
+        ("pages=-1", "pages: this value cannot work"),
     ],
 )
 def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, override: str, said: str) -> None:

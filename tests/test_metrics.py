@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.floors import crowd_bins, floor_results, mask_to_box, mean_overlap_degree
 from cis_seg.ground_truth import GroundTruth, silenced
-from cis_seg.metrics import floors, score
+from cis_seg.metrics import evaluate, floors, score
 from cis_seg.results import read_results
 
 SIDE = 100
@@ -356,3 +356,21 @@ def test_small_ellipses_keep_the_centre(tmp_path: Path) -> None:
     assert coco_mask.area(small["segmentation"]) == pytest.approx(0.81 * np.pi / 4 * 40 * 80, rel=0.01)
     x, y, w, h = coco_mask.toBbox(small["segmentation"])
     assert (x + w / 2, y + h / 2) == pytest.approx((30, 50), abs=0.6)
+
+
+def test_curves_are_precision_over_recall_at_two_thresholds(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (60, 10, 20, 40))])
+    results = [found(0, (10, 10, 20, 40), 0.9), found(0, (40, 60, 10, 10), 0.8), found(0, (60, 10, 20, 28), 0.7)]  # the last: IoU 0.7
+    evaluation = evaluate(ours, results)
+    assert evaluation.metrics == score(ours, results)
+    for kind in ("segm", "bbox"):
+        at50, at75 = (evaluation.curves[f"{kind}/{threshold}"] for threshold in (50, 75))
+        assert at50 == pytest.approx([1.0] * 51 + [2 / 3] * 50)  # all recalls to 0.5 with one detection, the rest with three
+        assert at75 == pytest.approx([1.0] * 51 + [0.0] * 50)
+        assert 100 * at75.mean() == pytest.approx(evaluation.metrics[f"{kind}/AP75"])
+
+
+def test_there_is_no_curve_without_anything_to_measure(tmp_path: Path) -> None:
+    assert evaluate(truth(tmp_path, []), [found(0, (10, 10, 20, 40))]).curves == {}
+    maskless = truth(tmp_path, [person(1, 0, (10, 10, 20, 40), segmentation=[])])
+    assert evaluate(maskless, [found(0, (10, 10, 20, 40))]).curves.keys() == {"bbox/50", "bbox/75"}

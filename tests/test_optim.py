@@ -103,3 +103,45 @@ def test_config_reaches_the_optimizer(r50: CondInst) -> None:
     assert [(g["momentum"], g["weight_decay"], g["lr"]) for g in optimizer.param_groups] == [(0.7, 0.2, 0.125), (0.7, 0.0, 0.125)]
     factor = schedule.lr_lambdas[0]
     assert [factor(step) for step in (10, 20, 30)] == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("left_out", [0, 2])
+def test_a_fused_optimiser_leaves_a_step_out_by_a_flag_on_the_device(name: str, left_out: int) -> None:
+    """The first step too, where torch's own SGD would go on from memory that nobody has written."""
+
+    def trained(steps: list[int], fused: bool) -> torch.Tensor:
+        model = nn.Linear(64, 64)
+        nn.init.ones_(model.weight)
+        optimizer = make_optimizer(model, name=name, lr=0.1, momentum=0.9, weight_decay=0.1, fused=fused)
+        for step in steps:
+            model.weight.grad = torch.full((64, 64), float("nan") if step < 0 else step + 1.0)
+            optimizer.found_inf = torch.tensor(float(step < 0))  # type: ignore[attr-defined]
+            optimizer.step()
+        return model.weight.detach()
+
+    steps = [0, 1, 2, 3]
+    with_gap = trained([*steps[:left_out], -1, *steps[left_out:]], fused=True)
+    assert torch.equal(with_gap, trained(steps, fused=True))
+    optimizer = make_optimizer(nn.Linear(2, 2), name=name, lr=0.1, momentum=0.9, weight_decay=0.1)
+    assert not any(group["fused"] for group in optimizer.param_groups), "on a CPU the kernels stay what they were"
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_checkpoint_does_not_bring_its_devices_kernel(fused: bool) -> None:
+    def made(fused: bool) -> tuple[nn.Linear, torch.optim.Optimizer]:
+        model = nn.Linear(4, 4)
+        nn.init.ones_(model.weight)
+        return model, make_optimizer(model, name="adamw", lr=0.1, momentum=0.9, weight_decay=0.1, fused=fused)
+
+    def step(model: nn.Linear, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        model.weight.grad = torch.ones(4, 4)
+        optimizer.step()
+        return model.weight.detach()
+
+    theirs, ours = made(not fused), made(fused)
+    step(*theirs)
+    ours[0].load_state_dict(theirs[0].state_dict())
+    ours[1].load_state_dict(theirs[1].state_dict())
+    assert bool(ours[1].param_groups[0]["fused"]) == fused
+    torch.testing.assert_close(step(*ours), step(*theirs))

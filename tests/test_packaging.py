@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 REQUIREMENTS = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+#: of a feature that says which extra is missing
+OPTIONAL = {
+    Requirement(line).name for extra, lines in PROJECT["project"]["optional-dependencies"].items() if extra != "dev" for line in lines
+}
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
 
 # where a distribution is not named like its module
@@ -42,7 +46,8 @@ def imported_modules(path: Path) -> set[str]:
 
 def test_every_import_is_declared_and_every_declaration_used() -> None:
     imported = set().union(*map(imported_modules, (ROOT / "src").rglob("*.py"))) - set(sys.stdlib_module_names) - {"cis_seg"}
-    assert {DISTRIBUTIONS.get(name, name) for name in imported} | INDIRECT == {requirement.name for requirement in REQUIREMENTS}
+    names = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in imported}
+    assert names - OPTIONAL | INDIRECT == {requirement.name for requirement in REQUIREMENTS}
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS + EXTRAS, ids=str)

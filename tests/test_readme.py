@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text()
 STEPS = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2", "schedule.decay_steps=[]")
 CROWD_ONLY = ("data.num_train", "data.num_val")
 #: commands for the full data sets and networks of the paper's size, which have tests of their own
-ELSEWHERE = ("data=crowdhuman", "data.root=CROWDHUMAN", "data.root=COCO", "checkpoint=OUT.ckpt", "init_from=OUT.ckpt")
+ELSEWHERE = ("data=crowdhuman", "data.root=CROWDHUMAN", "data.root=COCO", "checkpoint=OUT.ckpt", "init_from=OUT.ckpt", "EXPORT.json")
 #: fewer of the same
 FEWER = {"seed=0,1,2": "seed=0", "overlap=0,0.5,1,2,4": "overlap=0,2", "n_trials=8": "n_trials=1"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cis_seg.report import print_report, score_table
+from cis_seg.report import print_report, print_scores, score_table
 
 METRICS: dict[str, float | None] = {
     "segm/AP": 12.345,
@@ -51,6 +51,20 @@ def _run(folder: Path, *, picture: bool) -> Path:
     if picture:
         (folder / "overlays" / "latest.png").touch()
     return folder
+
+
+def test_categories_where_there_are_several() -> None:
+    alone = {"segm/AP/person": 1.0, "segm/AP/crowd_none": 2.0, "bbox/AP/person": 3.0}
+    several = alone | {"bbox/AP/dog": None, "segm/AP/dog": None, "bbox/AP/[b]at": 6.0, "segm/AP/[b]at": 5.0}
+    printed = []
+    for metrics in (alone, several):
+        console = Console(width=80, file=io.StringIO())
+        print_scores(console, metrics, title="", notes=[])
+        printed.append([line.split() for line in console.file.getvalue().replace("│", "").splitlines()])  # type: ignore[attr-defined]
+    assert not any("person" in line for line in printed[0])
+    assert ["person", "1.00", "3.00", "[b]at", "5.00", "6.00"] in printed[1]
+    assert ["dog", "-", "-"] in printed[1]
+    assert not any("crowd_none" in line for line in printed[1])
 
 
 @pytest.mark.parametrize("picture", [True, False])

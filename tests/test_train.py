@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import pytest
 import torch
 
@@ -38,7 +37,7 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "all" / "seed0"
     assert (run / "config.yaml").read_text().startswith("name: all")
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert list((run / "overlays").glob("step0000006_*.png"))
     (offline,) = run.glob("wandb/offline-run-*/*.wandb")
     logged = {key for row in history(offline) for key in row}
@@ -152,18 +151,3 @@ def test_a_missing_start_says_so(tmp_path: Path) -> None:
 def test_bf16_trains(tmp_path: Path) -> None:
     run = small_run(tmp_path, "name=half", "trainer.precision=bf16-mixed", *STEPS)
     assert all(torch.isfinite(value).all() for value in weights_of(run).values() if value.is_floating_point())
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_global_batch(tmp_path: Path) -> None:
-    two = command(tmp_path, "name=two", "optim.batch_size=4", "trainer.devices=2", "trainer.accelerator=cpu", *STEPS)
-    done = subprocess.run(two, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("mask AP50") == 1
-    run = tmp_path / "runs" / "two" / "seed0"
-    one = small_run(tmp_path, "name=one", "optim.batch_size=4", *STEPS)
-    losses = [np.genfromtxt(r / "csv" / "version_0" / "metrics.csv", delimiter=",", names=True) for r in (run, one)]
-    first = [rows["trainloss_cls"][~np.isnan(rows["trainloss_cls"])][0] for rows in losses]
-    # the first step sees the same images and weights; BatchNorm's statistics are each process's own, so only nearly the same loss
-    assert first[0] == pytest.approx(first[1], rel=0.02)
-    assert metrics_of(run)["step"] == 6

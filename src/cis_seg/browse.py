@@ -12,11 +12,12 @@ from cis_seg import config
 from cis_seg.build import build_data
 from cis_seg.cli import run_hydra
 from cis_seg.config import BrowseConfig, CocoData, ModelConfig, OptimConfig
-from cis_seg.data.checks import listing
+from cis_seg.config_checks import checked
+from cis_seg.data.checks import check_file_name, listing
 from cis_seg.data.images import read_image
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.records import missing_folder
-from cis_seg.errors import ConfigError, DataError
+from cis_seg.errors import DataError
 from cis_seg.ground_truth import GroundTruth
 from cis_seg.inspection.batch_view import batch_panel
 from cis_seg.pages import Pages
@@ -36,8 +37,7 @@ def browse(cfg: DictConfig) -> list[Path]:
     Raises:
         UserError: there is nothing to look at, or a file makes no sense.
     """
-    typed: BrowseConfig = config.to_dataclass(cfg)
-    _check(typed)
+    typed: BrowseConfig = checked(cfg)
     output = Path(typed.output).expanduser()
     optim = OptimConfig(batch_size=typed.batch_size)
     data = build_data(typed.data, home=Path(typed.paths.data), optim=optim, seed=typed.seed, load_masks=typed.masks)
@@ -84,18 +84,13 @@ def _draw_truth(annotations: Path, images: Path, cfg: BrowseConfig, pages: Pages
 
 def _true_panel(truth: GroundTruth, image_id: int, images: Path) -> Pixels:
     """The photo, and beside it the same with the truth."""
-    pixels = read_image(images / truth.images[image_id]["file_name"])
+    name = check_file_name(truth.images[image_id].get("file_name"), culprit=f"image {image_id}", where=truth.path)
+    pixels = read_image(images / name)
     drawings = true_drawings(truth, image_id)
     crowds = sum(drawing.crowd for drawing in drawings)
     found = f"{len(drawings) - crowds} annotated" + (f", {crowds} crowd regions" if crowds else "")
     panels = [draw_instances(pixels, some, max_side=MAX_SIDE, boxes=False) for some in ([], drawings)]
     return side_by_side(panels, [f"image {image_id}", found])
-
-
-def _check(cfg: BrowseConfig) -> None:
-    for name, least in {"num_batches": 0, "batch_size": 1, "num_truth": 0}.items():
-        if getattr(cfg, name) < least:
-            raise ConfigError(f"{name} is too small", where=name, expected=f"{least} or more", found=getattr(cfg, name))
 
 
 def main() -> None:

@@ -102,6 +102,8 @@ def build_data(
         seed=seed,
         load_masks=load_masks,
         score_train=data.score_train,
+        worker_timeout=data.worker_timeout,
+        max_faulty=data.max_faulty,
     )
     files = {
         "annotations": data.annotations,
@@ -121,7 +123,6 @@ def build_data(
         boxes=data.boxes,  # type: ignore[arg-type]  # checked by the reader
         keep_empty=data.keep_empty,
         ignore_regions=data.ignore_regions,
-        max_faulty=data.max_faulty,
         **given,
         **options,
     )
@@ -154,6 +155,8 @@ def crowd_spec(data: CrowdData) -> CrowdSpec:
 def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -> CondInstModule:
     """Model, losses and optimiser for the classes of ``data``."""
     model = build_model(cfg.model, len(data.class_names))
+    if cfg.compile:
+        model.compile_mask_head()
     return CondInstModule(
         model=model,
         criterion=build_criterion(cfg.loss, cfg.model.mask_out_stride, cfg.seed),
@@ -165,5 +168,10 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
         max_mask_samples=cfg.model.max_mask_samples,
         size_ranges=cfg.model.size_ranges,
         eval_area=cfg.eval.area,
-        card={"config": plain, "class_names": list(data.class_names), "category_ids": list(data.category_ids)},
+        card={
+            "config": plain,
+            "class_names": list(data.class_names),
+            "category_ids": list(data.category_ids),
+            "train_images": len(data.train_dataset),
+        },
     )

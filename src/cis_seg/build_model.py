@@ -122,14 +122,26 @@ def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
         ) from error
 
 
-def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
+def imagenet_file(depth: int) -> Path:
+    """Where torchvision keeps the ImageNet weights of a ResNet of that depth, once they are downloaded.
+
+    Raises:
+        ConfigError: there are none of that depth.
+    """
     if f"resnet{depth}" not in list_models():
         remedy = "train without them: model.backbone.weights=null"
         raise ConfigError(f"there are no ImageNet weights of ResNet-{depth}", where="model.backbone.weights", remedy=remedy)
+    name: str = os.path.basename(get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"].url)
+    return Path(get_dir()) / "checkpoints" / name
+
+
+def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
+    target = imagenet_file(depth)
+    if target.is_file():
+        return load_file(target)
     weights = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"]
-    target = Path(get_dir()) / "checkpoints" / os.path.basename(weights.url)
     try:
-        state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+        state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # no network; a download that was cut short
         raise CheckpointError(
             f"the ImageNet weights of ResNet-{depth} cannot be had",

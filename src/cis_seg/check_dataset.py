@@ -13,6 +13,7 @@ from cis_seg import config
 from cis_seg.build import build_data
 from cis_seg.cli import run_hydra
 from cis_seg.config import CheckConfig, CrowdHumanData
+from cis_seg.config_checks import checked
 from cis_seg.data.checks import listing
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import DataError
@@ -37,11 +38,11 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: there is nothing to check, or a file is no annotation file at all.
     """
-    typed: CheckConfig = config.to_dataclass(cfg)
+    typed: CheckConfig = checked(cfg)
     output = Path(typed.output)
     data = build_data(typed.data, home=Path(typed.paths.data))
     boxes: Any = typed.data.boxes if isinstance(typed.data, CrowdHumanData) else "visible"
-    checked: dict[str, Any] = {}
+    reports: dict[str, Any] = {}
     for name, (source, folder) in _files(data, typed.data).items():
         pixels = typed.pixels and folder.is_dir()
         if typed.pixels and not pixels:
@@ -49,9 +50,9 @@ def check(cfg: DictConfig) -> None:
         contents = read_contents(source, folder, boxes=boxes)
         find_oddities(contents, pixels=pixels)
         counted, floors = statistics(contents), _floors(contents, typed.eval.area) if typed.floors else {}
-        checked[name] = as_json(contents, counted, floors)
+        reports[name] = as_json(contents, counted, floors)
         _write(contents, counted, floors, output, name)
-    (output / f"{REPORT}.json").write_text(json.dumps(checked, indent=1) + "\n")
+    (output / f"{REPORT}.json").write_text(json.dumps(reports, indent=1) + "\n")
     print(f"everything that is odd, statistics and plots: {output}/{REPORT}*")
 
 

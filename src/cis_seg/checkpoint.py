@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from cis_seg.errors import CheckpointError, ConfigError
 
+#: of a run's checkpoints: the newest one, and the one before it
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 #: prefix of the network's tensors in a Lightning checkpoint of ``CondInstModule``
 MODEL_PREFIX = "model."
 #: the tensors with a row for every class
@@ -34,6 +37,7 @@ def load_file(path: Path) -> dict[str, Any]:
             f"there is no checkpoint {path}", found=f"in {path.parent}: {', '.join(there) or 'no .ckpt file'}", remedy="check the path"
         )
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader fails in whatever way the damaged bytes lead it to
         raise CheckpointError(
@@ -45,6 +49,15 @@ def load_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no checkpoint", expected="a dictionary", found=type(content).__name__)
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Compares every part of the archive with its CRC-32, which torch writes but does not check; older formats have none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the part {damaged} does not have its sum")
 
 
 def _what_was_found(path: Path, error: Exception) -> str:

@@ -30,7 +30,7 @@ EXIT_USER_ERROR = 2  # what argparse, and so Hydra's own options, exit with
 EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT: 128 + 2
 
 _PATH_OVERRIDE = re.compile(
-    r"(\+{0,2}(?:checkpoint|other|input|predictions|init_from|output|resume|paths\.\w+|data\.[\w.]*(?:root|annotations|images|_json)|"
+    r"(\+{0,2}(?:checkpoint|other|input|predictions|init_from|out|output|resume|paths\.\w+|data\.[\w.]*(?:root|annotations|images|_json)|"
     r"boxes|images(?!=\[[\d,\s]*\]$)|model\.backbone\.weights)=)(.*)",  # images=[7,8] is a list of ids
     re.DOTALL,
 )
@@ -113,7 +113,7 @@ def _stop_at_user_error(task: Task) -> Task:
 
     @functools.wraps(task)
     def run(cfg: DictConfig) -> float | None:
-        _log_lightning_once()
+        log_lightning_once()
         try:
             with _environment(_FULL_ERROR, None):  # processes that the task starts have their own entry point
                 return task(cfg)
@@ -142,7 +142,7 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _log_lightning_once() -> None:
+def log_lightning_once() -> None:
     """Lightning hangs handlers of its own on its loggers at import; with Hydra's on the root logger each line would be printed twice."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)

@@ -6,12 +6,12 @@ A value that a group file does not set keeps the default written here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from cis_seg.errors import DataError
 
@@ -78,6 +78,10 @@ class DataConfig:
     keep_empty: bool = False  # train on images without a box too
     score_train: bool = False  # also score the training images (test transform), as train/segm/...
     workers: int = 2
+    worker_timeout: float = 300  # seconds that a batch of the workers is waited for before a run says that they hang; 0 waits for ever
+    # Share of the images that may be unusable before a run stops: missing or cut short while training, where others take their places;
+    # for CrowdHuman also of the records, when its file is read (missing images, broken lines, empty records).
+    max_faulty: float = 0.1
     test_batch_size: int = 1
 
 
@@ -95,7 +99,6 @@ class CrowdHumanData(DataConfig):
     boxes: str = "visible"  # visible | full | head
     # Regions to ignore (crowds, statues, reflections, people marked so): background inside them does not train. The reference knows none.
     ignore_regions: bool = True
-    max_faulty: float = 0.1  # share of the records that may be unusable (missing images, broken lines, empty records) before a run stops
 
 
 @dataclass
@@ -163,6 +166,7 @@ class OptimConfig:
     warmup_factor: float = 0.001
     decay_factor: float = 0.1
     clip_norm: float | None = None  # gradients' norm at most
+    max_bad_steps: int = 20  # in a row whose loss or gradient is no number, which are skipped, before a run stops
 
 
 @dataclass
@@ -207,6 +211,7 @@ class Config:
     init_classifier: str = "match"  # match: a class takes init_from's row of its name | fresh: the classifier starts anew
     resume: Any = False  # true continues this run's last checkpoint
     supervision: str = "box"
+    compile: bool = False  # the mask head; about ten seconds at the first step
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -305,6 +310,41 @@ class MasksFromBoxesConfig:
 
 
 @dataclass
+class SelectConfig:
+    """Images of a CrowdHuman split to have outlined, as the paper's test set was made; ``data.annotations`` names the split."""
+
+    defaults: list[Any] = field(default_factory=list)
+    output: str = MISSING  # folder of the job
+    min_people: int = 3
+    max_people: int = 10
+    min_iou: float = 0.05  # of two people's boxes, from which on they touch
+    touching: float = 0.5  # least share of an image's people who touch another
+    iou_boxes: str = "visible"  # visible | full: whose IoU it is
+    min_side: int = 400  # px, of the shorter side
+    max_regions: int | None = None  # regions to ignore at most; null allows any number
+    count: int | None = None  # images to take at most; null takes every fit one
+    seed: int = 0  # of the lot; a larger count keeps the images of a smaller one
+    photos: str = "list"  # list | link | copy: images.txt alone, or the files too
+    checkpoint: str | None = None  # draws the first draft of the masks
+    masks: str = "polygons"  # polygons | rle: how that draft is written
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    data: DataConfig = field(default_factory=DataConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class ExportConfig:
+    """One ONNX file of a checkpoint; every key stands in ``--help`` (conf/hydra/export.yaml)."""
+
+    defaults: list[Any] = field(default_factory=list)
+    checkpoint: str = MISSING
+    out: str = MISSING  # a new file
+    score_threshold: float = 0.05  # on class score x centerness before NMS
+    nms_threshold: float = 0.6
+    max_detections: int = 100
+
+
+@dataclass
 class BrowseConfig:
     """A look at what a training run would get from a data set."""
 
@@ -327,6 +367,8 @@ def register() -> None:
     store.store(name="check_schema", node=CheckConfig)
     store.store(name="predict_schema", node=PredictConfig)
     store.store(name="masks_from_boxes_schema", node=MasksFromBoxesConfig)
+    store.store(name="select_schema", node=SelectConfig)
+    store.store(name="export_schema", node=ExportConfig)
     store.store(name="browse_schema", node=BrowseConfig)
     store.store(name="figure_schema", node=FigureConfig)
     for name, node in {"coco": CocoData, "crowdhuman": CrowdHumanData, "crowd": CrowdData}.items():
@@ -343,6 +385,24 @@ def to_plain(cfg: DictConfig) -> dict[str, Any]:
 def to_dataclass(cfg: DictConfig) -> Any:
     """The resolved config as the dataclasses of this file."""
     return OmegaConf.to_object(cfg)
+
+
+def from_plain(plain: dict[str, Any]) -> DictConfig:
+    """The config that ``to_plain`` gave, with its schema again; the data set's schema is the one that has its keys."""
+    found = set(plain["data"])
+    schema = next(kind for kind in (CrowdData, CrowdHumanData, CocoData) if {option.name for option in fields(kind)} == found)
+    merged = OmegaConf.merge(OmegaConf.structured(Config), {"data": OmegaConf.structured(schema)}, plain)
+    assert isinstance(merged, DictConfig)
+    with open_dict(merged):
+        del merged["defaults"]  # as Hydra does: a list for itself alone
+    return merged
+
+
+def loss_from_plain(plain: dict[str, Any]) -> LossConfig:
+    """The loss part of a checkpoint's config, checked against today's schema."""
+    loss: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LossConfig), plain))
+    assert isinstance(loss, LossConfig)
+    return loss
 
 
 def model_from_plain(plain: dict[str, Any]) -> ModelConfig:

@@ -37,3 +37,7 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or of another architecture."""
+
+
+class RunError(UserError):
+    """A training that cannot go on: losses that are no numbers, a process that died or hangs. It can be resumed."""

@@ -19,6 +19,7 @@ from cis_seg import config
 from cis_seg.build import build_data, build_postprocess
 from cis_seg.cli import run_hydra
 from cis_seg.config import CocoData, EvaluateConfig
+from cis_seg.config_checks import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.ground_truth import GroundTruth
@@ -40,7 +41,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     Raises:
         UserError: what the user can mend; the message says how.
     """
-    typed: EvaluateConfig = config.to_dataclass(cfg)
+    typed: EvaluateConfig = checked(cfg)
     if (typed.checkpoint is None) == (typed.predictions is None):
         raise ConfigError(
             "evaluate scores one thing",
@@ -65,8 +66,15 @@ def evaluate(cfg: DictConfig) -> float | None:
     (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
     OmegaConf.save(OmegaConf.create(config.to_plain(cfg)), output / config.EVALUATION)
     title = f"{typed.checkpoint or typed.predictions} on {truth.path}"
-    print_scores(Console(), metrics, title=title, notes=[f"all figures: {output / METRICS}"])
+    print_scores(Console(), metrics, title=title, notes=[_outcome(truth, output)])
     return metrics.get(OBJECTIVE)
+
+
+def _outcome(truth: GroundTruth, output: Path) -> str:
+    """What there is now: figures, or, for a list of images such as COCO's test-dev, predictions alone."""
+    if truth.annotations:
+        return f"all figures: {output / METRICS}"
+    return f"{truth.path.name} has no annotations, nothing was scored; pack {output / PREDICTIONS} with scripts/submit_testdev.py"
 
 
 def load_model(path: Path) -> tuple[CondInst, tuple[str, ...]]:

@@ -15,11 +15,12 @@ from cis_seg import config
 from cis_seg.build import build_data, build_postprocess
 from cis_seg.cli import run_hydra
 from cis_seg.config import DataConfig, EvalConfig, FigureConfig
+from cis_seg.config_checks import checked
 from cis_seg.data.collate import collate
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.records import InstanceDataset
 from cis_seg.data.transforms import TestTransform
-from cis_seg.errors import ConfigError, DataError
+from cis_seg.errors import DataError
 from cis_seg.evaluate import scored_classes
 from cis_seg.figures.compared import Compared, mean_shares, most_changed
 from cis_seg.figures.page import draw_page, panels
@@ -39,9 +40,7 @@ def figure4(cfg: DictConfig) -> list[Path]:
     Raises:
         UserError: what the user can mend; the message says how.
     """
-    typed: FigureConfig = config.to_dataclass(cfg)
-    if typed.count < 1 or len(typed.titles) != 2:
-        raise ConfigError("no such figure", expected="count of 1 or more, two titles", found=f"{typed.count}, {list(typed.titles)}")
+    typed: FigureConfig = checked(cfg)
     data = build_data(_held_out(typed.data), home=Path(typed.paths.data))
     dataset = data.val_dataset
     chosen = _places(dataset, typed.images)

@@ -167,6 +167,8 @@ class GroundTruth:
     def _check_layout(self, dataset: Any) -> None:
         lists = dataset if isinstance(dataset, dict) else {}
         keys = ("images", "annotations", "categories")
+        if {"images", "categories"} <= lists.keys():  # a list of images alone, such as image_info_test-dev2017.json: nothing can be scored
+            lists.setdefault("annotations", [])
         missing = [key for key in keys if not (isinstance(lists.get(key), list) and all(isinstance(entry, dict) for entry in lists[key]))]
         if missing:
             raise DataError(

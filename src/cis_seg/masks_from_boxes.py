@@ -24,6 +24,7 @@ from cis_seg import config
 from cis_seg.assign.given_boxes import ANY_CLASS, fit_given_boxes
 from cis_seg.cli import run_hydra
 from cis_seg.config import MasksFromBoxesConfig, model_from_plain
+from cis_seg.config_checks import checked
 from cis_seg.data.box_file import BoxedImage, BoxFile, read_box_file
 from cis_seg.data.collate import collate
 from cis_seg.data.images import read_image
@@ -45,7 +46,7 @@ BOXES_AT_ONCE = 64  # because the mask head needs about 10 MB for each box of a 
 MAX_SIDE = 1280  # px of an overlay's longer side: two of them share the width of a page
 
 
-def masks_from_boxes(cfg: DictConfig) -> dict[Path, DataError]:
+def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     """Writes a COCO json with the model's mask for every box; returns the images that could not be read, and why.
 
     The output has the images, categories and annotations of the input, image by image. An annotation keeps all it had; its segmentation is
@@ -55,15 +56,14 @@ def masks_from_boxes(cfg: DictConfig) -> dict[Path, DataError]:
     Raises:
         UserError: what the user can mend before the first image; the message says how.
     """
-    typed: MasksFromBoxesConfig = config.to_dataclass(cfg)
-    output = Path(typed.output).expanduser()
-    boxes = read_box_file(Path(typed.boxes).expanduser(), Path(typed.images).expanduser())
-    _check(typed, output, boxes)
-    trained = load_trained(Path(typed.checkpoint))
-    masker = _Masker(trained, boxes, test_transform(trained, typed.test_size, typed.max_size), pick_device(typed.device))
+    output = Path(cfg.output).expanduser()
+    boxes = read_box_file(Path(cfg.boxes).expanduser(), Path(cfg.images).expanduser())
+    _check(cfg, output, boxes)
+    trained = load_trained(Path(cfg.checkpoint))
+    masker = _Masker(trained, boxes, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device))
     unreadable: dict[Path, DataError] = {}
     confidences: list[float] = []
-    pages = Pages(output.parent, output.stem, typed.pages)
+    pages = Pages(output.parent, output.stem, cfg.pages)
     with _coco_file(output, boxes) as file, pages, tqdm(boxes.images, desc="masks", unit="image", disable=None) as bar:
         for image in bar:
             try:
@@ -207,7 +207,7 @@ def _check(cfg: MasksFromBoxesConfig, output: Path, boxes: BoxFile) -> None:
 
 
 def _mask_and_exit(cfg: DictConfig) -> None:
-    unreadable = masks_from_boxes(cfg)
+    unreadable = masks_from_boxes(checked(cfg))
     if unreadable:
         print(f"{len(unreadable)} images could not be used; their annotations are not in the output:", file=sys.stderr)
         for path, error in unreadable.items():

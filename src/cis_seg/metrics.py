@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -24,15 +25,26 @@ from cis_seg.ground_truth import GroundTruth, silenced
 
 log = logging.getLogger(__name__)
 
-__all__ = ["GroundTruth", "IouType", "Metrics", "floors", "score"]
+__all__ = ["Curves", "Evaluation", "GroundTruth", "IouType", "Metrics", "evaluate", "floors", "score"]
 
 IouType = Literal["bbox", "segm"]
 Metrics = dict[str, float | None]
+#: "segm/50", "segm/75", "bbox/50", "bbox/75" -> (101,) precision in [0, 1] at the recalls 0, 0.01, .. 1, by IoU threshold in percent
+Curves = dict[str, NDArray[np.float64]]
 
+CURVE_THRESHOLDS = (0.5, 0.75)  # because they are the two that tables name: AP50 and AP75 are the means of these curves
 STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR100": 8}  # places in COCOeval.stats
 SHOWN_SCORE = 0.3  # CONTRACT: shapes and overlaps are those of predictions scored 0.3 or more, the ones people look at
 
 _floors: WeakKeyDictionary[GroundTruth, Metrics] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one run of COCO's protocol says."""
+
+    metrics: Metrics
+    curves: Curves  # empty where nothing could be measured
 
 
 class _Evaluator(COCOeval):  # type: ignore[misc]
@@ -64,15 +76,15 @@ class _Evaluator(COCOeval):  # type: ignore[misc]
         return super().computeIoU(imgId, catId) if self._known_ious is None else self._known_ious[imgId, catId]
 
 
-def score(
+def evaluate(
     ground_truth: GroundTruth,
     results: list[dict[str, Any]],
     *,
     iou_types: Sequence[IouType] = ("bbox", "segm"),
     area: str = "published",
     exclusive: bool = False,
-) -> Metrics:
-    """Everything metrics.json says about one scored data set, in percent.
+) -> Evaluation:
+    """Everything metrics.json says about one scored data set, in percent, and the curves behind its AP50 and AP75.
 
     The detections' own areas (they decide which unmatched detections count in APs, APm, APl) follow pycocotools'
     ``loadRes``: the box's area where entries have a box, else the mask's.
@@ -86,7 +98,7 @@ def score(
         exclusive: also score the masks with each pixel given to the best one of the scored categories, as
             ``segm_exclusive/``.
     Returns:
-        The keys of CONTRACT.md. ``segm/AP/crowd_*`` ignores the annotations outside the bin; a detection that matches
+        As ``metrics`` the keys of CONTRACT.md. ``segm/AP/crowd_*`` ignores the annotations outside the bin; a detection that matches
         nobody counts as wrong in every bin, so bins compare systems, not each other. ``num_annotations`` counts crowd
         regions too.
     Raises:
@@ -96,16 +108,31 @@ def score(
     known = set(ground_truth.category_ids)
     results = [entry for entry in results if entry["category_id"] in known]
     metrics: Metrics = {}
+    curves: Curves = {}
     if "segm" in iou_types:
-        metrics |= _score_masks(ground_truth, results, changes)
+        masks = _score_masks(ground_truth, results, changes)
+        metrics, curves = metrics | masks.metrics, curves | masks.curves
         if exclusive and metrics["segm/AP"] is not None:
             metrics |= _score_exclusive(ground_truth, results, changes)
     if "bbox" in iou_types:
         evaluator = _evaluate(ground_truth, _detections(ground_truth, results), "bbox", changes)
         metrics |= _summary(evaluator, ground_truth, "bbox")
+        curves |= _curves(evaluator, "bbox")
     metrics["num_images"] = len(ground_truth.images)
     metrics["num_annotations"] = len(ground_truth.annotations)
-    return metrics
+    return Evaluation(metrics, curves)
+
+
+def score(
+    ground_truth: GroundTruth,
+    results: list[dict[str, Any]],
+    *,
+    iou_types: Sequence[IouType] = ("bbox", "segm"),
+    area: str = "published",
+    exclusive: bool = False,
+) -> Metrics:
+    """The metrics of ``evaluate``, which takes the same arguments."""
+    return evaluate(ground_truth, results, iou_types=iou_types, area=area, exclusive=exclusive).metrics
 
 
 def floors(ground_truth: GroundTruth) -> Metrics:
@@ -123,22 +150,23 @@ def floors(ground_truth: GroundTruth) -> Metrics:
     return dict(_floors[ground_truth])
 
 
-def _score_masks(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: dict[int, dict[str, Any]]) -> Metrics:
+def _score_masks(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: dict[int, dict[str, Any]]) -> Evaluation:
     masked = [entry for entry in results if entry.get("segmentation")]
     if not ground_truth.has_masks or (results and not masked):
-        return _unmeasured(ground_truth)
+        return Evaluation(_unmeasured(ground_truth), {})
     if len(masked) < len(results):
         log.warning("%d of %d results have no mask and are scored as boxes only", len(results) - len(masked), len(results))
     detections = _detections(ground_truth, masked)
     evaluator = _evaluate(ground_truth, detections, "segm", _ignore_maskless(ground_truth, changes))
     shown = [d for d in detections.dataset["annotations"] if d["score"] >= SHOWN_SCORE]
-    return {
+    metrics: Metrics = {
         **_summary(evaluator, ground_truth, "segm"),
         **_crowd_aps(ground_truth, detections, evaluator),
         **floors(ground_truth),
         "shape/mask_to_box": mask_to_box(shown),
         "overlap/mean_degree": mean_overlap_degree(shown),
     }
+    return Evaluation(metrics, _curves(evaluator, "segm"))
 
 
 def _score_exclusive(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: dict[int, dict[str, Any]]) -> Metrics:
@@ -237,6 +265,18 @@ def _summary(evaluator: _Evaluator, ground_truth: GroundTruth, prefix: str) -> M
         precision = evaluator.eval["precision"][:, :, place, 0, -1]
         metrics[f"{prefix}/AP/{names[int(category_id)]}"] = _percent(_mean(precision))
     return metrics
+
+
+def _curves(evaluator: _Evaluator, prefix: IouType) -> Curves:
+    """Precision over recall at each of ``CURVE_THRESHOLDS``, of all sizes and 100 detections, the mean over the measured categories."""
+    curves: Curves = {}
+    for threshold in CURVE_THRESHOLDS:
+        place = int(np.flatnonzero(np.isclose(evaluator.params.iouThrs, threshold))[0])
+        precision = evaluator.eval["precision"][place, :, :, 0, -1]  # (recalls, categories), -1 where a category has no truth
+        measured = (precision > -1).all(axis=0)
+        if measured.any():
+            curves[f"{prefix}/{100 * threshold:.0f}"] = precision[:, measured].mean(axis=1)
+    return curves
 
 
 def _mean(precision: NDArray[np.float64]) -> float:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from cis_seg.assign.fcos_assigner import assign
 from cis_seg.assign.mask_samples import select_mask_samples
 from cis_seg.losses.criterion import Criterion
-from cis_seg.metrics import GroundTruth, score
+from cis_seg.metrics import Curves, GroundTruth, evaluate
 from cis_seg.model.condinst import CondInst
 from cis_seg.postprocess import Postprocess
 from cis_seg.results import to_results
@@ -67,6 +67,7 @@ class CondInstModule(L.LightningModule):
         self.size_ranges, self.eval_area = tuple(size_ranges), eval_area
         self.card = dict(card or {})
         self.final_metrics: dict[str, float | None] = {}
+        self.final_curves: dict[str, Curves] = {}  # by name of the scored set
         self.scored_step = -1
         self._results: list[dict[int, list[dict[str, Any]]]] = [{}, {}]
         self._ground_truths: dict[int, GroundTruth] = {}
@@ -78,7 +79,10 @@ class CondInstModule(L.LightningModule):
 
     def losses(self, batch: Batch, *, step: int) -> dict[str, Tensor]:
         """Raw loss terms ``loss_*`` of ``batch`` at training step ``step`` (from 1), and what the criterion counts beside them."""
-        dense = self.predict_dense(batch)
+        return self.losses_from(self.predict_dense(batch), batch, step=step)
+
+    def losses_from(self, dense: DensePredictions, batch: Batch, *, step: int) -> dict[str, Tensor]:
+        """``losses`` of given predictions."""
         assignment = assign(
             dense.locations,
             dense.strides,
@@ -96,13 +100,17 @@ class CondInstModule(L.LightningModule):
             log.warning("images %s: %d mask samples left out (model.max_mask_samples=%d)", ids, samples.dropped, self.max_mask_samples)
         return self.criterion(dense, assignment, samples, self.model.mask_logits(dense, samples), batch, step=step)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self.losses(batch, step=self.global_step + 1)
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        output = self.weighted(self.losses(batch, step=self.global_step + 1))
+        logged = {f"train/{name}": value for name, value in output["losses"].items()} | {"train/loss": output["loss"].detach()}
+        self.log_dict(logged, batch_size=len(batch.targets), sync_dist=True, logger=False)
+        return output
+
+    def weighted(self, losses: Mapping[str, Tensor]) -> dict[str, Any]:
+        """``loss``, the weighted sum of the terms in ``losses``, and ``losses`` without their gradients."""
         weights = self.criterion.weights
         total = torch.stack([weights[k.removeprefix("loss_")] * v for k, v in losses.items() if k.startswith("loss_")]).sum()
-        logged = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(logged | {"train/loss": total.detach()}, batch_size=len(batch.targets), sync_dist=True)
-        return total
+        return {"loss": total, "losses": {name: value.detach() for name, value in losses.items()}}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         dense = self.predict_dense(batch)
@@ -118,19 +126,25 @@ class CondInstModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Scores every validation set once, on rank 0's view of all ranks' results, and logs the headline numbers."""
         metrics: dict[str, float | None] = {}
-        for index, path in enumerate(self.trainer.datamodule.val_ground_truths):  # type: ignore[attr-defined]
+        for index in range(len(self.trainer.datamodule.val_ground_truths)):  # type: ignore[attr-defined]
             results = _gathered(self._results[index])
             self._results[index] = {}
             if self.trainer.sanity_checking:
                 continue
-            if index not in self._ground_truths:
-                self._ground_truths[index] = GroundTruth(path, categories=self.class_names)
             found = [entry for entries in results.values() for entry in entries]
-            scores = score(self._ground_truths[index], found, area=self.eval_area)
+            evaluation = evaluate(self.ground_truth(index), found, area=self.eval_area)
+            scores, self.final_curves[SCORED_SETS[index]] = evaluation.metrics, evaluation.curves
             logged = {f"{SCORED_SETS[index]}/{k.replace('/', '_')}": v for k, v in scores.items() if v is not None and k in HEADLINES}
             self.log_dict(logged | _headline(scores, index), rank_zero_only=True, batch_size=1)
             metrics |= {key if index == 0 else f"train/{key}": value for key, value in scores.items()}
         self.final_metrics, self.scored_step = metrics, self.global_step
+
+    def ground_truth(self, index: int) -> GroundTruth:
+        """The truth of the scored set ``index``, read once."""
+        if index not in self._ground_truths:
+            path = self.trainer.datamodule.val_ground_truths[index]  # type: ignore[attr-defined]
+            self._ground_truths[index] = GroundTruth(path, categories=self.class_names)
+        return self._ground_truths[index]
 
     def configure_optimizers(self) -> Any:
         optimizer, scheduler = self.optimizer_factory(self.model)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -24,20 +26,47 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     ]
 
 
-def make_optimizer(model: nn.Module, *, name: str, lr: float, momentum: float, weight_decay: float) -> Optimizer:
+def make_optimizer(model: nn.Module, *, name: str, lr: float, momentum: float, weight_decay: float, fused: bool | None = None) -> Optimizer:
     """SGD with momentum, as the reference trains, or AdamW, which the small network learns faster with.
 
-    ``lr`` belongs to the global batch and is never rescaled here; AdamW takes ``momentum`` as its first beta.
+    Args:
+        model: whose trainable parameters it gets.
+        name: ``sgd`` or ``adamw``.
+        lr: of the global batch; never rescaled here.
+        momentum: SGD's, and AdamW's first beta.
+        weight_decay: of all but the norms.
+        fused: one kernel for all tensors, which leaves a step out where the device alone knows that it is bad (``callbacks.bad_steps``);
+            None: on a GPU. Its rounding is not that of the other kernels, so a CPU keeps those.
 
     Raises:
         ConfigError: another name.
     """
     groups = parameter_groups(model, weight_decay)
+    fused = all(p.is_cuda for p in model.parameters()) if fused is None else fused
     if name == "sgd":
-        return SGD(groups, lr=lr, momentum=momentum)
-    if name == "adamw":
-        return AdamW(groups, lr=lr, betas=(momentum, 0.999))
-    raise ConfigError("there is no such optimiser", where="optim.name", expected="sgd or adamw", found=name)
+        optimizer: Optimizer = SGD(groups, lr=lr, momentum=momentum, fused=fused or None)
+    elif name == "adamw":
+        optimizer = AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused or None)
+    else:
+        raise ConfigError("there is no such optimiser", where="optim.name", expected="sgd or adamw", found=name)
+    optimizer.register_load_state_dict_pre_hook(_keep_kernel)
+    return _ready_to_skip(optimizer) if fused else optimizer
+
+
+def _ready_to_skip(optimizer: Optimizer) -> Optimizer:
+    """Mends what torch 2.11 to 2.14 get wrong about fused optimisers that leave a step out."""
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # else Lightning refuses to clip what a scaler has scaled
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else ():
+            # because SGD's kernel would leave its buffer as it was allocated where the very first step is left out
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def _keep_kernel(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint brings its optimiser's figures, not the kernel of the device it was written on."""
+    own = [group["fused"] for group in optimizer.param_groups]
+    return state | {"param_groups": [group | {"fused": fused} for group, fused in zip(state["param_groups"], own, strict=True)]}
 
 
 def lr_factor(*, warmup_steps: int, warmup_factor: float, decay_steps: Sequence[int], decay_factor: float) -> Callable[[int], float]:

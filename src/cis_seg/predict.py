@@ -14,6 +14,7 @@ from cis_seg import config
 from cis_seg.build import build_postprocess
 from cis_seg.cli import run_hydra
 from cis_seg.config import EvalConfig, PredictConfig
+from cis_seg.config_checks import checked
 from cis_seg.data.collate import collate
 from cis_seg.data.inputs import Source, find_sources
 from cis_seg.data.photos import batched, read_photos
@@ -35,10 +36,10 @@ def predict(cfg: DictConfig) -> dict[Source, DataError]:
     Raises:
         UserError: what the user can mend before anything is predicted; the message says how.
     """
-    typed: PredictConfig = config.to_dataclass(cfg)
+    typed: PredictConfig = checked(cfg)
     output = Path(typed.output)
     sources = find_sources(typed.input, leave_out=output)
-    _check(typed, sources, output)
+    _check(sources, output)
     trained = load_trained(Path(typed.checkpoint))
     labels = _labels(trained, typed)
     files = PredictionFiles(
@@ -71,8 +72,8 @@ def _run(
                 bar.update()
 
 
-def _check(cfg: PredictConfig, sources: Sequence[Source], output: Path) -> None:
-    """Mistakes that would cost a user files, or show only after the first minutes."""
+def _check(sources: Sequence[Source], output: Path) -> None:
+    """Mistakes that would cost a user files."""
     if output.exists() and not output.is_dir():
         raise ConfigError("the output is a file", where=f"output={output}", expected="a folder, or the name of a new one", found="a file")
     inputs = {source.path.resolve() for source in sources}
@@ -84,9 +85,6 @@ def _check(cfg: PredictConfig, sources: Sequence[Source], output: Path) -> None:
             expected="another folder than that of the inputs",
             remedy="for example output=predictions",
         )
-    for name in ("batch_size", "overlay_size", "max_detections"):
-        if getattr(cfg, name) < 1:
-            raise ConfigError(f"{name} is too small", where=name, expected="1 or more", found=getattr(cfg, name))
 
 
 def _labels(trained: Trained, cfg: PredictConfig) -> Sequence[int]:

@@ -15,6 +15,9 @@ METRICS = "metrics.json"
 #: the figure a sweep maximises
 OBJECTIVE = "segm/AP"
 
+CATEGORIES_ABREAST = 2  # because two of them fit into 80 columns, and COCO's 80 categories then onto a screen
+_CATEGORY = "bbox/AP/"
+
 #: rows of the table: key in metrics.json, what it means
 ROWS = {
     "segm/AP": "mask AP",
@@ -43,6 +46,8 @@ def print_report(run: Path) -> float | None:
 def print_scores(console: Console, metrics: Mapping[str, float | None], *, title: str, notes: Sequence[str]) -> None:
     """The table of scores and, below it, lines that stay in one piece: a path may be long and may hold [brackets]."""
     console.print(score_table(metrics, title=title), markup=False, highlight=False)
+    if len(_categories(metrics)) > 1:
+        console.print(category_table(metrics), markup=False, highlight=False)
     for note in notes:
         console.print(note, soft_wrap=True, markup=False, highlight=False)
 
@@ -56,6 +61,22 @@ def score_table(metrics: Mapping[str, float | None], *, title: str) -> Table:
         if cells != ["-"] * len(cells):
             table.add_row(meaning, *cells)
     return table
+
+
+def category_table(metrics: Mapping[str, float | None]) -> Table:
+    """Mask and box AP of every category of the held-out images, in label order; the list reads down its halves, side by side."""
+    rows = [(Text(name), _cell(metrics.get(f"segm/AP/{name}")), _cell(metrics[f"{_CATEGORY}{name}"])) for name in _categories(metrics)]
+    half = -(-len(rows) // CATEGORIES_ABREAST)
+    rows += [(Text(), "", "")] * (half * CATEGORIES_ABREAST - len(rows))
+    table = Table(*(["category", "mask AP", "box AP"] * CATEGORIES_ABREAST))
+    for place in range(half):
+        table.add_row(*(cell for row in rows[place::half] for cell in row))
+    return table
+
+
+def _categories(metrics: Mapping[str, float | None]) -> list[str]:
+    """The scored categories, in label order. Mask AP has one key more for each crowd level, box AP for categories alone."""
+    return [key.removeprefix(_CATEGORY) for key in metrics if key.startswith(_CATEGORY)]
 
 
 def _cell(value: float | None) -> str:

@@ -10,11 +10,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 from cis_seg.build_model import backbone_norm, load_backbone
-from cis_seg.checkpoint import card_of, init_from, load_file
+from cis_seg.checkpoint import LAST, card_of, init_from, load_file
 from cis_seg.conf_path import conf_dir
 from cis_seg.config import Config, ModelConfig, model_from_plain
+from cis_seg.errors import CheckpointError
 from cis_seg.module import CondInstModule
 from cis_seg.report import METRICS
 
@@ -50,9 +52,37 @@ def missing_base(cfg: Config) -> str | None:
     A base that this run may train itself must also be finished: an interrupted one is continued.
     """
     base = Path(cfg.init_from or "")
-    experiment = base.parents[2].name if len(base.parents) > 2 else ""
     there = base.is_file() and (cfg.base_overrides is None or (base.parents[1] / METRICS).is_file())
-    return None if there or not (Path(conf_dir()) / "experiment" / f"{experiment}.yaml").is_file() else experiment
+    return None if there else _experiment_of(base)
+
+
+def check_base_finished(cfg: Config) -> None:
+    """Refuses to start from the ``last.ckpt`` of a run that is still training, or was stopped: the next such start would get other weights.
+
+    Raises:
+        CheckpointError: the base has steps to go.
+    """
+    base = Path(cfg.init_from or "")
+    if cfg.base_overrides is not None or base.name != LAST or not base.is_file() or (base.absolute().parents[1] / METRICS).is_file():
+        return
+    content = load_file(base)
+    step, wanted = content.get("global_step", 0), card_of(content, base)["config"].get("schedule", {}).get("max_steps", 0)
+    if step < wanted:
+        experiment = _experiment_of(base)
+        command = f"python -m cis_seg.train experiment={experiment} seed={cfg.seed} resume=true" if experiment else "resume=true"
+        raise CheckpointError(
+            "the base of this run is not finished",
+            where=base,
+            expected=f"{wanted} steps, and {METRICS} in its folder",
+            found=f"step {step}",
+            remedy=f"let it finish ({command}), or start from it as it is now: copy the file and name the copy with init_from=COPY",
+        )
+
+
+def _experiment_of(base: Path) -> str | None:
+    """The experiment whose run a checkpoint belongs to, by the name of its folder; None where there is no such experiment."""
+    experiment = base.parents[2].name if len(base.parents) > 2 else ""
+    return experiment if (Path(conf_dir()) / "experiment" / f"{experiment}.yaml").is_file() else None
 
 
 def compose_base(experiment: str, cfg: Config) -> DictConfig:
@@ -72,11 +102,14 @@ def compose_base(experiment: str, cfg: Config) -> DictConfig:
         return compose("config", overrides=[*overrides, *(cfg.base_overrides or [])])
 
 
-def load_start(cfg: Config, module: CondInstModule, resume_path: Path | None) -> None:
-    """Fills the network: from the resumed checkpoint (the trainer does), another run, pretrained files, or chance."""
+def load_start(cfg: Config, module: CondInstModule, resume_path: Path | None, console: Console | None = None) -> None:
+    """Fills the network: from the resumed checkpoint (the trainer does), another run, pretrained files, or chance.
+
+    What became of another run's tensors goes to ``console``, by default the error stream.
+    """
     if resume_path is not None:
         log.info("resuming from %s", resume_path)
     elif cfg.init_from is not None:
-        init_from(module.model, Path(cfg.init_from), class_names=module.class_names, classifier=cfg.init_classifier)
+        init_from(module.model, Path(cfg.init_from), class_names=module.class_names, classifier=cfg.init_classifier, console=console)
     else:
         load_backbone(module.model, cfg.model.backbone)

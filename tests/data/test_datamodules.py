@@ -239,7 +239,8 @@ def test_a_damaged_image_stops_the_training_with_one_readable_message(coco_root:
     with pytest.raises(DataError) as refused:
         _first(data, 2)
     message = str(refused.value)
-    assert message.startswith("3.jpg cannot be read as an image\n")
+    assert message.startswith("too many images cannot be read: 1 of 2\n")
+    assert "3.jpg cannot be read as an image\n" in message
     assert "Traceback" not in message
     assert str(path) in message
 

@@ -96,6 +96,8 @@ def odd_root(tmp_path: Path) -> Path:
             person(9, [50, 62, 9, 9], category_id=[1]),
             person(10, [50, 62, 9, 9], segmentation=[["a"] * 6]),
             person(11, [50, 62, 9, 9], iscrowd="no"),
+            person(13, [50, 62, 0, 9]),
+            person(14, [120, 10, 9, 9], segmentation=[]),
             person(12, [0, 0, 99, 79], iscrowd=1, segmentation={"size": [80, 100], "counts": [0, 8000]}),
         ],
     }
@@ -110,7 +112,9 @@ def test_everything_odd_is_found_and_nothing_stops_the_check(odd_root: Path) -> 
     assert ids(contents, "box_off_mask") == [(2,)]
     assert ids(contents, "box_outside") == ids(contents, "polygon_outside") == [(3,)]
     assert ids(contents, "degenerate_part") == [(4,)]
-    assert ids(contents, "no_mask") == [(5,)]
+    assert ids(contents, "no_mask") == [(5,), (14,)]
+    assert ids(contents, "box_without_area") == [(13,)]
+    assert ids(contents, "box_off_image") == [(14,)]
     assert ids(contents, "empty_mask") == [(6,)]
     assert ids(contents, "unusable") == [(), (7,), (7,), (8,), (9,), (10,), (11,)]
     images = {
@@ -118,7 +122,7 @@ def test_everything_odd_is_found_and_nothing_stops_the_check(odd_root: Path) -> 
     }
     assert images == {"missing_image": [3], "unreadable_image": [4], "other_size": [2]}
     assert {oddity.kind for oddity in contents.oddities} == set(KINDS) - {"faulty_record"}
-    assert statistics(contents)["annotations"] == 8
+    assert statistics(contents)["annotations"] == 9
 
 
 def test_the_command_writes_text_json_and_plots(odd_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The whole network: normalisation, grid, mask logits of chosen locations, precision, what a checkpoint carries."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -112,3 +113,22 @@ def test_training_reaches_every_parameter() -> None:
     outputs = (dense.cls_logits, dense.ltrb, dense.ctr_logits, model.mask_logits(dense, samples))
     torch.stack([x.square().mean() for x in outputs]).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_the_compiled_mask_head_gives_the_same_masks_and_gradients_for_any_number() -> None:
+    torch.manual_seed(0)
+    model = tiny_model().eval()
+    eager, compiled = model, copy.deepcopy(model)
+    compiled.compile_mask_head()
+    images = torch.randn(2, 3, *PADDED, generator=torch.Generator().manual_seed(0))
+    for counts in ((2, 1), (0, 5), (0, 0)):
+        n = sum(counts)
+        samples = MaskSamples(
+            torch.repeat_interleave(torch.arange(2), torch.tensor(counts)), torch.arange(n) * 7, torch.zeros(n), counts, counts
+        )
+        gradients = []
+        for network in (eager, compiled):
+            logits = network.mask_logits(network(images), samples)
+            assert logits.shape == (n, 16, 24)
+            gradients.append(torch.autograd.grad(logits.square().sum(), network.head.controller.weight)[0])
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from cis_seg.ground_truth import GroundTruth
 from cis_seg.structures import Batch, Instances
 from cis_seg.visualize import (
     Drawing,
@@ -26,6 +26,7 @@ from cis_seg.visualize import (
     truth_and_prediction,
     view_scale,
 )
+from cis_seg.writing import patiently, write_atomically
 
 MAX_SIDE = 1280  # because CIS has images of 5760 px and a panel shows two of them beside each other
 MAX_MASKS = 255  # W&B keeps a label map in one byte a pixel
@@ -34,10 +35,10 @@ MAX_MASKS = 255  # W&B keeps a label map in one byte a pixel
 class Overlays(L.Callback):
     """Draws what the validation predicted, from the very objects that are scored: nothing is predicted twice.
 
-    Reads ``outputs = {"batch": Batch, "instances": list[Instances]}`` of the validation step, ``class_names`` of the
-    module and ``val_ground_truths`` (COCO jsons, one a dataloader) of the datamodule. Works on rank 0 alone, with the
-    images which that rank validates. Writes ``<default_root_dir>/overlays/step<step>_<place>_<image id>.png`` and
-    ``latest.png``, all panels on one page; a second scored set goes to ``overlays/train_set/``.
+    Reads ``outputs = {"batch": Batch, "instances": list[Instances]}`` of the validation step, ``class_names`` and
+    ``ground_truth(dataloader index)`` of the module. Works on rank 0 alone, with the images which that rank validates.
+    Writes ``<default_root_dir>/overlays/step<step>_<place>_<image id>.png`` and ``latest.png``, all panels on one page;
+    a second scored set goes to ``overlays/train_set/``.
 
     Args:
         num_images: how many images of each set, from its beginning.
@@ -51,7 +52,6 @@ class Overlays(L.Callback):
         self.draw_threshold = draw_threshold
         self._validations = 0
         self._panels: dict[int, list[Pixels]] = {}
-        self._ground_truths: dict[Path, GroundTruth] = {}
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._panels = {}
@@ -72,7 +72,7 @@ class Overlays(L.Callback):
         self._validations += 1
         for dataloader_idx, panels in self._panels.items():
             if panels:
-                Image.fromarray(contact_sheet(panels)).save(_folder(trainer, dataloader_idx) / "latest.png")
+                _save(contact_sheet(panels), _folder(trainer, dataloader_idx) / "latest.png")
         self._panels = {}
 
     def _panel(
@@ -81,24 +81,25 @@ class Overlays(L.Callback):
         """Draw, write and log one image."""
         image_id, image = batch.image_ids[index], original_pixels(batch, index)
         names: Sequence[str] = pl_module.class_names  # type: ignore[assignment]
-        truth = true_drawings(self._ground_truth(trainer, names, dataloader_idx), image_id)
+        truth = true_drawings(pl_module.ground_truth(dataloader_idx), image_id)  # type: ignore[operator]
         predictions = predicted_drawings(instances, names, self.draw_threshold)
         note = f" of {len(instances.masks)} scored {self.draw_threshold:g} or more"
         panel = truth_and_prediction(image, truth, predictions, max_side=MAX_SIDE, note=note)
         place = len(self._panels[dataloader_idx])
         name = f"step{trainer.global_step:07d}_{place:02d}_{image_id}.png"
-        Image.fromarray(panel).save(_folder(trainer, dataloader_idx) / name)
+        _save(panel, _folder(trainer, dataloader_idx) / name)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 key = f"overlays/{'train_set/' if dataloader_idx else ''}{image_id}"
                 log_to_wandb(logger, key, trainer.global_step, image, {"prediction": predictions, "truth": truth}, names)
         return panel
 
-    def _ground_truth(self, trainer: L.Trainer, names: Sequence[str], dataloader_idx: int) -> GroundTruth:
-        path = Path(trainer.datamodule.val_ground_truths[dataloader_idx])  # type: ignore[attr-defined]
-        if path not in self._ground_truths:
-            self._ground_truths[path] = GroundTruth(path, names)
-        return self._ground_truths[path]
+
+def _save(picture: Pixels, path: Path) -> None:
+    """A picture is not worth a run: a full disk is waited for, and leaves no half of a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="png")
+    patiently(lambda: write_atomically(path, buffer.getbuffer()), path, buffer.tell())
 
 
 def _folder(trainer: L.Trainer, dataloader_idx: int) -> Path:

@@ -41,6 +41,8 @@ class StepProfile(L.Callback):
         self._stage: record_function | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:  # one trace of one process
+            return
         for name, label in PARTS.items():
             _label(getattr(pl_module.model, name), label)
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]

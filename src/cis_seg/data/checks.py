@@ -13,6 +13,9 @@ from cis_seg.json_values import MAX_COORDINATE, are_coordinates
 log = logging.getLogger(__name__)
 Box = tuple[float, float, float, float]
 
+#: why the readers leave out a box that makes sense
+NO_AREA, OUTSIDE = "boxes without width or height", "boxes outside their image"
+
 
 def parse_box(value: Any, *, culprit: str, where: object) -> Box | None:
     """An annotated ``[x, y, width, height]`` in pixels -> xyxy, or None where a side is 0.

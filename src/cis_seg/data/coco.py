@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cis_seg.data.checks import check_file_name, inside, listing, parse_box, report_dropped
+from cis_seg.data.checks import NO_AREA, OUTSIDE, check_file_name, inside, listing, parse_box, report_dropped
 from cis_seg.data.records import ImageRecord, InstanceDataset, pack
 from cis_seg.errors import DataError
 from cis_seg.json_values import counts_fit, is_degenerate, is_id, is_polygon, is_side
@@ -87,10 +87,10 @@ def _collector_paused() -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a COCO instances file.
+    """The content of a COCO instances file, or of a list of images without annotations, such as ``image_info_test-dev2017.json``.
 
     Raises:
-        DataError: missing, not JSON (names line and column), or without images, annotations and categories.
+        DataError: missing, not JSON (names line and column), or without lists of images and categories.
     """
     if not path.is_file():
         raise DataError(
@@ -106,13 +106,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path.name} is not valid JSON",
             where=path,
-            found=error,
+            found=f"{error} ({path.stat().st_size} bytes)",
             expected="a COCO instances json",
             remedy="convert it: python scripts/crowdhuman_to_coco.py"
             if path.suffix == ".odgt"
             else "the file is damaged or cut short: download or write it again",
         ) from error
     keys = ("images", "annotations", "categories")
+    if isinstance(content, dict) and {"images", "categories"} <= content.keys():
+        content.setdefault("annotations", [])
     if not isinstance(content, dict) or not all(_is_list_of_objects(content.get(key)) for key in keys):
         found = f"an object with {sorted(content)[:8]}" if isinstance(content, dict) else f"a {type(content).__name__} (a results file?)"
         raise DataError(
@@ -214,7 +216,7 @@ def _add_annotations(content: dict[str, Any], images: dict[int, ImageRecord], la
         whole = parse_box(entry.get("bbox"), culprit=culprit, where=where)
         box = None if whole is None else inside(whole, image.size)
         if box is None:
-            dropped["boxes without width or height" if whole is None else "boxes outside their image"] += 1
+            dropped[NO_AREA if whole is None else OUTSIDE] += 1
         elif entry.get("iscrowd"):
             image.ignored.append(box)
         else:

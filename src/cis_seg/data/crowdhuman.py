@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from cis_seg.data.checks import inside, parse_box, report_dropped
+from cis_seg.data.checks import NO_AREA, OUTSIDE, inside, parse_box, report_dropped
 from cis_seg.data.faults import EMPTY_RECORD, MAX_FAULTY, MISSING_IMAGE, UNUSABLE_LINE, Fault, Faults
 from cis_seg.data.image_sizes import image_sizes
 from cis_seg.data.odgt import BoxKind, OdgtRecord, box_key, image_state, is_person, read_records
@@ -103,7 +103,7 @@ def image_record(record: OdgtRecord, key: str, dropped: Counter[str]) -> ImageRe
         box = parse_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where)
         person = is_person(entry, key, culprit=culprit, where=record.where)
         if box is None:
-            dropped["boxes without width or height"] += 1
+            dropped[NO_AREA] += 1
         elif person:
             image.boxes.append(box)
             image.labels.append(0)
@@ -134,7 +134,7 @@ def with_sizes(read: list[tuple[str, ImageRecord]], images: Path, source: Path, 
             continue
         image.size = sizes[image.file_name]
         cut = [inside(box, image.size) for box in image.boxes]
-        dropped["boxes outside their image"] += cut.count(None)
+        dropped[OUTSIDE] += cut.count(None)
         image.boxes = [box for box in cut if box is not None]
         image.labels = [0] * len(image.boxes)
         image.ignored = [box for region in image.ignored if (box := inside(region, image.size)) is not None]

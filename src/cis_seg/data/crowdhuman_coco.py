@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cis_seg.data.checks import check_file_name, inside, parse_box, report_dropped
+from cis_seg.data.checks import NO_AREA, OUTSIDE, check_file_name, inside, parse_box, report_dropped
 from cis_seg.data.coco import read_json
-from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, UNUSABLE_LINE, Faults
+from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, UNUSABLE_LINE, DroppedBox, Faults
 from cis_seg.data.image_sizes import image_sizes
 from cis_seg.data.odgt import BoxKind, OdgtRecord, box_key, image_state, is_person, read_records
 from cis_seg.data.records import missing_folder
@@ -35,7 +35,7 @@ def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_
         max_faulty: see ``CrowdHumanDataset``. Records without any entry stay: their image holds nobody.
 
     Returns:
-        The json's content, and the records left out.
+        The json's content, and the records and single boxes left out.
 
     Raises:
         ConfigError: no such kind of box, or no such share.
@@ -43,7 +43,7 @@ def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_
     """
     if not images.is_dir():
         raise missing_folder(images, annotations)
-    key, faults, dropped = box_key(boxes), Faults(annotations, max_faulty), Counter[str]()
+    key, faults = box_key(boxes), Faults(annotations, max_faulty)
     records = list(read_records(annotations, faults))
     sizes = image_sizes(images, [record.file_name for record in records])
     content: Json = {"info": {"description": f"{annotations.name}, {boxes} boxes"}, "images": [], "annotations": []}
@@ -55,27 +55,30 @@ def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_
             )
             continue
         try:
-            found = _annotations(record, key, size, dropped)
+            found, dropped = _annotations(record, key, size)
         except DataError as error:
             faults.add(UNUSABLE_LINE, record.where, error)
             continue
+        faults.boxes += dropped
         content["images"].append({"id": record.image_id, "file_name": record.file_name, "height": size[0], "width": size[1]})
         content["annotations"] += [{"id": len(content["annotations"]) + i, **entry} for i, entry in enumerate(found, start=1)]
     content["categories"] = [{"id": PERSON, "name": "person"}]
     faults.settle(len(content["images"]) + len(faults.listed))
-    report_dropped(annotations, dropped)
+    report_dropped(annotations, Counter(box.reason for box in faults.boxes))
     return content, faults
 
 
-def _annotations(record: OdgtRecord, key: str, size: tuple[int, int], dropped: Counter[str]) -> list[Json]:
-    found = []
+def _annotations(record: OdgtRecord, key: str, size: tuple[int, int]) -> tuple[list[Json], list[DroppedBox]]:
+    """A record's entries as annotations without id, and those that have no box inside the image."""
+    found, dropped = [], []
     for place, entry in enumerate(record.entries):
         culprit = f"entry {place} of image {record.file_name.removesuffix('.jpg')!r}"
         whole = parse_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where)
         person = is_person(entry, key, culprit=culprit, where=record.where)
         box = None if whole is None else inside(whole, size)
         if box is None:
-            dropped["boxes without width or height" if whole is None else "boxes outside their image"] += 1
+            described = f"{key} of entry {place} ({'person' if person else 'region to ignore'}): {entry[key]}"
+            dropped.append(DroppedBox(NO_AREA if whole is None else OUTSIDE, record.image_id, described))
             continue
         width, height = box[2] - box[0], box[3] - box[1]
         found.append(
@@ -88,7 +91,7 @@ def _annotations(record: OdgtRecord, key: str, size: tuple[int, int], dropped: C
                 **{name: entry[name] for name in _ENTRY_KEYS if name in entry},
             }
         )
-    return found
+    return found, dropped
 
 
 def to_odgt(path: Path) -> list[Json]:

@@ -9,7 +9,6 @@ from typing import Unpack
 from cis_seg.data.checks import listing
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman import CrowdHumanDataset
-from cis_seg.data.faults import MAX_FAULTY
 from cis_seg.data.instance_datamodule import InstanceDataModule, LoadingOptions
 from cis_seg.data.odgt import BoxKind
 from cis_seg.data.records import InstanceDataset
@@ -68,11 +67,10 @@ class CrowdHumanDataModule(InstanceDataModule):
         boxes: ``visible``, ``full`` or ``head`` boxes.
         keep_empty: also train on images without a person.
         ignore_regions: background inside a region to ignore (a crowd, a statue, a reflection, a person marked as such) does not train.
-        max_faulty: share of the records that may be faulty of any one kind, see ``CrowdHumanDataset``.
         annotations_val: COCO json to score.
         images_val: folder that its file names are relative to.
         masks_train: COCO json of the training images with masks; read only for ``load_masks`` and ``score_train``.
-        options: as ``InstanceDataModule``.
+        options: as ``InstanceDataModule``; ``max_faulty`` also counts for the records, see ``CrowdHumanDataset``.
     """
 
     def __init__(
@@ -84,7 +82,6 @@ class CrowdHumanDataModule(InstanceDataModule):
         boxes: BoxKind = "visible",
         keep_empty: bool = False,
         ignore_regions: bool = True,
-        max_faulty: float = MAX_FAULTY,
         annotations_val: Path | str = "masks_val.json",
         images_val: Path | str = "Images",
         masks_train: Path | str = "masks_train.json",
@@ -95,7 +92,7 @@ class CrowdHumanDataModule(InstanceDataModule):
         self._train = self._path(annotations), self._path(images)
         self.val_annotations, self._val_images = self._path(annotations_val), self._path(images_val)
         self._masks_train, self._boxes, self._keep_empty = self._path(masks_train), boxes, keep_empty
-        self._ignore_regions, self._max_faulty = ignore_regions, max_faulty
+        self._ignore_regions = ignore_regions
         self.files = {
             "train": self._train,
             "masks_train": (self._masks_train, self._train[1]),
@@ -119,7 +116,7 @@ class CrowdHumanDataModule(InstanceDataModule):
                 boxes=self._boxes,
                 keep_empty=self._keep_empty,
                 ignore_regions=self._ignore_regions,
-                max_faulty=self._max_faulty,
+                max_faulty=self.max_faulty,
             )
         return self._masked(self._masks_train, self._train[1], keep_empty=self._keep_empty, load_masks=part == "train")
 

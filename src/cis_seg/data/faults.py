@@ -34,6 +34,15 @@ class Fault:
     problem: str  # a whole message
 
 
+@dataclass(frozen=True)
+class DroppedBox:
+    """One entry that is left out of a record that is kept."""
+
+    reason: str
+    image_id: int
+    entry: str  # which, and its box
+
+
 class Faults:
     """The faults of one annotation file.
 
@@ -52,6 +61,7 @@ class Faults:
             )
         self.source, self.most = source, most
         self.listed: list[Fault] = []
+        self.boxes: list[DroppedBox] = []
 
     def add(self, kind: str, where: str, problem: object) -> None:
         """One more record that cannot be used."""

@@ -56,7 +56,7 @@ def find_sources(text: str, *, leave_out: Path) -> list[Source]:
         return [Source(path, path.name)]
     root = next(folder for folder in [path, *path.parents] if folder.is_dir())  # brackets in the names of real folders are no pattern
     pattern = "*" if root == path else str(path.relative_to(root))
-    there = [root / found for found in glob.glob(pattern, root_dir=root, recursive=True)]
+    there = {_straight(root, found) for found in glob.glob(pattern, root_dir=root, recursive=True)}
     own = leave_out.resolve()
     if own in [root.resolve(), *root.resolve().parents]:
         files = sorted(file for file in there if not file.is_dir())
@@ -69,6 +69,12 @@ def find_sources(text: str, *, leave_out: Path) -> list[Source]:
         log.info("%s: passed over %s", path, _kinds([file for file in files if file not in kept]))
     base = os.path.commonpath([file.parent.absolute() for file in kept])
     return [Source(file, file.absolute().relative_to(base).as_posix()) for file in kept]
+
+
+def _straight(root: Path, found: str) -> Path:
+    """What a pattern found in ``root``; where the pattern goes up again (``*/../*``) by its real folder, for outputs are named like it."""
+    path = root / found
+    return path.parent.resolve() / path.name if ".." in path.relative_to(root).parts else path
 
 
 def _nothing(path: Path, files: Sequence[Path]) -> DataError:

@@ -9,10 +9,13 @@ from typing import Literal, TypedDict
 import lightning
 
 from cis_seg.data.checks import listing
+from cis_seg.data.faults import MAX_FAULTY
 from cis_seg.data.loader import BatchLoader, ExampleDataset, batch_loader, eval_batches
 from cis_seg.data.records import InstanceDataset
 from cis_seg.data.sampler import TrainBatchSampler
 from cis_seg.data.transforms import Photometric, TestTransform, TrainTransform
+from cis_seg.data.unreadable import UnreadableImages
+from cis_seg.data.workers import TIMEOUT
 from cis_seg.errors import ConfigError, DataError
 
 SizeSampling = Literal["choice", "range"]
@@ -35,6 +38,8 @@ class LoadingOptions(TypedDict, total=False):
     seed: int
     load_masks: bool
     score_train: bool
+    worker_timeout: float
+    max_faulty: float
 
 
 class InstanceDataModule(lightning.LightningDataModule):
@@ -56,6 +61,8 @@ class InstanceDataModule(lightning.LightningDataModule):
         seed: of the order of the images and of every augmentation.
         load_masks: give the training targets masks (for supervision=mask).
         score_train: score the training images as a second set.
+        worker_timeout: seconds that a batch of the worker processes is waited for; 0 waits for ever.
+        max_faulty: share of the training images that may be unreadable; others take their places. Each image to score must be read.
 
     Attributes:
         val_annotations: the COCO json of the held-out set; known before any file is read.
@@ -85,6 +92,8 @@ class InstanceDataModule(lightning.LightningDataModule):
         seed: int = 0,
         load_masks: bool = False,
         score_train: bool = False,
+        worker_timeout: float = TIMEOUT,
+        max_faulty: float = MAX_FAULTY,
     ) -> None:
         super().__init__()
         self.root, self._layout = Path(root).expanduser(), layout
@@ -93,6 +102,7 @@ class InstanceDataModule(lightning.LightningDataModule):
         self._test_transform = TestTransform(size=test_size, max_size=test_max_size)
         self.batch_size, self.accumulate, self.test_batch_size = batch_size, accumulate, test_batch_size
         self.workers, self.seed, self.load_masks, self.score_train = workers, seed, load_masks, score_train
+        self.worker_timeout, self.max_faulty = worker_timeout, max_faulty
         self._datasets: dict[str, InstanceDataset] = {}
 
     @property
@@ -182,7 +192,13 @@ class InstanceDataModule(lightning.LightningDataModule):
             world_size=world_size,
             accumulate=self.accumulate,
         )
-        return batch_loader(ExampleDataset(self.train_dataset, self.train_transform), batches, workers=self.workers)
+        return batch_loader(
+            ExampleDataset(self.train_dataset, self.train_transform, seed=self.seed),
+            batches,
+            workers=self.workers,
+            timeout=self.worker_timeout,
+            unreadable=UnreadableImages(self.train_dataset.source, len(self.train_dataset), self.max_faulty),
+        )
 
     def val_dataloader(self) -> list[BatchLoader]:
         """One loader a scored set, each image once: the held-out images, then the training images if asked for."""
@@ -190,7 +206,7 @@ class InstanceDataModule(lightning.LightningDataModule):
 
     def _scoring_loader(self, dataset: InstanceDataset) -> BatchLoader:
         batches = eval_batches(len(dataset), self.test_batch_size, *self._rank())
-        return batch_loader(ExampleDataset(dataset, self._test_transform), batches, workers=self.workers)
+        return batch_loader(ExampleDataset(dataset, self._test_transform), batches, workers=self.workers, timeout=self.worker_timeout)
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
@@ -222,7 +238,7 @@ def _sizes(sizes: Sequence[int], sampling: SizeSampling) -> Sequence[int]:
     if sampling != "range" or len(sizes) != 2 or sizes[0] > sizes[1]:
         raise ConfigError(
             "the training sizes cannot be drawn like this",
-            where="train_size_sampling",
+            where="data.train_size_range",
             found=f"{sampling} of {list(sizes)}",
             expected="choice, or range with the smallest and the largest side",
             remedy="for example range with [384, 480]",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset
@@ -12,47 +16,112 @@ from cis_seg.data.collate import collate
 from cis_seg.data.records import InstanceDataset, Sample
 from cis_seg.data.sampler import EvalSampler, Place, TrainBatchSampler
 from cis_seg.data.transforms import Example
+from cis_seg.data.unreadable import ATTEMPTS, Unreadable, UnreadableImages, none_is_left, not_scored, substitute
+from cis_seg.data.worker_signals import heed_the_parent_alone
+from cis_seg.data.workers import BROKEN, TIMEOUT, Watch
 from cis_seg.errors import DataError
 from cis_seg.structures import Batch
 
 
-class ExampleDataset(Dataset[Example | DataError]):
+@dataclass(frozen=True)
+class Loaded:
+    """An example, or a batch of them, and what could not be read on the way to it."""
+
+    content: Any  # Example, or Batch once collated; None where every image that was tried is unreadable
+    unreadable: tuple[Unreadable, ...]
+
+    def pin_memory(self) -> Loaded:
+        """A copy in page-locked memory (called by the DataLoader)."""
+        return self if self.content is None else replace(self, content=self.content.pin_memory())
+
+
+class ExampleDataset(Dataset[Loaded]):
     """A data set seen through a transform, indexed by (position, index).
 
     A ``DataError`` is returned instead of raised: torch would wrap one that leaves a worker process into the text of
-    two tracebacks. ``BatchLoader`` raises it in the main process.
+    two tracebacks. ``BatchLoader`` deals with it in the main process.
+
+    Args:
+        dataset: the images.
+        transform: from a sample and its position to an example.
+        seed: of the images that take the places of unreadable ones; None lets nothing take their place.
     """
 
-    def __init__(self, dataset: InstanceDataset, transform: Callable[[Sample, int], Example]) -> None:
-        self.dataset, self.transform = dataset, transform
+    def __init__(self, dataset: InstanceDataset, transform: Callable[[Sample, int], Example], *, seed: int | None = None) -> None:
+        self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, place: Place) -> Example | DataError:
+    def __getitem__(self, place: Place) -> Loaded:
         position, index = place
-        try:
-            return self.transform(self.dataset.sample(index), position)
-        except DataError as error:
-            return error
+        unreadable: list[Unreadable] = []
+        for attempt in range(1 if self.seed is None else ATTEMPTS):
+            chosen = index if self.seed is None or attempt == 0 else substitute(len(self), self.seed, position, attempt)
+            try:
+                return Loaded(self.transform(self.dataset.sample(chosen), position), tuple(unreadable))
+            except DataError as error:
+                unreadable.append(Unreadable.from_error(self.dataset.path(chosen), error))
+        return Loaded(None, tuple(unreadable))
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A DataLoader over ``ExampleDataset`` that raises the errors its workers met."""
+    """A DataLoader over ``ExampleDataset`` that deals in the main process with what its workers met."""
+
+    unreadable: UnreadableImages | None = None  # counts them; None: every image must be read
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, DataError):
+        batches: Any = super().__iter__()
+        watch = Watch(batches._workers if self.num_workers else [], self.timeout)  # torch has no public name for them
+        try:
+            for number in count():
                 try:
-                    raise batch
-                finally:
-                    del batch  # it would hold this frame, and the frame it: the workers would be stopped late, after 5 s
-            yield batch
+                    with watch:
+                        loaded: Loaded = next(batches)
+                except StopIteration:
+                    return
+                except (RuntimeError, *BROKEN) as error:
+                    told = watch.told(error, self._paths(number))
+                    if told is None:
+                        raise
+                    raise told from error
+                if loaded.unreadable:
+                    self._settle(loaded)
+                yield loaded.content
+        finally:
+            watch.stop()
+
+    def _settle(self, loaded: Loaded) -> None:
+        if self.unreadable is None:
+            raise not_scored(loaded.unreadable[0])
+        self.unreadable.add(loaded.unreadable)
+        if loaded.content is None:
+            raise none_is_left(loaded.unreadable)
+
+    def _paths(self, number: int) -> list[Path]:
+        """The images of batch ``number`` of this pass."""
+        dataset: Any = self.dataset
+        return [dataset.dataset.path(index) for _, index in next(islice(iter(self.batch_sampler), number, None), [])]  # type: ignore[arg-type]
 
 
-def batch_loader(dataset: ExampleDataset, batches: TrainBatchSampler | BatchSampler, *, workers: int) -> BatchLoader:
-    """Batches of ``dataset`` in the order of ``batches``, read by ``workers`` processes (0: by this one)."""
-    return BatchLoader(
+def batch_loader(
+    dataset: ExampleDataset,
+    batches: TrainBatchSampler | BatchSampler,
+    *,
+    workers: int,
+    timeout: float = TIMEOUT,
+    unreadable: UnreadableImages | None = None,
+) -> BatchLoader:
+    """Batches of ``dataset`` in the order of ``batches``.
+
+    Args:
+        dataset: what is read.
+        batches: when.
+        workers: processes that read; 0 reads in this one.
+        timeout: seconds that a batch is waited for, 0 for ever.
+        unreadable: counts the images that cannot be read; None stops at the first.
+    """
+    loader = BatchLoader(
         dataset,  # type: ignore[arg-type]  # its items become a Batch only when collated
         batch_sampler=batches,
         num_workers=workers,
@@ -60,7 +129,10 @@ def batch_loader(dataset: ExampleDataset, batches: TrainBatchSampler | BatchSamp
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_use_one_thread,
         persistent_workers=workers > 0,
+        timeout=timeout if workers else 0,  # because nobody could watch the one process there is
     )
+    loader.unreadable = unreadable
+    return loader
 
 
 def eval_batches(num_images: int, batch_size: int, rank: int, world_size: int) -> BatchSampler:
@@ -68,17 +140,15 @@ def eval_batches(num_images: int, batch_size: int, rank: int, world_size: int) -
     return BatchSampler(EvalSampler(num_images=num_images, rank=rank, world_size=world_size), batch_size, drop_last=False)  # type: ignore[arg-type]
 
 
-def _collate(examples: Sequence[Example | DataError]) -> Batch | DataError:
-    sound: list[Example] = []
-    for example in examples:
-        if isinstance(example, DataError):
-            return example
-        sound.append(example)
-    return collate(sound)
+def _collate(examples: Sequence[Loaded]) -> Loaded:
+    unreadable = tuple(image for example in examples for image in example.unreadable)
+    whole = all(example.content is not None for example in examples)
+    return Loaded(collate([example.content for example in examples]) if whole else None, unreadable)
 
 
 def _use_one_thread(_worker: int) -> None:
     """Each worker is one process of many: more threads would only fight over the cores."""
+    heed_the_parent_alone()
     torch.set_num_threads(1)
     if "cv2" in sys.modules:  # albumentations brings it, where pixel-level augmentation is on
         sys.modules["cv2"].setNumThreads(0)

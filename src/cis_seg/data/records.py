@@ -24,6 +24,9 @@ from cis_seg.data.images import read_image
 from cis_seg.errors import DataError
 from cis_seg.structures import RLE
 
+#: images of a data set of which one must be there; because a wrong folder has none of them, and any single file may have vanished
+_LOOKED_FOR = 10
+
 
 class PackedBytes:
     """A read-only list of byte strings in two arrays: all bytes in a row, and where each string starts."""
@@ -127,7 +130,7 @@ class InstanceDataset(Dataset[Sample]):
             raise missing_folder(images, source)
         self.records, self.images, self.source = records, images, source
         self.class_names, self.category_ids, self.ignore_regions = class_names, category_ids, ignore_regions
-        if len(self) and not self.path(0).is_file():
+        if len(self) and not any(self.path(index).is_file() for index in range(min(len(self), _LOOKED_FOR))):
             raise _missing_image(self.path(0), source)
 
     def __len__(self) -> int:

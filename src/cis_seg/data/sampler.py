@@ -46,10 +46,10 @@ class TrainBatchSampler(Sampler[list[Place]]):
             nearest = max(global_batch // parts, 1) * parts
             raise ConfigError(
                 "the global batch cannot be cut into equal parts",
-                where="batch_size",
+                where="optim.batch_size",
                 found=global_batch,
                 expected=f"a multiple of {world_size} devices x {accumulate} accumulated batches = {parts}",
-                remedy=f"set batch_size to {nearest}, or change the devices or the accumulation",
+                remedy=f"set optim.batch_size={nearest}, or change the devices or the accumulation",
             )
         if seed < 0:
             raise ConfigError("the seed is negative", where="seed", expected="0 or more", found=seed, remedy="choose another seed")

@@ -64,7 +64,7 @@ class TestTransform:
     __test__ = False  # not a test class, whatever pytest thinks of the name
 
     def __init__(self, *, size: int, max_size: int) -> None:
-        _check_sizes([size], max_size, "test_size")
+        _check_sizes([size], max_size, "data.test_size, data.test_max_size")
         self.size, self.max_size = size, max_size
 
     def __call__(self, sample: Sample, position: int) -> Example:
@@ -90,10 +90,10 @@ class TrainTransform:
     """
 
     def __init__(self, *, sizes: Sequence[int], max_size: int, flip: float = 0.5, photometric: Photometric = "none", seed: int = 0) -> None:
-        _check_sizes(sizes, max_size, "train_sizes")
+        _check_sizes(sizes, max_size, "data.train_sizes or data.train_size_range, data.train_max_size")
         if not 0 <= flip <= 1:
             raise ConfigError(
-                "the probability of a flip is out of range", where="flip", expected="0 to 1", found=flip, remedy="0.5 is usual"
+                "the probability of a flip is out of range", where="data.flip", expected="0 to 1", found=flip, remedy="0.5 is usual"
             )
         self.sizes, self.max_size, self.flip, self.seed = sizes, max_size, flip, seed
         self._photometric = _pipeline(photometric)
@@ -170,7 +170,7 @@ def _pipeline(photometric: Photometric) -> Any:
     if photometric not in ("light", "strong"):
         raise ConfigError(
             "there is no such pixel-level augmentation",
-            where="photometric",
+            where="data.photometric",
             expected="none, light or strong",
             found=photometric,
             remedy="none is the default",

@@ -12,18 +12,23 @@ from cis_seg.html_report.differences import differences
 from cis_seg.html_report.logs import LOGS, read_curves
 from cis_seg.html_report.markdown_html import table, to_html
 from cis_seg.html_report.pictures import picture
-from cis_seg.html_report.style import COLORS, STYLE
+from cis_seg.html_report.style import style
 from cis_seg.tables.groups import Group
 from cis_seg.tables.markdown import document
 from cis_seg.tables.runs import Run
 
 OVERLAYS = "overlays/latest.png"
-#: heading -> prefixes of the logged figures below it, in this order
+#: heading -> beginnings of the names of the logged figures below it, in this order
 CHARTS = {
-    "Validation": ("val/",),
+    "Validation": ("val/segm_", "val/bbox_", "val/"),
+    "Scores of the images trained on": ("train_set/segm_", "train_set/bbox_", "train_set/"),
     "Losses": ("train/loss",),
-    "Training": ("train/", "lr-", ""),
+    "Losses as they are summed": ("train_weighted/",),
+    "Training": ("train/", ""),
 }
+#: a copy of the AP, and constants that stand above the tables
+NOT_DRAWN = ("val/score", "val/floor_", "train_set/floor_")
+NAMED = 3  # experiments in the title: the legend has them all
 
 
 def page(groups: Sequence[Group], left_out: Sequence[str], figures: Sequence[Path] = ()) -> str:
@@ -36,17 +41,26 @@ def page(groups: Sequence[Group], left_out: Sequence[str], figures: Sequence[Pat
     Raises:
         DataError: a damaged log, config or picture.
     """
-    title = "cis_seg: " + ", ".join(dict.fromkeys(group.first.name for group in groups))
+    title = f"cis_seg: {_title(list(dict.fromkeys(group.first.name for group in groups)))}"
     parts = [
         _section("Curves", _legend(groups) + _curves(groups)),
         _section("Tables", to_html(document(groups, left_out))),
         _section("Pictures", "".join(picture(path, path.name) for path in figures) + _overlays(groups)),
         _section("Configs", _configs(groups)),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{STYLE}</style>'
+    head = (
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+        f"<style>{style(len(groups))}</style>"
+    )
     links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in ("Curves", "Tables", "Pictures", "Configs"))
     body = f"<header><h1>{escape(title)}</h1><nav>{links}</nav></header><main>{''.join(parts)}</main>"
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _title(names: Sequence[str]) -> str:
+    """What is compared, in a line."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _section(name: str, content: str) -> str:
@@ -55,7 +69,7 @@ def _section(name: str, content: str) -> str:
 
 def _runs(groups: Sequence[Group]) -> list[tuple[int, Run]]:
     """Every run with the place of its group."""
-    return [(place % len(COLORS), run) for place, group in enumerate(groups) for run in group.runs.values()]
+    return [(place, run) for place, group in enumerate(groups) for run in group.runs.values()]
 
 
 def _label(run: Run) -> str:
@@ -65,9 +79,10 @@ def _label(run: Run) -> str:
 def _legend(groups: Sequence[Group]) -> str:
     """A box to tick an experiment: CSS alone shows and hides its lines."""
     boxes = [
-        f'<label class="c{place % len(COLORS)}"><input type="checkbox" checked id="show{place % len(COLORS)}"><b></b>'
-        f"{escape(group.first.name)}{f', lambda {group.first.weight:g}' if group.first.weight else ''} "
-        f"<small>{len(group.runs)} seed{'s' * (len(group.runs) > 1)}</small></label>"
+        f'<label class="c{place}"><input type="checkbox" checked id="show{place}">'
+        f'<svg viewBox="0 0 34 8"><line x1="0" x2="34" y1="4" y2="4"/></svg>'
+        f"<span>{escape(group.first.name)}{f', lambda {group.first.weight:g}' if group.first.weight else ''} "
+        f"<small>{len(group.runs)} seed{'s' * (len(group.runs) > 1)}</small></span></label>"
         for place, group in enumerate(groups)
     ]
     return f'<p class="legend">{"".join(boxes)}</p>'
@@ -84,6 +99,7 @@ def _curves(groups: Sequence[Group]) -> str:
         for name, curve in curves.items():
             figures.setdefault(name, []).append(Line(_label(run), place, curve))
     parts = []
+    figures = {name: lines for name, lines in figures.items() if not name.startswith(NOT_DRAWN)}
     for heading, prefixes in CHARTS.items():
         names = [name for prefix in prefixes for name in sorted(figures) if name.startswith(prefix)]
         charts = [chart(name, figures.pop(name)) for name in dict.fromkeys(names)]

@@ -11,17 +11,18 @@ from PIL import Image, UnidentifiedImageError
 
 from cis_seg.errors import DataError
 
-LONGEST = 1920  # px; longer side at most: the width of a common screen
+LONGEST = 2048  # px; longer side at most: as a run draws its overlays (1936), whose small print a resampling would blur
 QUALITY = 85  # of JPEG: outlines stay sharp, and a page takes a sixth of what PNG takes
 
 
 def picture(path: Path, title: str) -> str:
-    """An ``<figure>`` with the picture itself in it.
+    """An ``<figure>`` with the picture itself in it: as wide as the page, and on a click as large as it is, for its small print.
 
     Raises:
         DataError: no picture.
     """
-    return f'<figure><figcaption>{escape(title)}</figcaption><img alt="{escape(title)}" src="{data_uri(path)}"></figure>'
+    shown = f'<label><input type="checkbox"><img alt="{escape(title)}" src="{data_uri(path)}"></label>'
+    return f"<figure><figcaption>{escape(title)}</figcaption>{shown}</figure>"
 
 
 def data_uri(path: Path) -> str:

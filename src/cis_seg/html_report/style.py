@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: one an experiment: Okabe and Ito's, which colour-blind people tell apart too, without their yellow (invisible on white)
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#777777")
+#: on black: their blue is too dark there, and as a lighter one needs a paler sky blue
+DARK_COLORS = ("#2E96E8", "#E56A12", "#00B886", "#DB8FB9", "#A5DCFA", "#F0AE1A", "#A6A6A6")
 
 _SHARED = """
 :root { color-scheme: light dark; --line: #8884; }
@@ -17,20 +19,38 @@ svg text { fill: currentColor; font: 11px system-ui, sans-serif; } svg .title { 
 svg .grid { stroke: var(--line); } polyline { fill: none; stroke: currentColor; stroke-width: 1.5; } circle { fill: currentColor; }
 svg g:hover polyline { stroke-width: 3.5; }
 .legend { position: sticky; top: 0; background: Canvas; padding: 8px 0; z-index: 1; }
-.legend label { margin-right: 1.5em; white-space: nowrap; } .legend b { display: inline-block; width: 1.6em; height: 4px;
-  margin: 0 6px 4px 2px; background: currentColor; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 3px 10px; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-img { max-width: 100%; } figure { margin: 12px 0; } figcaption { font-weight: 600; margin-bottom: 4px; }
+.legend label { margin-right: 1.5em; white-space: nowrap; } .legend span { color: CanvasText; }
+.legend svg { width: 34px; height: 8px; margin: 0 6px 2px 2px; } .legend line { stroke: currentColor; stroke-width: 3; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { padding: 3px 8px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: bottom; }
+td { white-space: nowrap; }
+#configs td { white-space: normal; overflow-wrap: anywhere; min-width: 9em; vertical-align: top; }
+#configs td:first-child { white-space: nowrap; }
+th:first-child, td:first-child { position: sticky; left: 0; background: Canvas; }
+figure { margin: 12px 0; overflow-x: auto; } figcaption { font-weight: 600; margin-bottom: 4px; }
+img { max-width: 100%; cursor: zoom-in; } figure input { position: absolute; opacity: 0; }
+figure input:checked + img { max-width: none; cursor: zoom-out; }
 summary { cursor: pointer; margin: 6px 0; } pre { overflow-x: auto; border: 1px solid var(--line); padding: 10px; }
 small, .note { opacity: 0.75; }
 @media print { nav, input { display: none; } .legend { position: static; } }
 """
 
 
-def _of_color(place: int, color: str) -> str:
-    """The colour of an experiment's lines, and that its box in the legend hides them."""
-    return f".c{place} {{ color: {color}; }}\nbody:has(#show{place}:not(:checked)) svg .c{place} {{ display: none; }}"
+def style(experiments: int) -> str:
+    """The style sheet of a page with so many experiments, each with a line of its own: seven colours, then the same ones dashed."""
+    return _SHARED + "\n".join(_of_place(place) for place in range(experiments)) + "\n"
 
 
-STYLE = _SHARED + "\n".join(_of_color(place, color) for place, color in enumerate(COLORS)) + "\n"
+def _of_place(place: int) -> str:
+    """The colour and the dashes of an experiment's lines, and that its box in the legend hides them."""
+    color, dark = COLORS[place % len(COLORS)], DARK_COLORS[place % len(COLORS)]
+    return (
+        f".c{place} {{ color: {color}; stroke-dasharray: {dashes(place // len(COLORS))}; }}\n"
+        f"@media (prefers-color-scheme: dark) {{ .c{place} {{ color: {dark}; }} }}\n"
+        f"body:has(#show{place}:not(:checked)) .charts .c{place} {{ display: none; }}"
+    )
+
+
+def dashes(turn: int) -> str:
+    """Of the lines whose colour is used for the ``turn``-th time: whole, then a dash, then a dash and a dot, a dash and two dots ..."""
+    return "none" if turn == 0 else " ".join(["8 3", *["2 3"] * (turn - 1)])

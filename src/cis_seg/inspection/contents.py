@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cis_seg.data.checks import parse_box
+from cis_seg.data.checks import NO_AREA, OUTSIDE, parse_box
 from cis_seg.data.coco import read_json
 from cis_seg.data.crowdhuman_coco import to_coco
 from cis_seg.data.odgt import BoxKind, box_key
@@ -22,6 +22,8 @@ from cis_seg.json_values import is_area, is_degenerate, is_id, is_side
 KINDS = {
     "unusable": "entries that cannot be used",
     "faulty_record": "records left out",
+    "box_without_area": f"{NO_AREA}: left out of training",
+    "box_off_image": f"{OUTSIDE}: left out of training",
     "duplicate": "pairs of masks that nearly coincide: one person outlined twice?",
     "box_off_mask": "boxes that disagree with their mask",
     "box_outside": "boxes that leave their image",
@@ -86,6 +88,8 @@ def read_contents(source: Path, folder: Path, *, boxes: BoxKind = "visible") -> 
     contents = _checked(content, source, folder)
     for fault in faults.listed:
         contents.add("faulty_record", f"{fault.kind}: {' '.join(fault.problem.split())}")
+    for box in faults.boxes:
+        contents.add("box_without_area" if box.reason == NO_AREA else "box_off_image", box.entry, image_id=box.image_id)
     return contents
 
 
@@ -125,7 +129,8 @@ def _add(annotation: dict[str, Any], contents: Contents, seen: Counter[Any]) -> 
         if annotation.get("area") is not None and not is_area(annotation["area"]):
             raise DataError(f"{culprit} has no usable area: {str(annotation['area'])[:40]}")
         if parse_box(annotation.get("bbox"), culprit=culprit, where=contents.source) is None:
-            raise DataError(f"{culprit} has a box without width or height")
+            contents.add("box_without_area", annotation["bbox"], image_id=image_id, ids=(number,))
+            return
         mask, dropped = _mask(annotation.get("segmentation"), contents.size(image_id), culprit)
     except DataError as error:
         contents.add("unusable", " ".join(str(error).split()), ids=(number,) if is_id(number) else ())

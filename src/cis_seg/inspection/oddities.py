@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from cis_seg.data.checks import check_file_name, inside
 from cis_seg.data.images import read_image
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import Contents
@@ -60,11 +61,19 @@ def _leaves_image(annotation: dict[str, Any], contents: Contents) -> None:
     x, y, w, h = annotation["bbox"]
     beyond = max(-x, -y, x + w - width, y + h - height)
     where = {"image_id": annotation["image_id"], "ids": (annotation["id"],)}
-    if beyond > 0:
+    if inside((x, y, x + w, y + h), (height, width)) is None:
+        contents.add("box_off_image", annotation["bbox"], **where)
+    elif beyond > 0:
         contents.add("box_outside", f"{beyond:g} px", **where)
-    ends = [max(-min(part), max(part[0::2]) - width, max(part[1::2]) - height) for part in annotation["outline"]]
-    if ends and max(ends) > 0:
-        contents.add("polygon_outside", f"{max(ends):g} px", **where)
+    beyond = outline_beyond(annotation["outline"], (height, width))
+    if beyond > 0:
+        contents.add("polygon_outside", f"{beyond:g} px", **where)
+
+
+def outline_beyond(outline: Sequence[Sequence[float]], size: tuple[int, int]) -> float:
+    """How many pixels the farthest point of a polygon's parts lies outside an image of (height, width); 0 or less where none does."""
+    height, width = size
+    return max((max(-min(part), max(part[0::2]) - width, max(part[1::2]) - height) for part in outline), default=0)
 
 
 def _unmasked(people: Sequence[dict[str, Any]], contents: Contents) -> None:
@@ -89,8 +98,8 @@ def _compare_boxes(masked: Sequence[dict[str, Any]], contents: Contents) -> None
 
 def _read_images(contents: Contents) -> None:
     for image_id, image in contents.images.items():
-        path = contents.folder / str(image.get("file_name"))
         try:
+            path = contents.folder / check_file_name(image.get("file_name"), culprit=f"image {image_id}", where=contents.source)
             if not path.is_file():
                 contents.add("missing_image", path, image_id=image_id)
                 continue

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from cis_seg.losses.centerness import centerness_loss
@@ -22,6 +21,7 @@ from cis_seg.losses.pairwise import pairwise_sums, pairwise_warmup
 from cis_seg.losses.projection import projection_loss
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
+from cis_seg.ops.processes import mean_over_processes, number_of_processes
 from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples
 
 
@@ -160,20 +160,6 @@ class Criterion:
             masks[start : start + count, : sampled.shape[1], : sampled.shape[2]] = sampled[chosen].to(masks.dtype)
             start += count
         return masks
-
-
-def number_of_processes() -> int:
-    """Processes of a distributed run; 1 where there is none."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def mean_over_processes(values: Tensor) -> Tensor:
-    """The mean of ``values`` over all processes of a distributed run; ``values`` itself in a single process."""
-    if number_of_processes() == 1:
-        return values
-    total = values.clone()
-    dist.all_reduce(total)
-    return total / number_of_processes()
 
 
 def shared_normaliser(own: Tensor, least: Tensor | float = 1.0) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cis_seg.losses.overlap import ImagePairs
+from cis_seg.ops.processes import sum_over_processes
 
 
 @torch.no_grad()
@@ -24,8 +25,9 @@ def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: 
         counts: masks of each image, sum N.
 
     Returns:
-        Scalars: ``overlap_degree``, the mean of Eq. 1 over the pairs whose true boxes touch (0 without any); ``overlap_pairs``, the number
-        of valid pairs in the batch; ``overlap_shared``, the share of the drawn masks' pixels (score above 0.5) that two or more claim.
+        Scalars of the global batch: ``overlap_degree``, the mean of Eq. 1 over the pairs whose true boxes touch (0 without any);
+        ``overlap_pairs``, the number of valid pairs; ``overlap_shared``, the share of the drawn masks' pixels (score above 0.5) that two or
+        more claim.
     """
     degree, touching, valid, shared, claimed = (mask_scores.new_zeros(()) for _ in range(5))
     for p, scores, corners in zip(pairs, mask_scores.split(list(counts)), boxes.split(list(counts)), strict=True):
@@ -33,6 +35,7 @@ def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: 
         degree, touching, valid = degree + (p.degrees * near).sum(), touching + near.sum(), valid + p.valid.sum()
         claims = (scores[p.drawn] > 0.5).sum(dim=0)  # (h, w)
         shared, claimed = shared + (claims > 1).sum(), claimed + (claims > 0).sum()
+    degree, touching, valid, shared, claimed = sum_over_processes(torch.stack([degree, touching, valid, shared, claimed]))
     return {
         "overlap_degree": degree / touching.clamp(min=1),
         "overlap_pairs": valid,

@@ -107,8 +107,8 @@ class BiFPN(nn.Module):
     """Five levels fused again and again, every input with a learned share.
 
     Levels 3 to 5 come from C3 to C5, level 6 from C5 by a 1x1, norm and max pool, level 7 from level 6 by max pool alone.
-    Its norms are ordinary trainable BatchNorm. The reference synchronises their statistics over devices: Lightning's
-    ``sync_batchnorm`` replaces every BatchNorm of the network when a run has several.
+    Its norms are ordinary trainable BatchNorm. The reference synchronises their statistics over devices: so does ``cis_seg.train``, with
+    every BatchNorm of the network, when a run has several (``shared_norm``).
 
     Args:
         in_channels: channels of the backbone's stages, ``{stage: channels}``; stages 3 to 5 are read.

@@ -5,7 +5,7 @@ Legend: B batch, K locations of all levels, N instances, P parameters, H W padde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
@@ -61,6 +61,7 @@ class CondInst(nn.Module):
             raise ConfigError("unknown channel order", where="model.channel_order", expected="rgb or bgr", found=channel_order)
         self.backbone, self.neck, self.head, self.mask_branch = backbone, neck, head, mask_branch
         self.mask_head = mask_head
+        self._render: Callable[..., Tensor] = mask_head
         self.channel_order = channel_order
         self.finest_mask_level = finest_mask_level
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(1, 3, 1, 1))
@@ -84,7 +85,7 @@ class CondInst(nn.Module):
         levels = self.neck(self.backbone(images))
         cls_logits, ltrb, ctr_logits, tower_feats = self.head([levels[i] for i in LEVELS])
         mask_feats = self.mask_branch([levels[i] for i in range(self.finest_mask_level, LEVELS[2] + 1)])
-        return DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, *self._grid(levels))
+        return DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, *self.grid(levels))
 
     def mask_params(self, dense: DensePredictions, im_inds: Tensor, loc_inds: Tensor) -> Tensor:
         """``(N, P)`` parameters of the mask heads of the chosen locations; both arguments ``(N,)`` int64."""
@@ -92,7 +93,7 @@ class CondInst(nn.Module):
 
     def mask_logits(self, dense: DensePredictions, samples: MaskSamples) -> Tensor:
         """``(N, h, w)`` logits at ``mask_out_stride`` of the chosen locations."""
-        return self.mask_head(
+        return self._render(
             dense.mask_feats,
             self.mask_params(dense, samples.im_inds, samples.loc_inds),
             dense.locations[samples.loc_inds],
@@ -100,8 +101,16 @@ class CondInst(nn.Module):
             samples.counts,
         )
 
+    def compile_mask_head(self) -> None:
+        """Compiles the part that pays: the mask head, for any number of instances and any size. Takes effect at its first call.
+
+        A whole step of R50 on two CPU cores was no faster with backbone, neck and towers compiled (4.20 s against 4.13 s), and the mask
+        branch does not compile in channels_last (the backward pass of its padding gives another memory order than the compiler expects).
+        """
+        self._render = torch.compile(self.mask_head.__call__, dynamic=True)
+
     @staticmethod
-    def _grid(levels: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def grid(levels: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Locations, level numbers, strides and neighbours of the K locations."""
         device = levels[LEVELS[0]].device
         sizes = [(levels[i].shape[-2], levels[i].shape[-1]) for i in LEVELS]

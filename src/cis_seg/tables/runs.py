@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from cis_seg.config import CONFIG, EVALUATION, read_plain
 from cis_seg.errors import DataError
 from cis_seg.ground_truth import read_json
 from cis_seg.report import METRICS
+from cis_seg.run_names import family
 
 #: column -> its key in metrics.json and the factor to the unit of the tables (percent, but for the ratio of areas)
 FIGURES: dict[str, tuple[str, float]] = {
@@ -56,8 +56,8 @@ class Run:
 
     @property
     def family(self) -> str:
-        """What runs share that differ in their stage or in OverlapLoss alone: ``crowd_tiny`` of ``crowd_tiny_pretrain``."""
-        return re.sub(r"_(pretrain|finetune|finetune_overlap|ov[\d.]+)$", "", self.base or self.name)
+        """What runs share that differ in their stage or in OverlapLoss alone: that of the base where there is one."""
+        return family(self.base or self.name)
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:

@@ -1,0 +1,55 @@
+"""``python killed_while_writing.py WRITE CALL [overrides]``: trains, and is killed inside the WRITE-th write of ``last.ckpt``.
+
+CALL 0 is half-way through the file; CALL n, the n-th system call after the file was written: flush, second name, rename, rename, flush.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cis_seg import checkpoint_io, train
+from cis_seg.checkpoint import LAST
+from cis_seg.writing import PARTIAL, write_atomically
+
+
+def main() -> None:
+    """Entry point."""
+    write, call = (int(sys.argv.pop(1)) for _ in range(2))
+    left = [write]
+
+    def killing(path: Path, content: Any, **options: Any) -> None:
+        left[0] -= path.name == LAST
+        if path.name == LAST and not left[0]:
+            _arm(call, path, content)
+        write_atomically(path, content, **options)
+
+    setattr(checkpoint_io, "write_atomically", killing)  # noqa: B010  # mypy takes an imported name for another module's
+    train.main()
+
+
+def _arm(call: int, path: Path, content: Any) -> None:
+    if call == 0:
+        path.with_name(path.name + PARTIAL).write_bytes(content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    left = [call]
+    for name in ("fsync", "link", "replace"):
+        setattr(os, name, _counted(getattr(os, name), left))
+
+
+def _counted(function: Callable[..., Any], left: list[int]) -> Callable[..., Any]:
+    def counting(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+
+    return counting
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""``python -m cis_seg.doctor [--json FILE] [overrides]``: would this training run, and if not, what is to be mended?
+
+Takes the overrides of ``python -m cis_seg.train``. Every check stands alone: where libraries are missing, the data are damaged or the
+configuration has a typo, the others still say what they can. So nothing but the standard library is imported before a check needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cis_seg.checkup import gpus, machine
+from cis_seg.checkup.finding import Finding, Line, Status, findings_of
+from cis_seg.checkup.report import print_findings, write_json
+
+if TYPE_CHECKING:
+    from cis_seg.checkup.subject import Subject
+
+CheckOfRun = Callable[["Subject"], Iterable[Line]]
+
+
+def examine(overrides: Sequence[str], *, trial: bool = True) -> Iterator[Finding]:
+    """Every finding about this machine and the run that ``overrides`` describe, as they come.
+
+    Args:
+        overrides: as for ``python -m cis_seg.train``.
+        trial: also train for two steps, where nothing else stands in the way.
+    """
+    yield from findings_of("Python", machine.check_python)
+    yield from findings_of("libraries", machine.check_libraries)
+    yield from findings_of("processors", machine.check_processors)
+    yield from findings_of("GPUs", gpus.check_gpus)
+    subjects: list[Subject] = []
+    yield from findings_of("configuration", partial(_compose, overrides, subjects))
+    if hindered(subjects):
+        yield Finding("the run", Status.WARNING, "not looked at: its options must be mended first", "mend them, then look again")
+    else:
+        yield from _examine_run(subjects[0], trial=trial)
+
+
+def hindered(subjects: Sequence[Subject]) -> bool:
+    """Whether the configuration does not compose, or has values that cannot work."""
+    if not subjects:
+        return True
+    from cis_seg.config_checks import problems
+
+    return next(problems(subjects[0].typed), None) is not None
+
+
+def _compose(overrides: Sequence[str], subjects: list[Subject]) -> Iterator[Line]:
+    from cis_seg.checkup.options import check_options
+    from cis_seg.checkup.subject import Subject
+
+    subject = Subject(overrides)
+    subjects.append(subject)
+    yield from check_options(subject)
+
+
+def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
+    """What depends on the configuration; a later check goes on where an earlier one found a problem."""
+    from cis_seg.checkup import dataset, room, weights
+
+    checks: dict[str, CheckOfRun] = {
+        "devices": gpus.check_wishes,
+        "disk": room.check_disk,
+        "sharing": room.check_sharing,
+        "weights": weights.check_weights,
+        "data": dataset.check_data,
+    }
+    blocked = False
+    for name, check in checks.items():
+        for finding in findings_of(name, partial(check, subject)):
+            blocked |= finding.status == Status.PROBLEM and name in ("devices", "data")
+            yield finding
+    if trial and blocked:
+        yield Finding("trial", Status.WARNING, "not made: a problem above stands in its way", "mend that, then look again")
+    elif trial:
+        from cis_seg.checkup.trial import check_trial
+
+        yield from findings_of("trial", partial(check_trial, subject))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 1 where a run would end in a problem."""
+    parser = argparse.ArgumentParser(prog="python -m cis_seg.doctor", description="Would this training run, and what is to be mended?")
+    parser.add_argument("overrides", nargs="*", help="as for python -m cis_seg.train")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings there")
+    parser.add_argument("--no-trial", action="store_true", help="do not train for two steps")
+    args = parser.parse_args(arguments)
+    findings = list(examine(args.overrides, trial=not args.no_trial))
+    print_findings(findings)
+    if args.json is not None:
+        write_json(args.json, findings)
+    return 1 if any(finding.status == Status.PROBLEM for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""A run's folder between two starts: its newest sound checkpoint, its logs up to there, no half-written files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from cis_seg.checkpoint import LAST, PREVIOUS, load_file
+from cis_seg.csv_log import last_step, rewind
+from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.writing import PARTIAL
+
+log = logging.getLogger(__name__)
+
+#: in a run's folder
+CHECKPOINTS, CSV, WANDB_ID = "checkpoints", Path("csv/version_0/metrics.csv"), "wandb_id"
+#: what the name of a damaged checkpoint gets, so that the next write does not keep it as the one before
+DAMAGED = ".damaged"
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """``last.ckpt`` and ``previous.ckpt`` as far as they are there, the newest first."""
+    return [path for name in (LAST, PREVIOUS) if (path := run / CHECKPOINTS / name).is_file()]
+
+
+def newest_good(run: Path, *, first: bool) -> Path | None:
+    """The newest checkpoint of ``run`` that is sound; None where it has none at all.
+
+    A damaged one is said aloud, and put aside so that it does not become the one before.
+
+    Args:
+        run: its folder.
+        first: of all processes; it alone touches files.
+
+    Raises:
+        CheckpointError: there are some, and all of them are damaged.
+    """
+    problems: list[CheckpointError] = []
+    for path in checkpoints_of(run):
+        try:
+            step: int = load_file(path)["global_step"]
+        except CheckpointError as error:
+            problems.append(error)
+            continue
+        if problems:
+            _tell_fallback(run, path, step, problems[0])
+            if first:
+                damaged = path.with_name(LAST)
+                damaged.replace(damaged.with_name(LAST + DAMAGED))
+        return path
+    if problems:
+        raise CheckpointError(
+            "no checkpoint of this run can be read",
+            where=run / CHECKPOINTS,
+            found="".join(f"\n    {error.problem}: {error.found}" for error in problems),
+            remedy=f"go on from {run / CHECKPOINTS / 'best.ckpt'}, if that is sound (resume=FILE), or delete the folder to start anew",
+        )
+    return None
+
+
+def _tell_fallback(run: Path, path: Path, step: int, problem: CheckpointError) -> None:
+    reached = last_step(run / CSV) or step
+    lost = f"steps {step + 1} to {reached} are trained again" if reached > step else "the steps after it are trained again"
+    log.warning(
+        "WARNING: %s\n  found: %s\n  continuing from the one before: %s, step %d; %s (the damaged file is kept as %s)",
+        *(problem.problem, problem.found, path, step, lost, LAST + DAMAGED),
+    )
+
+
+def check_writable(run: Path) -> None:
+    """Finds out before any work that a run's folder, or the one it is to be made in, cannot be written.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    for wanted in (run, run / CHECKPOINTS):
+        folder = next(path for path in (wanted, *wanted.absolute().parents) if path.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"the run cannot be written to {run}",
+                where="paths.runs",
+                expected="a folder in which files can be made",
+                found=f"{folder} is {'read-only or belongs to somebody else' if folder.is_dir() else 'no folder'}",
+                remedy="name another one (paths.runs=FOLDER), or change its owner, its permissions or how it is mounted",
+            )
+
+
+def make_ready(run: Path, step: int, *, repeated: Sequence[str]) -> None:
+    """Makes the folder, removes what a killed write left behind, and cuts the CSV log at ``step``, from where it is written again.
+
+    Args:
+        run: its folder.
+        step: finished steps; 0 for a new run.
+        repeated: see ``csv_log.rewind``.
+    """
+    (run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    for folder in (run, run / CHECKPOINTS, (run / CSV).parent):
+        for left in folder.glob(f"*{PARTIAL}"):
+            left.unlink()
+            log.info("removed %s, which a write left half done", left)
+    rewind(run / CSV, step, repeated=repeated)
+
+
+def wandb_id(run: Path) -> str:
+    """W&B's id of this run, drawn at its first start and kept in its folder."""
+    path = run / WANDB_ID
+    if not path.is_file():
+        path.write_text(secrets.token_hex(4) + "\n")  # as long as W&B's own
+    return path.read_text().strip()
