@@ -94,7 +94,7 @@ def compose_base(experiment: str, cfg: Config) -> DictConfig:
         f"paths.runs='{cfg.paths.runs}'",
         f"paths.data='{cfg.paths.data}'",
     ]
-    overrides += [f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "devices", "precision")]
+    overrides += [f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "devices", "num_nodes", "strategy", "precision")]
     if HydraConfig.initialized():
         overrides.append(f"logger={HydraConfig.get().runtime.choices['logger']}")
     started = GlobalHydra.instance().is_initialized()
