@@ -29,6 +29,8 @@ SUBJECTS: dict[str, list[Fault]] = {
     "numbers": numbers.FAULTS,
     "data": data.FAULTS,
 }
+#: last lines of what the processes of a lost case have said
+SHOWN = 60
 
 
 def main() -> None:
@@ -71,6 +73,8 @@ def _tried(subject: str, fault: Fault, folder: Path, number: int) -> dict[str, s
         outcome = Outcome(f"{type(error).__name__}: {error}", nothing_lost=False)
     row = {"subject": subject, "fault": fault.name, "expected": fault.expected, "happened": outcome.happened}
     seconds = round(time.monotonic() - began, 1)
+    if not outcome.nothing_lost and (place.folder / "said.txt").is_file():
+        print("".join(place.said().splitlines(keepends=True)[-SHOWN:]), file=sys.stderr)
     print(f"{subject}: {fault.name}: {outcome.happened} ({seconds} s)", file=sys.stderr, flush=True)
     return row | {"nothing_lost": outcome.nothing_lost, "seconds": seconds}
 

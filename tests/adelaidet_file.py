@@ -13,7 +13,7 @@ from cis_seg.config import BackboneConfig, ModelConfig
 def small_config(neck: str = "fpn", *, deform_interval: int = 0, depth: int = 10) -> ModelConfig:
     """The smallest network that a checkpoint can show: three dynamic layers of 8 channels and 32 groups are not in its shapes."""
     return ModelConfig(
-        backbone=BackboneConfig(depth=depth, width=8, weights=None, norm="frozen", stride_in_1x1=True, deform_interval=deform_interval),
+        backbone=BackboneConfig(depth=depth, width=16, weights=None, norm="frozen", stride_in_1x1=True, deform_interval=deform_interval),
         pixel_mean=[103.53, 116.28, 123.675],
         pixel_std=[1.0, 1.0, 1.0],
         channel_order="bgr",

@@ -33,7 +33,8 @@ class Agreement:
     near: int  # those
     box: float  # px, the largest difference
     score: float
-    pixels: float  # largest share of an image's pixels in which a detection's masks differ
+    pixels: float  # share of all masks' pixels that differ
+    worst: float  # the same of the detection in which most do
 
 
 @torch.no_grad()
@@ -88,6 +89,7 @@ def agreement(model: CondInst, settings: Postprocess, session: Any, image: Tenso
         limits.append(float(expected.scores[-1]))
     near = sum(any(abs(score - limit) < NEAR for limit in limits) for score in only)
     truth = [coco_mask.decode(code).astype(bool) for code in expected.masks]
+    differ = [float((masks[j] != truth[i]).mean()) for i, j in pairs]
     return Agreement(
         (image.shape[1], image.shape[2]),
         len(expected.boxes),
@@ -95,5 +97,6 @@ def agreement(model: CondInst, settings: Postprocess, session: Any, image: Tenso
         near,
         max((float(np.abs(boxes[j] - expected.boxes[i].numpy()).max()) for i, j in pairs), default=0.0),
         max((abs(float(scores[j]) - float(expected.scores[i])) for i, j in pairs), default=0.0),
-        max((float((masks[j] != truth[i]).mean()) for i, j in pairs), default=0.0),
+        float(np.mean(differ)) if differ else 0.0,
+        max(differ, default=0.0),
     )

@@ -153,7 +153,7 @@ def test_unfit_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"weights\.pth cannot be read"):
         load_backbone(model, config)
     torch.save({"conv1.weight": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match=r"(?s)ResNet-10 of width 8.*weights\.pth.*bn1\.weight"):
+    with pytest.raises(CheckpointError, match=r"(?s)ResNet-10 of width 16.*weights\.pth.*bn1\.weight"):
         load_backbone(model, config)
 
 

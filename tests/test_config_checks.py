@@ -192,6 +192,7 @@ def test_every_group_keeps_the_rules() -> None:
         (["optim.batch_size=6", "trainer.devices=4"], "optim.batch_size", "4 devices"),
         ([f"loss.weights.{name}=0" for name in ("cls", "box", "ctr", "proj", "pairwise")], "loss.weights", "no loss is left"),
         (["loss.weights.mask=1"], "loss.weights.mask", "supervision=mask"),
+        (["model.backbone.width=24"], "model.backbone.width", "a multiple of 16"),
         (["name=../elsewhere"], "name", "below paths.runs"),
         (["name=/elsewhere"], "name", "below paths.runs"),
         (["data.train_size_range=[480,384]"], "data.train_size_range", "range"),

@@ -19,7 +19,7 @@ SMALL = (
     "model.neck_channels=32",
     "model.head_channels=32",
     "model.head_norm_groups=4",
-    "model.backbone.width=8",
+    "model.backbone.width=16",
     "model.backbone.weights=null",
 )
 
@@ -45,7 +45,7 @@ def test_multiply_adds_are_half_of_torchs_flops(name: str) -> None:
 
 def test_deformable_convolutions_count_with_their_offsets() -> None:
     rigid, deformable = (summarize(network("condinst_r50_fpn", f"model.backbone.deform_interval={n}"), 64, 64).parts[0] for n in (0, 1))
-    channels = {8: 16, 16: 32, 32: 64}  # stride -> inner channels of stages 3 to 5 at width 8
+    channels = {8: 32, 16: 64, 32: 128}  # stride -> inner channels of stages 3 to 5 at width 16
     blocks = {8: 4, 16: 6, 32: 3}
     offsets = sum(blocks[s] * 27 * 9 * channels[s] * (64 // s) ** 2 for s in channels)
     assert deformable.multiply_adds - rigid.multiply_adds == offsets

@@ -22,7 +22,7 @@ from runs import SMALL, composed, metrics_of, small_run
 NETWORK = (
     "model=condinst_r50_fpn",
     "model.backbone.depth=10",
-    "model.backbone.width=8",
+    "model.backbone.width=16",
     "model.backbone.frozen_stages=2",
     "model.neck_channels=16",
     "model.head_channels=32",

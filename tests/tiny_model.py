@@ -19,7 +19,7 @@ PADDED, SIZES, ORIGINALS = (64, 96), ((64, 96), (50, 70)), ((128, 192), (100, 14
 def tiny_config(**changes: Any) -> ModelConfig:
     """The smallest network with all parts; ``changes`` are fields of ModelConfig."""
     config = ModelConfig(
-        backbone=BackboneConfig(depth=10, width=8, weights=None),
+        backbone=BackboneConfig(depth=10, width=16, weights=None),
         neck_channels=16,
         head_channels=16,
         head_convs=1,

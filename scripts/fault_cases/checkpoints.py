@@ -17,7 +17,7 @@ from fault_cases.frame import Fault, Outcome, Place, kill_group, steps_logged, w
 #: of the SIGKILL's: at any moment, and inside the write of a checkpoint
 ANYWHERE, WRITING = 12, 8
 NO_MOUNT = Outcome("skipped: making a small file system needs the right to mount one", nothing_lost=True)
-KILLED_WHILE_WRITING = (str(Path(__file__).with_name("killed_while_writing.py")),)
+KILLED_WHILE_WRITING = ("-m", "fault_cases.killed_while_writing")
 
 
 def killed_anywhere(place: Place) -> Outcome:

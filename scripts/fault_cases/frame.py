@@ -121,7 +121,7 @@ class Place:
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
-    places = [str(Path(faulty.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    places = [str(Path(faulty.__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, places)), **more}
 
 

@@ -1,4 +1,4 @@
-"""``python killed_while_writing.py WRITE CALL [overrides]``: trains, and is killed inside the WRITE-th write of ``last.ckpt``.
+"""``python -m fault_cases.killed_while_writing WRITE CALL [overrides]``: trains, and is killed inside the WRITE-th write of ``last.ckpt``.
 
 CALL 0 is half-way through the file; CALL n, the n-th system call after the file was written: flush, second name, rename, rename, flush.
 """

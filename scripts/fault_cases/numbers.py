@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +25,19 @@ def left_out(place: Place, kind: str, *overrides: str) -> Outcome:
     run = place.run_of("nan")
     reports = [json.loads(path.read_text()) for path in sorted((run / "bad_steps").glob("*.json"))]
     problems += [] if sorted({report["step"] for report in reports}) == BAD_STEPS else [f"{len(reports)} reports"]
-    problems += [f"replay: exit code {code}" for report in reports if (code := place.finish(report["reproduce"].split()))]
+    problems += [f"replay: exit code {code}" for report in reports if (code := place.finish(_replay(report["reproduce"])))]
     skipped = [float(row["train/skipped_steps"]) for row in rows_of(run) if "train/skipped_steps" in row][-1]
     problems += [] if skipped == len(BAD_STEPS) else [f"counted {skipped:g}"]
     problems += [] if _finite(run) else ["weights are not finite"]
     happened = f"left out steps {', '.join(map(str, BAD_STEPS))}, stopped between, computed again from {len(reports)} files"
     return Outcome(f"{happened}; {'ended bit-equal' if not problems else '; '.join(problems[:3])}", nothing_lost=not problems)
+
+
+def _replay(told: str) -> list[str]:
+    """The command that a report gives, with the Python of this campaign."""
+    program, *arguments = shlex.split(told)
+    assert program == "python", told
+    return [sys.executable, *arguments]
 
 
 def hopeless(place: Place) -> Outcome:

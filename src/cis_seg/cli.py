@@ -19,7 +19,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from cis_seg.conf_path import conf_dir
 from cis_seg.errors import ConfigError, UserError
@@ -167,8 +173,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return str(_unreadable(error))
     for link in chain:
-        if isinstance(link, MissingMandatoryValue) and link.full_key:
-            return str(ConfigError(f"{link.full_key} is needed", expected="a value", remedy=f"set {link.full_key}=..."))
+        if key := _missing_key(link):
+            return str(ConfigError(f"{key} is needed", expected="a value", remedy=f"set {key}=..."))
     for link in chain:
         if isinstance(link, ConfigKeyError | ConfigAttributeError) and link.full_key and link.parent_node is not None:
             return str(_unknown_key(str(link.full_key), link.parent_node._get_root(), _file_of(error)))
@@ -181,6 +187,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _missing_key(error: BaseException) -> str | None:
+    """The option without a value, also where another one refers to it."""
+    if isinstance(error, InterpolationToMissingValueError):
+        match = re.search(r"Missing mandatory value: (\S+)", str(error))
+        return None if match is None else match[1]
+    return error.full_key if isinstance(error, MissingMandatoryValue) else None
 
 
 def _file_of(error: BaseException) -> str | None:

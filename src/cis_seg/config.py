@@ -24,7 +24,7 @@ class BackboneConfig:
     """A ResNet and what its weights expect."""
 
     depth: int = 50
-    width: int = 64  # channels of stage 2; 64 is the published network
+    width: int = 64  # channels of stage 2, a multiple of 16; 64 is the published network
     weights: str | None = "imagenet"  # "imagenet" (torchvision's), a file of torchvision's names, or null
     norm: str = "auto"  # frozen | batch | auto: frozen where there are pretrained weights, else trainable
     stride_in_1x1: bool = False  # place of a stage's stride; belongs to the weights

@@ -26,6 +26,8 @@ MAX_SIDE = 65_535  # px, because a JPEG's side ends there
 MAX_STEPS = 10**9  # because at a thousand steps a second that is eleven days, and no run is faster
 MAX_BATCH = 65_536
 MAX_CHANNELS = 2048  # because one 3x3 convolution of that many has 38 million weights already
+#: channels; elsewhere oneDNN's weight gradient of a 1x1 convolution with stride writes beyond its buffer (torch 2.14, channels last)
+WIDTHS = 16
 MAX_WORKERS = 256  # because each is a process of some hundred megabytes
 MAX_SEED = 2**32 - 1  # numpy's and Lightning's
 MAX_LR = 100.0  # because float32 cannot follow a weight that moves so far
@@ -52,6 +54,11 @@ def above(low: float, high: float) -> Rule:
 def below(low: float, high: float) -> Rule:
     """At least ``low``, less than ``high``."""
     return Rule(f"{low:g} or more, less than {high:g}", lambda value: low <= value < high)
+
+
+def multiple_of(step: int, high: int) -> Rule:
+    """A whole multiple, from ``step`` on."""
+    return Rule(f"a multiple of {step}, at most {high}", lambda value: 0 < value <= high and value % step == 0)
 
 
 def one_of(*choices: object) -> Rule:
@@ -86,7 +93,7 @@ BLOCKS = between(0, 23)  # because no stage has more
 #: schema -> option -> what it may be; text and switches without a row may be anything of their type
 RULES: dict[type, dict[str, Rule]] = {
     schema.BackboneConfig: {
-        "depth": one_of(*ARCHITECTURES), "width": between(1, 512), "norm": one_of("auto", "frozen", "batch"),
+        "depth": one_of(*ARCHITECTURES), "width": multiple_of(WIDTHS, 512), "norm": one_of("auto", "frozen", "batch"),
         "frozen_stages": between(0, 5), "deform_interval": BLOCKS,
     },
     schema.ModelConfig: {

@@ -107,7 +107,7 @@ DAMAGE = {
     "left over": (lambda t: t.update({"mask_branch.logits.weight": torch.ones(80, 8)}), "left over mask_branch.logits.weight (80, 8)"),
     "misshapen": (
         lambda t: t.update({"backbone.fpn_lateral3.weight": torch.ones(12, 16, 1, 1)}),
-        "backbone.fpn_lateral3.weight: expected (16, 16, 1, 1), found (12, 16, 1, 1)",
+        "backbone.fpn_lateral3.weight: expected (16, 32, 1, 1), found (12, 16, 1, 1)",
     ),
     "misshapen tower": (
         lambda t: t.update({f"{HEAD}.cls_tower.0.weight": torch.ones(64, 16, 3, 3)}),

@@ -19,7 +19,7 @@ from cis_seg.build_model import build_model, load_backbone
 from cis_seg.errors import CheckpointError
 from cis_seg.model.backbone import ResNet
 
-OWN = {name: torch.rand(value.shape) + 0.5 for name, value in ResNet(depth=50, width=8, frozen_norm=True).state_dict().items()}
+OWN = {name: torch.rand(value.shape) + 0.5 for name, value in ResNet(depth=50, width=16, frozen_norm=True).state_dict().items()}
 
 
 def detectron2(name: str) -> str:
@@ -86,10 +86,10 @@ def test_caffe2_names(wrapped: bool, tmp_path: Path) -> None:
 
 def test_damage_is_named(tmp_path: Path) -> None:
     arrays = {detectron2(name): value.numpy() for name, value in OWN.items()}
-    arrays["res3.1.conv2.weight"] = np.ones((16, 16, 5, 5), np.float32)
+    arrays["res3.1.conv2.weight"] = np.ones((32, 32, 5, 5), np.float32)
     del arrays["res5.2.conv3.norm.bias"]
     with pytest.raises(CheckpointError) as info:
         converted({"model": arrays}, tmp_path)
-    assert "missing res5.2.conv3.norm.bias (256,)" in str(info.value)
-    assert "res3.1.conv2.weight: expected (16, 16, 3, 3), found (16, 16, 5, 5)" in str(info.value)
+    assert "missing res5.2.conv3.norm.bias (512,)" in str(info.value)
+    assert "res3.1.conv2.weight: expected (32, 32, 3, 3), found (32, 32, 5, 5)" in str(info.value)
     assert not (tmp_path / "R-50.pth").exists()

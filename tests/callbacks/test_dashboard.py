@@ -164,7 +164,7 @@ def test_the_results_table_has_a_row_and_a_picture_an_image(finished: Finished) 
 def test_the_run_stands_in_its_group(finished: Finished) -> None:
     (run,) = finished.of_type("run")
     assert (run.run_group, run.job_type, run.display_name) == ("crowd_tiny", "overlap", "crowd_tiny_finetune_overlap-seed0")
-    assert set(run.tags) == {"overlap", "r10w8_fpn", "crowd_easy", "lambda 2", "mine"}
+    assert set(run.tags) == {"overlap", "r10w16_fpn", "crowd_easy", "lambda 2", "mine"}
 
 
 def test_the_resolved_config_is_recorded(finished: Finished) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -243,7 +244,8 @@ sys.exit(doctor.main([]))
 
 @pytest.mark.parametrize("names", [("hydra", "omegaconf"), ("rich", "torch"), ("packaging", "lightning")])
 def test_it_speaks_where_libraries_are_missing(home: Path, names: tuple[str, ...]) -> None:
-    done = subprocess.run([sys.executable, "-c", MISSING.format(names=names)], capture_output=True, text=True)
+    wide = {**os.environ, "COLUMNS": "200"}  # no line of the table is broken
+    done = subprocess.run([sys.executable, "-c", MISSING.format(names=names)], capture_output=True, text=True, env=wide)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "the library" in done.stdout

@@ -47,7 +47,7 @@ def resnet50(setting: Setting) -> CondInst:
     """BoxInst's network for one class with random weights, stem and stage 2 frozen; a tiny one for ``quick``."""
     torch.manual_seed(0)
     small = ModelConfig(
-        backbone=BackboneConfig(depth=10, width=8, weights=None),
+        backbone=BackboneConfig(depth=10, width=16, weights=None),
         neck_channels=16,
         head_channels=16,
         head_convs=1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -52,7 +53,7 @@ def write_report(step: WatchedStep, figures: Figures, skipped: int, trainer: L.T
         if len(list(folder.glob(f"step{'[0-9]' * 6}{rank}.pt"))) < KEPT:
             saved = SavedStep(step.number, trainer.precision, tuple(step.batches))
             save_step(path.with_suffix(".pt"), saved, module.state_dict(), card)  # type: ignore[arg-type]
-            report["reproduce"] = f"python -m cis_seg.replay {path.with_suffix('.pt')}"
+            report["reproduce"] = f"python -m cis_seg.replay {shlex.quote(str(path.with_suffix('.pt')))}"
         write_atomically(path, (json.dumps(_written(report), indent=2) + "\n").encode())
     except OSError as error:
         log.warning("%s cannot be written: %s", path, error)
