@@ -29,9 +29,10 @@ STAGES := crowd_tiny_pretrain,crowd_tiny_finetune_overlap
 train: install  ## train BoxInst, then OverlapLoss, on the generated crowd; a finished run is reported, an interrupted one continued
 	$(BIN)/python -m cis_seg.train -m experiment=$(STAGES) resume=true $(ARGS)
 
-# Two processes of one thread each: the tests are many and small. loadscope keeps a file's tests together, so that its fixtures are built once.
+# Two processes of one thread each: the tests are many and small. loadscope keeps a file's tests together, so that its fixtures are built once; in their
+# own order, because by size the longest tests of all would come last and keep one process waiting.
 test: install  ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: install  ## lint, strict types, import arrows
 	$(BIN)/ruff check .

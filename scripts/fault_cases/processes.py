@@ -115,7 +115,6 @@ FAULTS = [
         "one of two killed (SIGKILL)",
         "ends within a minute, says so, leaves nothing; continues to the same bits",
         partial(rank_fails, kind="kill", rank=1, code=1, told=KILLED.format(1)),
-        short=True,
     ),
     Fault(
         "the first of two killed (SIGKILL)",
