@@ -8,13 +8,14 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from adelaidet_file import small_config, small_state
-from cis_seg import evaluate, predict, train
+from cis_seg import doctor, evaluate, predict, train
 from runs import SMALL
 from test_mistakes import coco_folder
 
@@ -23,7 +24,15 @@ README = (ROOT / "README.md").read_text()
 STEPS = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2", "schedule.decay_steps=[]")
 CROWD_ONLY = ("data.num_train", "data.num_val")
 #: commands for the full data sets and networks of the paper's size, which have tests of their own
-ELSEWHERE = ("data=crowdhuman", "data.root=CROWDHUMAN", "data.root=COCO", "checkpoint=OUT.ckpt", "init_from=OUT.ckpt", "EXPORT.json")
+ELSEWHERE = (
+    "data=crowdhuman",
+    "data.root=CROWDHUMAN",
+    "data.root=COCO",
+    "checkpoint=OUT.ckpt",
+    "init_from=OUT.ckpt",
+    "EXPORT.json",
+    "model.onnx",
+)
 #: fewer of the same
 FEWER = {"seed=0,1,2": "seed=0", "overlap=0,0.5,1,2,4": "overlap=0,2", "n_trials=8": "n_trials=1"}
 
@@ -78,6 +87,9 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
         return
     overrides = words[3:]
     monkeypatch.setattr("sys.argv", [words[2], *overrides, *small(command, overrides)])
+    if words[2] == "cis_seg.doctor":
+        assert doctor.main([o for o in sys.argv[1:] if not o.startswith("hydra.")]) == 0
+        return
     {"cis_seg.train": train, "cis_seg.evaluate": evaluate, "cis_seg.predict": predict}[words[2]].main()
 
 

@@ -117,10 +117,12 @@ def test_another_failure_is_not_waited_for(tmp_path: Path, disk: Callable[[int],
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_waiting(tmp_path: Path, disk: Callable[[int], None], signum: int, code: int) -> None:
+def test_a_signal_ends_the_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Callable[[int], None], signum: int, code: int
+) -> None:
     disk(0)
     before = signal.getsignal(signum)
-    threading.Timer(0.2, os.kill, [os.getpid(), signum]).start()
+    monkeypatch.setattr(writing.time, "sleep", lambda _: os.kill(os.getpid(), signum))
     with pytest.raises(Stopped, match="while waiting for room to write") as stopped:
         patiently(lambda: None, tmp_path / "last.ckpt", 10)
     assert stopped.value.code == code

@@ -50,7 +50,7 @@ def write_atomically(path: Path, content: Bytes, *, before_rename: Callable[[], 
         if before_rename is not None:
             before_rename()
         os.replace(partial, path)
-    except OSError:
+    except BaseException:  # a signal while a disk is waited for ends the run here
         with suppress(OSError):
             partial.unlink()
         raise
@@ -69,7 +69,7 @@ def append(path: Path, content: bytes) -> None:
             if file.write(content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(file.fileno())
-        except OSError:
+        except BaseException:
             os.ftruncate(file.fileno(), length)
             raise
 
@@ -84,23 +84,31 @@ def patiently(write: Callable[[], None], where: Path, size: int) -> None:
         Stopped: SIGINT or SIGTERM arrived while waiting.
         OSError: another than a full disk.
     """
-    while True:
-        problem = _no_room(where.parent, size)
-        if problem is None:
-            try:
-                write()
-                return
-            except OSError as error:
-                if error.errno not in NO_ROOM:
-                    raise
-                problem = str(error)
-        log.warning(
-            "paused: no room to write %s\n  needed: %s; %s\n  what to do: free some space; looking again every %g s (Ctrl-C ends the run "
-            "with the files as they are)",
-            *(where, _megabytes(int(size * MARGIN)), problem, RETRY_SECONDS),
-        )
-        with _signals_end_it(where):
+    problem = _tried(write, where, size)
+    if problem is None:
+        return
+    with _signals_end_it(where):
+        while problem is not None:
+            log.warning(
+                "paused: no room to write %s\n  needed: %s; %s\n  what to do: free some space; looking again every %g s (Ctrl-C ends the "
+                "run with the files as they are)",
+                *(where, _megabytes(int(size * MARGIN)), problem, RETRY_SECONDS),
+            )
             time.sleep(RETRY_SECONDS)
+            problem = _tried(write, where, size)
+
+
+def _tried(write: Callable[[], None], where: Path, size: int) -> str | None:
+    """Why there was no room to write; None where it is written."""
+    problem = _no_room(where.parent, size)
+    if problem is None:
+        try:
+            write()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            problem = str(error)
+    return problem
 
 
 def _no_room(folder: Path, size: int) -> str | None:
