@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny inputs: does everything run? The figures mean nothing")
     parser.add_argument("--loads", type=Path, metavar="PLOT.png", help="instead: time by part for 5 to 320 people and three image sizes")
     args = parser.parse_args(arguments)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     if args.loads is not None:
         return _loads(args, console)
     try:
