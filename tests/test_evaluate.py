@@ -50,6 +50,14 @@ def test_the_default_threshold_gives_the_same_numbers(run: Path, tmp_path: Path)
     assert metrics_of(tmp_path) == reported
 
 
+def test_another_size_than_the_runs_own_is_told(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own, far = 96, 200
+    for size in (own, far):
+        options = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/{size}", *data_of(run), f"data.test_size={size}"]
+        evaluate.evaluate(composed(*options, name="evaluate"))
+        assert (f"data.test_size={own} takes its own" in caplog.text) == (size == far)
+
+
 def test_its_own_predictions_score_the_same_again(run: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     checkpoint = f"checkpoint={run}/checkpoints/last.ckpt"

@@ -23,7 +23,7 @@ from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, their_names
 from cis_seg.adelaidet.reading import Weights
 from cis_seg.assign.fcos_assigner import assign
 from cis_seg.assign.mask_samples import select_mask_samples
-from cis_seg.evaluate import load_model
+from cis_seg.inference import load_trained
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.condinst import CondInst
 from cis_seg.module import CondInstModule
@@ -69,7 +69,8 @@ def converted(golden: Path, folder: Path, name: str) -> CondInst:
     """The filled checkpoint, through the files that a user has."""
     torch.save({"model": reference_state(golden, name), "iteration": 5}, folder / "in.pth")
     convert_file(folder / "in.pth", folder / "out.ckpt")
-    model, class_names = load_model(folder / "out.ckpt")
+    trained = load_trained(folder / "out.ckpt")
+    model, class_names = trained.model, trained.class_names
     (folder / "in.pth").unlink()
     (folder / "out.ckpt").unlink()
     assert (len(class_names), class_names[0]) == (80, "person")

@@ -14,7 +14,8 @@ from cis_seg import evaluate
 from cis_seg.adelaidet.files import convert_file
 from cis_seg.data.coco_classes import COCO_CLASSES
 from cis_seg.errors import CheckpointError
-from cis_seg.evaluate import load_model, scored_classes
+from cis_seg.evaluate import scored_classes
+from cis_seg.inference import load_trained
 from cis_seg.start import follow_weights
 from runs import SMALL, composed, metrics_of, small_run
 
@@ -51,8 +52,9 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_fine_tune_follows_what_the_weights_expect(converted: Path, tmp_path: Path) -> None:
     steps = ("schedule.max_steps=1", "schedule.val_every=1", "schedule.save_every=1", "optim.lr=0.0", "optim.weight_decay=0.0")
     run = small_run(tmp_path, "name=tuned", f"init_from='{converted}'", *steps, *NETWORK, base=DATA)
-    model, class_names = load_model(run / "checkpoints" / "last.ckpt")
-    base, _ = load_model(converted)
+    trained = load_trained(run / "checkpoints" / "last.ckpt")
+    model, class_names = trained.model, trained.class_names
+    base = load_trained(converted).model
     assert class_names == ("person",)
     assert model.channel_order == "bgr"
     assert model.backbone.layer2[0].conv1.stride == base.backbone.layer2[0].conv1.stride

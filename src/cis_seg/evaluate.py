@@ -23,7 +23,7 @@ from cis_seg.config_checks import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.ground_truth import GroundTruth
-from cis_seg.inference import load_trained, pick_device, predict_batch
+from cis_seg.inference import load_trained, pick_device, predict_batch, warn_of_size
 from cis_seg.metrics import score
 from cis_seg.model.condinst import CondInst
 from cis_seg.postprocess import Postprocess
@@ -54,12 +54,14 @@ def evaluate(cfg: DictConfig) -> float | None:
         truth = GroundTruth(data.val_annotations, categories=_categories(typed))
         results = read_results(typed.predictions, truth)
     else:
-        model, class_names = load_model(Path(str(typed.checkpoint)))
+        path = Path(str(typed.checkpoint))
+        trained = load_trained(path)
+        warn_of_size(trained, path, typed.data.test_size)
         data.setup("validate")
-        names = scored_classes(class_names, data.class_names, named=_categories(typed) is not None, path=Path(str(typed.checkpoint)))
-        model.head.keep_classes([class_names.index(name) for name in names])
+        names = scored_classes(trained.class_names, data.class_names, named=_categories(typed) is not None, path=path)
+        trained.model.head.keep_classes([trained.class_names.index(name) for name in names])
         truth = GroundTruth(data.val_annotations, categories=names)
-        results = predict_results(model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
+        results = predict_results(trained.model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
     metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive)
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results))
@@ -75,16 +77,6 @@ def _outcome(truth: GroundTruth, output: Path) -> str:
     if truth.annotations:
         return f"all figures: {output / METRICS}"
     return f"{truth.path.name} has no annotations, nothing was scored; pack {output / PREDICTIONS} with scripts/submit_testdev.py"
-
-
-def load_model(path: Path) -> tuple[CondInst, tuple[str, ...]]:
-    """The network of a checkpoint, in evaluation mode, and its class names; needs nothing but the file.
-
-    Raises:
-        CheckpointError: missing, damaged, or not written by ``cis_seg.train``.
-    """
-    trained = load_trained(path)
-    return trained.model, trained.class_names
 
 
 def scored_classes(known: Sequence[str], wanted: Sequence[str], *, named: bool, path: Path) -> tuple[str, ...]:

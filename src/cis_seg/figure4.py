@@ -25,13 +25,14 @@ from cis_seg.evaluate import scored_classes
 from cis_seg.figures.compared import Compared, mean_shares, most_changed
 from cis_seg.figures.page import draw_page, panels
 from cis_seg.ground_truth import GroundTruth
-from cis_seg.inference import load_trained, pick_device, predict_batch
+from cis_seg.inference import load_trained, pick_device, predict_batch, warn_of_size
 from cis_seg.model.condinst import CondInst
 from cis_seg.visualize import Drawing, predicted_drawings, true_drawings
 
 log = logging.getLogger(__name__)
 
 TRUTH = "ground truth"
+Named = tuple[CondInst, tuple[str, ...]]  # a network and the names of its classes
 
 
 def figure4(cfg: DictConfig) -> list[Path]:
@@ -44,9 +45,11 @@ def figure4(cfg: DictConfig) -> list[Path]:
     data = build_data(_held_out(typed.data), home=Path(typed.paths.data))
     dataset = data.val_dataset
     chosen = _places(dataset, typed.images)
-    compared = _compare(typed, data, chosen)
+    models = [_model(Path(path), dataset.class_names, typed.data.test_size) for path in (typed.checkpoint, typed.other)]
+    compared = _compare(typed, data, models, chosen)
     shown = compared if typed.images else most_changed(compared, typed.count)
-    truth = GroundTruth(data.val_annotations, categories=dataset.class_names)
+    known = [name for name in dataset.class_names if any(name in names for _, names in models)]
+    truth = GroundTruth(data.val_annotations, categories=known)
     rows = {c.image_id: panels(dataset.sample(c.index).image, c, true_drawings(truth, c.image_id)) for c in shown}
     written = draw_page(rows, [*typed.titles, TRUTH], _caption(typed, compared), Path(typed.output))
     for path in written:
@@ -78,11 +81,10 @@ def _places(dataset: InstanceDataset, image_ids: Sequence[int] | None) -> list[i
 
 
 @torch.inference_mode()
-def _compare(cfg: FigureConfig, data: InstanceDataModule, places: Sequence[int]) -> list[Compared]:
+def _compare(cfg: FigureConfig, data: InstanceDataModule, models: Sequence[Named], places: Sequence[int]) -> list[Compared]:
     """What both checkpoints show on each image, one image at a time."""
     dataset, transform = data.val_dataset, TestTransform(size=cfg.data.test_size, max_size=cfg.data.test_max_size)
     device, postprocess = pick_device(cfg.device), build_postprocess(EvalConfig())
-    models = [_model(Path(path), dataset.class_names) for path in (cfg.checkpoint, cfg.other)]
     compared = []
     for place in tqdm(places, desc="predicting", unit="image", disable=None):
         sample = dataset.sample(place)
@@ -95,9 +97,10 @@ def _compare(cfg: FigureConfig, data: InstanceDataModule, places: Sequence[int])
     return compared
 
 
-def _model(path: Path, wanted: Sequence[str]) -> tuple[CondInst, tuple[str, ...]]:
+def _model(path: Path, wanted: Sequence[str], size: int) -> Named:
     """A checkpoint's network, which finds only what the data have too, and its class names."""
     trained = load_trained(path)
+    warn_of_size(trained, path, size)
     names = scored_classes(trained.class_names, wanted, named=False, path=path)
     trained.model.head.keep_classes([trained.class_names.index(name) for name in names])
     return trained.model, names

@@ -23,6 +23,9 @@ from cis_seg.structures import Batch, Instances
 
 log = logging.getLogger(__name__)
 
+#: how many times larger or smaller images may be than a checkpoint's own; because the paper's two sizes differ by 1.42
+FAR = 1.5
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -56,6 +59,17 @@ def test_transform(trained: Trained, size: int | None, max_size: int | None) -> 
     longest = max_size or int(validated.get("test_max_size", DataConfig.test_max_size))
     log.info("images are looked at with a shorter side of %d pixels, a longer of %d at most", size, longest)
     return TestTransform(size=size, max_size=longest)
+
+
+def warn_of_size(trained: Trained, path: Path, size: int) -> None:
+    """Says so where ``size``, the shorter side in pixels, is far from the one at which the checkpoint's own run was validated."""
+    own = (trained.config.get("data") or {}).get("test_size")
+    if own is not None and not 1 / FAR < size / int(own) < FAR:
+        log.warning(
+            "%s was validated at a shorter side of %d pixels and is now shown %d, which it may not know people at; "
+            "data.test_size=%d takes its own",
+            *(path, own, size, own),
+        )
 
 
 def pick_device(name: str) -> torch.device:

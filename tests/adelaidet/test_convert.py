@@ -15,7 +15,7 @@ from adelaidet_file import small_config, small_state
 from cis_seg.adelaidet.convert import classes
 from cis_seg.data.coco_classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from cis_seg.errors import ConfigError
-from cis_seg.evaluate import load_model
+from cis_seg.inference import load_trained
 
 HEAD = "proposal_generator.fcos_head"
 
@@ -55,7 +55,8 @@ def test_every_tensor_arrives(neck: str, depth: int, deform_interval: int, tmp_p
     path = run(theirs, tmp_path)
     content = torch.load(path, weights_only=True)
     assert content["cis_seg"]["config"]["model"] == asdict(config), "the architecture is read off names and shapes"
-    model, class_names = load_model(path)
+    trained = load_trained(path)
+    model, class_names = trained.model, trained.class_names
     assert class_names == COCO_CLASSES
     found = model.state_dict()
     assert found.keys() == own.keys()
@@ -95,7 +96,7 @@ def test_cocos_classes() -> None:
 def test_the_files_own_statistics_go_first(tmp_path: Path) -> None:
     _, theirs = small_state(small_config())
     theirs |= {"pixel_mean": torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1), "pixel_std": torch.tensor([4.0, 5.0, 6.0]).view(3, 1, 1)}
-    model, _ = load_model(run(theirs, tmp_path))
+    model = load_trained(run(theirs, tmp_path)).model
     assert model.pixel_mean.flatten().tolist() == [1, 2, 3]
     assert model.pixel_std.flatten().tolist() == [4, 5, 6]
 

@@ -91,6 +91,24 @@ def test_the_page_says_what_was_chosen_and_counts_both_models(root: Path, tmp_pa
     assert str(seen[1][2]).startswith("the 1 most changed of 2 images;")
 
 
+def test_the_truth_is_of_what_the_networks_know(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COCO outlines chairs and plants too; networks of people cannot find those."""
+    content = json.loads((root / "val.json").read_text())
+    chair = content["annotations"][0] | {"id": 1, "category_id": 62}
+    (root / "all.json").write_text(
+        json.dumps(
+            content
+            | {"annotations": [*content["annotations"], chair], "categories": [{"id": 1, "name": "person"}, {"id": 62, "name": "chair"}]}
+        )
+    )
+    seen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(figure4, "draw_page", lambda *arguments: seen.append(arguments) or [])
+    draw(root, tmp_path, "images=[7]", "data.val_annotations=all.json")
+    rows = seen[0][0]
+    assert isinstance(rows, dict)
+    assert rows[7][2].note.startswith("1 people")
+
+
 def test_mistakes(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image has the id 8"):
         draw(root, tmp_path, "images=[7,8]")
