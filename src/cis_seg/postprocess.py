@@ -6,6 +6,7 @@ Legend: B batch, K locations, C classes, n detections of an image, H W padded in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -25,6 +26,8 @@ MaskRenderer = Callable[[DensePredictions, MaskSamples], Tensor]
 
 #: full-size pixels rendered at once (float32): 64 MB, so a 100-person image never needs a (N, H, W) stack
 MAX_PIXELS_AT_ONCE = 16_000_000
+#: threads that code masks; no more, because the coding itself holds Python's lock and only the turning before it runs beside it
+ENCODERS = 4
 
 
 @dataclass(frozen=True)
@@ -128,5 +131,11 @@ def render_masks(
 
 
 def _encode(masks: np.ndarray) -> list[RLE]:
+    with ThreadPoolExecutor(ENCODERS) as pool:
+        return list(pool.map(_encode_one, masks))
+
+
+def _encode_one(mask: np.ndarray) -> RLE:
     # pycocotools wants columns first; cv2 turns blocks, numpy single bytes, which takes eight times as long
-    return [coco_mask.encode(cv2.transpose(mask).T) for mask in masks]
+    code: RLE = coco_mask.encode(cv2.transpose(mask).T)
+    return code
