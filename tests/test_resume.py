@@ -67,6 +67,8 @@ def test_more_steps_after_the_last(whole: Path, tmp_path: Path) -> None:
     """A run of four steps that goes on to six is one of six, but for the validation it ended with."""
     shorter = tuple(option.replace("max_steps=6", "max_steps=4") for option in STEPS)
     small_run(tmp_path, "name=part", *shorter, *OVERLAP)
+    with pytest.raises(Stopped):  # the scores of step 4 do not make it finished when it is stopped in the validation of the last
+        small_run(tmp_path, "name=part", *STEPS, *OVERLAP, "resume=true", *sends(6, validating=True))
     run = small_run(tmp_path, "name=part", *STEPS, *OVERLAP, "resume=true")
     assert [line for line in compared(run, whole) if "csv" not in line] == []
 

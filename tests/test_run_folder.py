@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from cis_seg.errors import CheckpointError, ConfigError
-from cis_seg.run_folder import CSV, check_writable, make_ready, newest_good, wandb_id
+from cis_seg.run_folder import CSV, check_writable, held, make_ready, newest_good, wandb_id
 
 
 def checkpoint(run: Path, name: str, step: int, *, damaged: bool = False) -> Path:
@@ -22,6 +24,29 @@ def checkpoint(run: Path, name: str, step: int, *, damaged: bool = False) -> Pat
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     return path
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from cis_seg.run_folder import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="another process is training the run"), held(run):
+            pass
+        other.kill()
+    with held(run), held(run):  # a killed one does not stand in the way, and a process not in its own
+        pass
+    assert list(run.iterdir()) == []
 
 
 def test_the_newest_checkpoint(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.errors import CheckpointError, ConfigError, RunError
 
 #: of a run's checkpoints: the newest one, and the one before it
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -39,6 +39,12 @@ def load_file(path: Path) -> dict[str, Any]:
     try:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except OSError as error:  # of the disk, not of what is on it: such a file must not count as damaged
+        raise RunError(
+            f"{path} cannot be read now", found=str(error), remedy="see to the disk and the file's permissions, then start again"
+        ) from error
     except Exception as error:  # torch's reader fails in whatever way the damaged bytes lead it to
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint",

@@ -33,6 +33,12 @@ ROWS = {
 }
 
 
+def reported_step(run: Path) -> int:
+    """The step whose scores ``run/metrics.json`` holds; 0 where there is none."""
+    path = run / METRICS
+    return int(json.loads(path.read_text()).get("step", 0)) if path.is_file() else 0
+
+
 def print_report(run: Path) -> float | None:
     """Prints the scores in ``run/metrics.json`` and returns the one a sweep maximises, the validation mask AP in percent."""
     metrics: dict[str, float | None] = json.loads((run / METRICS).read_text())

@@ -79,7 +79,7 @@ def check_changes(path: Path, now: dict[str, Any], *, images: int) -> None:
             "a run cannot go on with other options than it began with",
             where=path,
             found="\n    ".join(["", *told]),
-            remedy=f"take the old values back, or start a new run from these weights: name=ANOTHER init_from='{path}'",
+            remedy="take the old values back, or start a new run from a copy of this file: name=ANOTHER init_from=COPY",
         )
     for key, (old, new) in changed.items():
         log.info("resume: %s", f"{key} has changed" if key.startswith(WHOLE) else f"{key} is {new} now, was {old}")

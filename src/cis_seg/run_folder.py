@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cis_seg.checkpoint import LAST, PREVIOUS, load_file
 from cis_seg.csv_log import last_step, rewind
 from cis_seg.errors import CheckpointError, ConfigError
-from cis_seg.writing import PARTIAL
+from cis_seg.writing import PARTIAL, write_atomically
 
 log = logging.getLogger(__name__)
 
 #: in a run's folder
-CHECKPOINTS, CSV, WANDB_ID = "checkpoints", Path("csv/version_0/metrics.csv"), "wandb_id"
+CHECKPOINTS, CSV, WANDB_ID, LOCK = "checkpoints", Path("csv/version_0/metrics.csv"), "wandb_id", ".lock"
 #: what the name of a damaged checkpoint gets, so that the next write does not keep it as the one before
 DAMAGED = ".damaged"
 
@@ -88,6 +91,33 @@ def check_writable(run: Path) -> None:
             )
 
 
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keeps other processes from training the same run meanwhile: two of them would write over each other's files.
+
+    The system gives the folder free however this process ends; processes that it forks do not hold it.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / LOCK).open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                log.warning("%s cannot be locked: %s; see to it that no second process trains this run", run, error)
+            else:
+                raise ConfigError(
+                    f"another process is training the run {run}",
+                    remedy="wait for it or end it, then continue with resume=true; or give this run another name=... or seed=...",
+                ) from error
+        try:
+            yield
+        finally:
+            (run / LOCK).unlink(missing_ok=True)
+
+
 def make_ready(run: Path, step: int, *, repeated: Sequence[str]) -> None:
     """Makes the folder, removes what a killed write left behind, and cuts the CSV log at ``step``, from where it is written again.
 
@@ -107,6 +137,8 @@ def make_ready(run: Path, step: int, *, repeated: Sequence[str]) -> None:
 def wandb_id(run: Path) -> str:
     """W&B's id of this run, drawn at its first start and kept in its folder."""
     path = run / WANDB_ID
-    if not path.is_file():
-        path.write_text(secrets.token_hex(4) + "\n")  # as long as W&B's own
-    return path.read_text().strip()
+    kept = path.read_text().strip() if path.is_file() else ""
+    if not kept:
+        kept = secrets.token_hex(4)  # as long as W&B's own
+        write_atomically(path, f"{kept}\n".encode())
+    return kept

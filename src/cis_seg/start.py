@@ -63,7 +63,7 @@ def check_base_finished(cfg: Config) -> None:
         CheckpointError: the base has steps to go.
     """
     base = Path(cfg.init_from or "")
-    if cfg.base_overrides is not None or base.name != LAST or not base.is_file() or (base.absolute().parents[1] / METRICS).is_file():
+    if cfg.base_overrides is not None or base.name != LAST or not base.is_file():
         return
     content = load_file(base)
     step, wanted = content.get("global_step", 0), card_of(content, base)["config"].get("schedule", {}).get("max_steps", 0)
@@ -73,7 +73,7 @@ def check_base_finished(cfg: Config) -> None:
         raise CheckpointError(
             "the base of this run is not finished",
             where=base,
-            expected=f"{wanted} steps, and {METRICS} in its folder",
+            expected=f"{wanted} steps",
             found=f"step {step}",
             remedy=f"let it finish ({command}), or start from it as it is now: copy the file and name the copy with init_from=COPY",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.launch import is_first, launch, processes_to_start, strategy
 from cis_seg.model.shared_norm import share_norms
 from cis_seg.module import SCORED_SETS, CondInstModule
-from cis_seg.report import METRICS, OBJECTIVE, print_report
+from cis_seg.report import METRICS, OBJECTIVE, print_report, reported_step
 from cis_seg.resume import check_changes
-from cis_seg.run_folder import check_writable, checkpoints_of, make_ready, newest_good, wandb_id
+from cis_seg.run_folder import check_writable, checkpoints_of, held, make_ready, newest_good, wandb_id
 from cis_seg.start import check_base_finished, compose_base, follow_weights, load_start, missing_base
 from cis_seg.writing import patiently, write_atomically
 
@@ -50,7 +51,7 @@ def train(cfg: DictConfig) -> float | None:
     plain, typed = config.to_plain(cfg), checked(cfg)
     run = Path(typed.paths.run)
     resume_path = _resume_path(typed, run, first=is_first())
-    if resume_path is not None and _finished(run, resume_path, typed.schedule.max_steps):
+    if resume_path is not None and reported_step(run) >= typed.schedule.max_steps:
         log.info("this run is finished; its report:")
         return print_report(run)
     _check_early(typed, fresh=resume_path is None)
@@ -62,6 +63,13 @@ def train(cfg: DictConfig) -> float | None:
         train(compose_base(experiment, typed))
     if processes:
         return launch(plain, processes, run)
+    with held(run) if is_first() else nullcontext():
+        return _train(cfg, data, run, resume_path)
+
+
+def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, resume_path: Path | None) -> float | None:
+    """The run of this process, its folder being its own."""
+    plain, typed = config.to_plain(cfg), config.to_dataclass(cfg)
     if resume_path is not None:
         check_changes(resume_path, plain, images=len(data.train_dataset))
     if (start := resume_path or typed.init_from) is not None:
@@ -72,7 +80,7 @@ def train(cfg: DictConfig) -> float | None:
     load_start(typed, module, resume_path, console=Console(stderr=True, quiet=not is_first()))
     if is_first():
         _make_ready(typed, run, resume_path)
-        OmegaConf.save(OmegaConf.create(plain), run / "config.yaml")
+        _write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         logger=_loggers(cfg, run, resume_path),
@@ -133,13 +141,6 @@ def _make_ready(cfg: Config, run: Path, resume_path: Path | None) -> None:
     make_ready(run, step, repeated=[f"{name}/" for name in SCORED_SETS] if again else [])
 
 
-def _finished(run: Path, checkpoint: Path, max_steps: int) -> bool:
-    if not (run / METRICS).is_file():
-        return False
-    step: int = load_file(checkpoint)["global_step"]
-    return step >= max_steps
-
-
 def _finish(trainer: L.Trainer, module: CondInstModule, data: InstanceDataModule, run: Path) -> None:
     """Scores the last step where the intervals did not, then writes ``metrics.json`` in one piece."""
     if trainer.global_step < trainer.max_steps:
@@ -149,8 +150,11 @@ def _finish(trainer: L.Trainer, module: CondInstModule, data: InstanceDataModule
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - 1
         trainer.validate(module, datamodule=data, verbose=False)
     if trainer.is_global_zero:
-        text = json.dumps(module.final_metrics | {"step": trainer.global_step}, indent=2) + "\n"
-        patiently(lambda: write_atomically(run / METRICS, text.encode()), run / METRICS, len(text))
+        _write(run / METRICS, json.dumps(module.final_metrics | {"step": trainer.global_step}, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    patiently(lambda: write_atomically(path, text.encode()), path, len(text))
 
 
 def _loggers(cfg: DictConfig, run: Path, resume_path: Path | None) -> list[Logger]:

@@ -60,8 +60,8 @@ class BadSteps(L.Callback):
         return {"skipped": self.skipped, "in_row": self.in_row}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Goes on with a checkpoint's counts."""
-        self.skipped, self.in_row = state_dict["skipped"], state_dict["in_row"]
+        """Goes on with a checkpoint's counts; one that was written as the run gave up leaves it one more try."""
+        self.skipped, self.in_row = state_dict["skipped"], min(state_dict["in_row"], self.max_in_row - 1)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         norms = [module for module in pl_module.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
@@ -131,7 +131,8 @@ class BadSteps(L.Callback):
             where=Path(trainer.default_root_dir) / FOLDER,
             expected=f"finite losses and gradients in one of {self.max_in_row} steps (optim.max_bad_steps)",
             remedy=f"{half}lower optim.lr or warm up longer (optim.warmup_steps){clip}; see where it begins with python -m cis_seg.replay "
-            "FILE.pt; nothing of these steps is in the weights, so resume=true goes on from the last checkpoint",
+            "FILE.pt; nothing of these steps is in the weights: with the cause gone (an image, a device) resume=true goes on, with "
+            "other options a new run does, from a copy of last.ckpt: name=ANOTHER init_from=COPY",
         )
 
 
