@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after a message."""
     parser = argparse.ArgumentParser(
         description="Measures time and peak memory of losses, mask head, data pipeline and training steps, ours against the textbook form "
-        "of the same formulas, and checks that both compute the same. Some minutes on a CPU; run it on an idle machine.",
+        "of the same formulas, and checks that both compute the same. About a quarter of an hour on two cores; run it on an idle machine.",
         epilog="example: python scripts/benchmark.py --json benchmark.json",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there, as a list of rows")

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description="Tries faults on small runs and prints what became of each.")
     parser.add_argument("--short", action="store_true", help="a few cases, each a minute at most")
     parser.add_argument("--only", default="", metavar="WORD", help="cases whose subject or name has this in it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")

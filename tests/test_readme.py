@@ -57,10 +57,8 @@ def small(command: str, overrides: list[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with what the README takes for granted: the user's own data, a run, a results file."""
-    root = tmp_path_factory.mktemp("readme")
-    coco = coco_folder(root / "shared" / "data" / "coco_mini")
-    work = root / "work"
-    work.mkdir()
+    work = tmp_path_factory.mktemp("readme")
+    coco = coco_folder(work / "MINI")
     own = work / "DIR"
     shutil.copytree(coco, own)
     shutil.copytree(coco / "train2017", own / "photos")

@@ -94,7 +94,7 @@ def refused(place: Place, root: Path, *words: str) -> Outcome:
 def negative_box(place: Place) -> Outcome:
     """One annotation of many has a negative width."""
     root = photos(place.folder / "photos", 8, {3: [[60.0, 10, -40, 60]]})
-    return refused(place, root, "annotation 4 has a negative width", "instances_train2017.json")
+    return refused(place, root, "annotation 4 of image 3", "has a negative width", "instances_train2017.json")
 
 
 def empty_file(place: Place) -> Outcome:

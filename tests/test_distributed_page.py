@@ -1,0 +1,29 @@
+"""Every training command of docs/distributed.md composes, and its batch divides among its processes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cis_seg import config
+from cis_seg.config_relations import conflicts
+from runs import composed
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "distributed.md").read_text().replace("\\\n", " ")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if "cis_seg.train" in line]
+
+
+def test_there_are_some() -> None:
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_options_go_together(command: str) -> None:
+    words = shlex.split(command)
+    overrides = [word for word in words[words.index("cis_seg.train") + 1 :] if word != "-m" and not word.startswith("hydra")]
+    cfg = composed(*[word.replace("seed=0,1,2", "seed=0") for word in overrides])
+    assert [conflict.key for conflict in conflicts(config.to_dataclass(cfg))] == []
+    assert "experiment" not in command or "data.root=" in command
