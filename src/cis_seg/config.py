@@ -179,7 +179,7 @@ class ScheduleConfig:
 
 @dataclass
 class EvalConfig:
-    """Inference and scoring (REFERENCE.md, Inference)."""
+    """Inference and scoring (AdelaiDet, Inference)."""
 
     score_threshold: float = 0.05
     nms_threshold: float = 0.6

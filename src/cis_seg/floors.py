@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from cis_seg.ground_truth import GroundTruth, box_mask
 
 ELLIPSE_CORNERS = 72  # because a 72-gon has 99.9 % of its ellipse's area, and polygons go to RLE without a canvas
-SMALL_ELLIPSE = 0.9  # because people fill less of their box than its ellipse does: the best of these floors on CIS (PAPER.md)
+SMALL_ELLIPSE = 0.9  # because people fill less of their box than its ellipse does: the best of these floors on CIS
 CROWD_BINS = ("none", "low", "mid", "high")
 FloorShape = Literal["box", "ellipse", "small_ellipse"]
 

@@ -37,7 +37,7 @@ class CondInstModule(L.LightningModule):
         optimizer: makes the optimizer and its per-step scheduler for the model.
         class_names: C names, in label order.
         category_ids: COCO category id of each label, for results.
-        masks_per_image: budget of mask samples an image (REFERENCE.md, Masks).
+        masks_per_image: budget of mask samples an image (AdelaiDet, Masks).
         max_mask_samples: most of them an image, whatever the number of people.
         size_ranges: borders in pixels between the levels' ranges of max(ltrb).
         eval_area: ``published`` or ``mask``, see ``metrics.score``.

@@ -17,7 +17,7 @@ NORM_LAYERS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Trainable parameters in two groups: decayed, and the norm layers' without decay (REFERENCE.md, Training; biases decay)."""
+    """Trainable parameters in two groups: decayed, and the norm layers' without decay (AdelaiDet, Training; biases decay)."""
     norm = {id(p) for module in model.modules() if isinstance(module, NORM_LAYERS) for p in module.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
     return [

@@ -32,7 +32,7 @@ ENCODERS = 4
 
 @dataclass(frozen=True)
 class Postprocess:
-    """The reference's inference settings (REFERENCE.md, Inference); all thresholds are applied as stated there.
+    """The reference's inference settings (AdelaiDet, Inference); all thresholds are applied as stated there.
 
     Args:
         score_threshold: on class score x centerness, before NMS.
@@ -116,7 +116,7 @@ def render_masks(
 ) -> tuple[RLE, ...]:
     """Mask logits ``(n, h, w)`` of one image to run-length codes at its original size.
 
-    The reference's order (REFERENCE.md, Masks): sigmoid, aligned bilinear to the padded input, cut the padding, bilinear to the
+    The reference's order (AdelaiDet, Masks): sigmoid, aligned bilinear to the padded input, cut the padding, bilinear to the
     original size, threshold. Masks are not cut to their boxes. Rendered a few at a time: memory does not grow with n.
     """
     stride = padded[0] // mask_logits.shape[-2] if len(mask_logits) else 1

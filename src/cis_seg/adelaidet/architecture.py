@@ -16,7 +16,7 @@ from cis_seg.model.backbone import ARCHITECTURES
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: what every AdelaiDet model on an ImageNet backbone of the MSRA form expects (REFERENCE.md, Input and Backbone): no shape tells
+#: what every AdelaiDet model on an ImageNet backbone of the MSRA form expects (AdelaiDet, Input and Backbone): no shape tells
 MSRA_PIXEL_MEAN, MSRA_PIXEL_STD = [103.53, 116.28, 123.675], [1.0, 1.0, 1.0]
 #: levels that the mask branch reads end at this one
 COARSEST_MASK_LEVEL = 5

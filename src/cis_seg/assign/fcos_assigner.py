@@ -26,7 +26,7 @@ def assign(
     size_ranges: Sequence[float] = (64, 128, 256, 512),
     radius: float = 1.5,
 ) -> Assignment:
-    """What every location of every image is to learn (FCOS with centre sampling; REFERENCE.md, FCOS head).
+    """What every location of every image is to learn (FCOS with centre sampling; AdelaiDet, FCOS head).
 
     A location may learn a box if it lies strictly inside the box cut to ``radius`` strides around the box's centre (centroid of the filled
     box), and if the largest of its distances to the box's sides is in the range of its level, both ends included. Of several boxes it

@@ -13,7 +13,7 @@ from cis_seg.structures import Assignment, MaskSamples
 
 @torch.no_grad()
 def select_mask_samples(assignment: Assignment, quality: Tensor, *, per_image: int = 64, at_most: int = 500) -> MaskSamples:
-    """The best positives of every person, an image's budget shared out evenly (REFERENCE.md, masks).
+    """The best positives of every person, an image's budget shared out evenly (AdelaiDet, masks).
 
     Each person that has positives gets ``max(per_image // number of such people, 1)`` of them, best quality first, ties to the first
     location. Deviation: never more than ``at_most`` an image, where the reference has no cap and runs out of memory in a crowd. One sample

@@ -41,7 +41,7 @@ class Example:
 def resized_size(height: int, width: int, size: int, max_size: int) -> tuple[int, int]:
     """(h, w) of an image whose shorter side becomes ``size``, or less where the longer would pass ``max_size``.
 
-    Sides are rounded as int(x + 0.5) (REFERENCE.md), never below 1.
+    Sides are rounded as int(x + 0.5) (AdelaiDet), never below 1.
     """
     short, long = min(height, width), max(height, width)
     scale = min(size / short, max_size / long)

@@ -78,7 +78,7 @@ class Criterion:
         return self.detection_losses(dense, assignment) | self.mask_losses(samples, mask_logits, batch, step=step)
 
     def detection_losses(self, dense: DensePredictions, assignment: Assignment) -> dict[str, Tensor]:
-        """FCOS's own terms (REFERENCE.md, FCOS head): focal, GIoU weighted by centerness, centerness.
+        """FCOS's own terms (AdelaiDet, FCOS head): focal, GIoU weighted by centerness, centerness.
 
         The normalisers are those of the whole batch, so that several devices compute what one would.
         """

@@ -12,7 +12,7 @@ from cis_seg.ops.precision import at_least_float32
 
 
 def iou_and_giou(pred_ltrb: Tensor, target_ltrb: Tensor) -> tuple[Tensor, Tensor]:
-    """Smoothed IoU and GIoU of two boxes around the same point (REFERENCE.md, FCOS head).
+    """Smoothed IoU and GIoU of two boxes around the same point (AdelaiDet, FCOS head).
 
     ``iou = (I + 1) / (U + 1)``, ``giou = iou - (C - U) / C`` with C the smallest box around both. The 1 (a square stride) keeps tiny boxes'
     gradients small; it is not in the GIoU paper.

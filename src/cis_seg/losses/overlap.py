@@ -119,7 +119,7 @@ def reduce_pairs(pairs: Sequence[ImagePairs], reduction: str) -> tuple[Tensor, T
     """The numerator and the denominator of Eq. 2, so that several processes can share a denominator.
 
     ``pairs`` and ``masks`` are means over the images that have a valid pair, of the sum of the degrees over the number of valid pairs, or
-    over the number of masks; ``sum`` adds all degrees up. The paper's prefactor is not legible: see PAPER.md's reading.
+    over the number of masks; ``sum`` adds all degrees up. The paper's prefactor is not legible; this is our reading of it.
 
     Raises:
         ValueError: another reduction.

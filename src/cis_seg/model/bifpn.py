@@ -1,4 +1,4 @@
-"""The bidirectional feature pyramid P3..P7 (Tan et al. 2020, section 3; sizes and order of REFERENCE.md, Backbone).
+"""The bidirectional feature pyramid P3..P7 (Tan et al. 2020, section 3; sizes and order of AdelaiDet, Backbone).
 
 Legend: B batch, C channels of the pyramid, h w grid of a level; levels 0 to 4 here are P3 to P7.
 """

@@ -1,4 +1,4 @@
-"""Modulated deformable 3x3 convolution (Zhu et al. 2019, section 3.2; layout of REFERENCE.md, Backbone).
+"""Modulated deformable 3x3 convolution (Zhu et al. 2019, section 3.2; layout of AdelaiDet, Backbone).
 
 Legend: B batch, C channels, H W input grid, h w output grid.
 """

@@ -50,7 +50,7 @@ def box_areas(boxes: Tensor) -> Tensor:
 def raster_bounds(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """First pixel inside and first pixel beyond the filled box, for columns and rows.
 
-    The filled box covers the columns from ``int(x0)`` up to but not including ``int(x1 + 1)`` and the rows likewise (REFERENCE.md,
+    The filled box covers the columns from ``int(x0)`` up to but not including ``int(x1 + 1)`` and the rows likewise (AdelaiDet,
     assignment): a box that ends on a whole number covers the pixel that starts there too. ``int`` cuts towards zero.
 
     Args:
@@ -63,7 +63,7 @@ def raster_bounds(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rasterised_centers(boxes: Tensor, padded_size: tuple[int, int]) -> Tensor:
-    """Centroid of every filled box on the padded canvas, the centre of FCOS's centre sampling (REFERENCE.md, assignment).
+    """Centroid of every filled box on the padded canvas, the centre of FCOS's centre sampling (AdelaiDet, assignment).
 
     In closed form, per axis with canvas length L: ``first = max(int(low), 0)``, ``end = min(int(high + 1), L)`` and the mean of the pixel
     indices ``first .. end - 1`` is ``(first + end - 1) / 2``. No canvas is drawn.

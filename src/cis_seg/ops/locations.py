@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def level_locations(h: int, w: int, stride: int, device: torch.device | str) -> Tensor:
-    """The image point of every cell of one level: ``stride // 2 + i * stride`` (REFERENCE.md, FCOS head).
+    """The image point of every cell of one level: ``stride // 2 + i * stride`` (AdelaiDet, FCOS head).
 
     Args:
         h: rows of the level's grid.

@@ -13,7 +13,7 @@ from cis_seg.ops.boxes import raster_bounds
 
 
 def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
-    """Upsampling after which the first sample of every cell stays where the cell's centre was (REFERENCE.md, masks).
+    """Upsampling after which the first sample of every cell stays where the cell's centre was (AdelaiDet, masks).
 
     Replicate-pad 1 right and bottom, resize to ``factor * n + 1`` with corners aligned, replicate-pad ``factor // 2`` left and top, cut to
     ``factor * n``. Cell i's value then stands at ``factor // 2 + factor * i``, the place of the level's locations.
@@ -41,7 +41,7 @@ def sample_points(n: int, stride: int, device: torch.device | str) -> Tensor:
 
 
 def box_masks(boxes: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
-    """The filled boxes, sampled at ``[stride // 2 :: stride]`` in both directions (REFERENCE.md, BoxInst losses).
+    """The filled boxes, sampled at ``[stride // 2 :: stride]`` in both directions (AdelaiDet, BoxInst losses).
 
     Equal to drawing every box at full size (see ``raster_bounds``) and slicing, but computed from its four numbers.
 
