@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.errors import CheckpointError, ConfigError, RunError
 from cis_seg.run_folder import CSV, check_writable, held, make_ready, newest_good, wandb_id
 
 
@@ -133,3 +134,16 @@ def test_wandbs_id_stays(tmp_path: Path) -> None:
     drawn = wandb_id(tmp_path)
     assert len(drawn) == 8
     assert wandb_id(tmp_path) == drawn
+
+
+def test_a_sick_disk_is_not_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = checkpoint(tmp_path, "last.ckpt", 4)
+    checkpoint(tmp_path, "previous.ckpt", 2)
+
+    def sick(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(torch, "load", sick)
+    with pytest.raises(RunError, match="cannot be read now"):
+        newest_good(tmp_path, first=True)
+    assert last.is_file(), "not put aside"

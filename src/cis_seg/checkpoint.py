@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import zipfile
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 MODEL_PREFIX = "model."
 #: the tensors with a row for every class
 CLASSIFIER = ("head.cls_logits.weight", "head.cls_logits.bias")
+#: what reading fails with where the disk is at fault and the file may be sound: it must not count as damaged
+SICK_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
 #: most names that a table or an error lists
 LISTED = 10
 
@@ -29,6 +32,7 @@ def load_file(path: Path) -> dict[str, Any]:
     """A checkpoint file as plain containers and tensors (weights-only: no code in it is run).
 
     Raises:
+        RunError: the disk, not the file, is at fault.
         CheckpointError: no such file, a damaged file, or one that holds more than tensors and plain containers.
     """
     if not path.is_file():
@@ -41,11 +45,10 @@ def load_file(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except OSError as error:  # of the disk, not of what is on it: such a file must not count as damaged
-        raise RunError(
-            f"{path} cannot be read now", found=str(error), remedy="see to the disk and the file's permissions, then start again"
-        ) from error
     except Exception as error:  # torch's reader fails in whatever way the damaged bytes lead it to
+        if isinstance(error, OSError) and error.errno in SICK_DISK:
+            remedy = "see to the disk and the file's permissions, then start again"
+            raise RunError(f"{path} cannot be read now", found=str(error), remedy=remedy) from error
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint",
             expected="a file of tensors and plain containers",
