@@ -134,4 +134,5 @@ def test_another_number_of_images_is_refused(plain: dict[str, Any], checkpoint: 
 def test_the_table_names_options_that_exist(plain: dict[str, Any], key: str) -> None:
     inner: Any = plain
     for part in key.split("."):
+        assert part in inner
         inner = inner[part]

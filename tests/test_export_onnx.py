@@ -83,14 +83,14 @@ def image_with(count: int, model: CondInst) -> Tensor:
     pytest.fail(f"no image with {count}")
 
 
-def check(found: Agreement) -> None:
-    """What the export promises."""
+def check(found: Agreement, worst: float = 0.001) -> None:
+    """What the export promises; ``worst`` is the share of its pixels in which any one mask may differ."""
     assert found.alone == 0, found
     assert found.near <= 2, found
     assert found.box < 0.05, found
     assert found.score < 1e-3, found
     assert found.pixels <= 0.001, found
-    assert found.worst <= 0.005, found  # a mask of an untrained network may lie near its threshold everywhere
+    assert found.worst <= worst, found
 
 
 def test_none_one_and_a_hundred(folder: Path) -> None:
@@ -231,6 +231,8 @@ def test_missing_packages_are_named(
     assert "cis-seg[export]" in text
 
 
+#: the one that misses the bound of a single mask: 14 pixels of an untrained one of 96x128, which lies near its threshold everywhere
+WORST = {"condinst_r101_fpn": 0.0012}
 #: one with all that the five have; each of them takes one or two minutes to export
 NETWORKS = [("condinst_r101_dcn_bifpn", 50)]
 if os.environ.get("CIS_SEG_ALL_NETWORKS"):
@@ -251,5 +253,5 @@ def test_the_papers_networks(name: str, depth: int) -> None:
     results = [agreement(model, Postprocess(), session, noise(size)) for size in ((96, 128), (190, 250), (320, 256))]
     for result in results:
         print(name, result)
-        check(result)
+        check(result, WORST.get(name, 0.001))
     assert sum(result.count for result in results) > 10
