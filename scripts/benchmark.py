@@ -10,11 +10,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from cis_seg.benchmark.catalogue import ROWS
-from cis_seg.benchmark.loads_table import loads_table, plot_loads, write_loads
-from cis_seg.benchmark.measure import Measured, measure
+from cis_seg.benchmark.measure import ROWS, Measured, measure
 from cis_seg.benchmark.parts import Load, loads
-from cis_seg.benchmark.report import machine, table, write_json
+from cis_seg.benchmark.report import loads_table, machine, plot_loads, table, write_json, write_loads
 from cis_seg.benchmark.rows import Setting
 from cis_seg.errors import ConfigError, UserError
 

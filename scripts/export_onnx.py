@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.export_onnx import main
+from cis_seg.commands.export_onnx import main
 
 if __name__ == "__main__":
     main()

@@ -9,11 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cis_seg.annotation.card import data_card
-from cis_seg.annotation.dropped import read_dropped
 from cis_seg.annotation.exports import read_export
-from cis_seg.annotation.job import read_job
-from cis_seg.annotation.merging import merge
+from cis_seg.annotation.job import read_dropped, read_job
+from cis_seg.annotation.merging import data_card, merge
 from cis_seg.annotation.rules import ACCEPTABLE, as_text, check_accepted, refused
 from cis_seg.errors import ConfigError, DataError, UserError
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cis_seg.errors import UserError
-from cis_seg.html_report.page import page
-from cis_seg.tables.groups import grouped
-from cis_seg.tables.runs import find_runs
+from cis_seg.reports.html.page import page
+from cis_seg.reports.tables.groups import grouped
+from cis_seg.reports.tables.runs import find_runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cis_seg.coco.submission import pack
 from cis_seg.errors import UserError
-from cis_seg.submission import pack
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

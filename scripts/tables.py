@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cis_seg.errors import UserError
-from cis_seg.tables.files import write
-from cis_seg.tables.groups import grouped
-from cis_seg.tables.markdown import document
-from cis_seg.tables.runs import find_runs
+from cis_seg.reports.tables.files import write
+from cis_seg.reports.tables.groups import grouped
+from cis_seg.reports.tables.markdown import document
+from cis_seg.reports.tables.runs import find_runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from cis_seg.errors import UserError
-from cis_seg.workspace import PROJECT, create, definition
+from cis_seg.training.callbacks.wandb_logging.workspace import PROJECT, create, definition
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

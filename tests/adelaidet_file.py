@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, SCALES, their_names
-from cis_seg.build_model import build_model
-from cis_seg.config import BackboneConfig, ModelConfig
+from cis_seg.config.schema import BackboneConfig, ModelConfig
+from cis_seg.model.build import build_model
 
 
 def small_config(neck: str = "fpn", *, deform_interval: int = 0, depth: int = 10) -> ModelConfig:

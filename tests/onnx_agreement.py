@@ -11,11 +11,10 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.models.resnet import Bottleneck
 
-from cis_seg.data.collate import collate
-from cis_seg.data.transforms import Example
-from cis_seg.inference import predict_batch
+from cis_seg.data.transforms import Example, collate
+from cis_seg.inference.postprocess import Postprocess
+from cis_seg.inference.predictor import predict_batch
 from cis_seg.model.condinst import CondInst
-from cis_seg.postprocess import Postprocess
 from cis_seg.structures import Instances, Target
 
 NEAR = 1e-3  # how near to the threshold a detection may be lost or won

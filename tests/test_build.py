@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cis_seg.build import build_criterion, build_data, build_postprocess
-from cis_seg.conf_path import conf_dir
-from cis_seg.config import CrowdHumanData, EvalConfig, LossConfig, LossWeights, OptimConfig, PairwiseConfig
+from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.schema import CrowdHumanData, EvalConfig, LossConfig, LossWeights, OptimConfig, PairwiseConfig
 from runs import composed
 
 

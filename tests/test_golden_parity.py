@@ -23,14 +23,14 @@ from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, their_names
 from cis_seg.adelaidet.reading import Weights
 from cis_seg.assign.fcos_assigner import assign
 from cis_seg.assign.mask_samples import select_mask_samples
-from cis_seg.inference import load_trained
+from cis_seg.inference.postprocess import Postprocess
+from cis_seg.inference.predictor import load_trained
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.condinst import CondInst
-from cis_seg.module import CondInstModule
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
-from cis_seg.postprocess import Postprocess
 from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples
+from cis_seg.training.module import CondInstModule
 from golden_models import PADDED, deviation, entries, golden_batch, reference_state, sampled
 
 pytestmark = pytest.mark.slow

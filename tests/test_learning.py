@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cis_seg.train import train
+from cis_seg.commands.train import train
 from runs import composed, metrics_of
 
 SHORT = (

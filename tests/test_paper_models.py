@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from cis_seg import config
-from cis_seg.build_model import build_model
+from cis_seg.config import schema
+from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
 from cis_seg.model.deform_conv import ModulatedDeformConv2d
 from runs import SMALL, composed, small_run, weights_of
@@ -29,7 +29,7 @@ MODELS = {
 
 
 def _without_numbers(name: str) -> CondInst:
-    typed = config.to_dataclass(composed(f"model={name}"))
+    typed = schema.to_dataclass(composed(f"model={name}"))
     with torch.device("meta"):
         return build_model(typed.model, num_classes=80)
 

@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cis_seg import config
+from cis_seg.config import schema
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "recipes.md"
@@ -52,7 +52,7 @@ def check(cfg: DictConfig) -> None:
     with open_dict(cfg):
         del cfg["hydra"]
     assert OmegaConf.missing_keys(cfg) == set()
-    config.to_dataclass(cfg)
+    schema.to_dataclass(cfg)
 
 
 @pytest.fixture

@@ -15,21 +15,21 @@ import torch
 from PIL import Image
 
 from cis_seg.annotation.job import read_job
-from cis_seg.build_model import imagenet_file, load_backbone
-from cis_seg.checkpoint import load_file
-from cis_seg.config import BackboneConfig
-from cis_seg.data.box_file import read_box_file
+from cis_seg.checkpoints.reading import load_file
+from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.coco.results import read_results
+from cis_seg.config.schema import BackboneConfig
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman import CrowdHumanDataset
 from cis_seg.data.crowdhuman_coco import to_coco
-from cis_seg.data.image_sizes import cache_path, image_sizes
-from cis_seg.data.inputs import find_sources
+from cis_seg.data.images import cache_path, image_sizes
 from cis_seg.errors import CheckpointError, DataError
-from cis_seg.ground_truth import GroundTruth
+from cis_seg.inference.box_file import read_box_file
+from cis_seg.inference.inputs import find_sources
+from cis_seg.inference.writer import output_names
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import find_oddities
-from cis_seg.prediction_files import output_names
-from cis_seg.results import read_results
+from cis_seg.model.build import imagenet_file, load_backbone
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from cis_seg.build_model import build_model
-from cis_seg.config import BackboneConfig, ModelConfig
+from cis_seg.config.schema import BackboneConfig, ModelConfig
+from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
 from cis_seg.structures import Batch, Target
 

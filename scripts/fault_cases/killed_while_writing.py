@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cis_seg import checkpoint_io, train
-from cis_seg.checkpoint import LAST
-from cis_seg.writing import PARTIAL, write_atomically
+from cis_seg.checkpoints import lightning_io as checkpoint_io
+from cis_seg.checkpoints.reading import LAST
+from cis_seg.commands import train
+from cis_seg.runtime.atomic_files import PARTIAL, write_atomically
 
 
 def main() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from cis_seg.build_model import build_model
-from cis_seg.config import (
+from cis_seg.config.schema import (
     CocoData,
     Config,
     CrowdData,
@@ -20,17 +19,18 @@ from cis_seg.config import (
     OptimConfig,
     ScheduleConfig,
 )
-from cis_seg.data.crowd_files import ensure_crowd
-from cis_seg.data.crowd_spec import PRESETS, CrowdSpec
 from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule
 from cis_seg.data.instance_datamodule import InstanceDataModule, LoadingOptions
+from cis_seg.data.synthetic.files import ensure_crowd
+from cis_seg.data.synthetic.spec import PRESETS, CrowdSpec
 from cis_seg.errors import ConfigError, DataError
+from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.losses.overlap import REDUCTIONS
+from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
-from cis_seg.module import CondInstModule
-from cis_seg.optim import build_schedule, lr_factor, make_optimizer
-from cis_seg.postprocess import Postprocess
+from cis_seg.training.module import CondInstModule
+from cis_seg.training.optim import build_schedule, lr_factor, make_optimizer
 
 
 def build_criterion(cfg: LossConfig, mask_out_stride: int, seed: int = 0) -> Criterion:

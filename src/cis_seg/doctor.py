@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cis_seg.checkup import gpus, machine
-from cis_seg.checkup.finding import Finding, Line, Status, findings_of
-from cis_seg.checkup.report import print_findings, write_json
+from cis_seg.diagnostics import gpus, machine
+from cis_seg.diagnostics.finding import Finding, Line, Status, findings_of
+from cis_seg.diagnostics.report import print_findings, write_json
 
 if TYPE_CHECKING:
-    from cis_seg.checkup.subject import Subject
+    from cis_seg.diagnostics.subject import Subject
 
 CheckOfRun = Callable[["Subject"], Iterable[Line]]
 
@@ -46,14 +46,13 @@ def hindered(subjects: Sequence[Subject]) -> bool:
     """Whether the configuration does not compose, or has values that cannot work."""
     if not subjects:
         return True
-    from cis_seg.config_checks import problems
+    from cis_seg.config.validation import problems
 
     return next(problems(subjects[0].typed), None) is not None
 
 
 def _compose(overrides: Sequence[str], subjects: list[Subject]) -> Iterator[Line]:
-    from cis_seg.checkup.options import check_options
-    from cis_seg.checkup.subject import Subject
+    from cis_seg.diagnostics.subject import Subject, check_options
 
     subject = Subject(overrides)
     subjects.append(subject)
@@ -62,13 +61,13 @@ def _compose(overrides: Sequence[str], subjects: list[Subject]) -> Iterator[Line
 
 def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
     """What depends on the configuration; a later check goes on where an earlier one found a problem."""
-    from cis_seg.checkup import dataset, room, weights
+    from cis_seg.diagnostics import dataset, room
 
     checks: dict[str, CheckOfRun] = {
         "devices": gpus.check_wishes,
         "disk": room.check_disk,
         "sharing": room.check_sharing,
-        "weights": weights.check_weights,
+        "weights": dataset.check_weights,
         "data": dataset.check_data,
     }
     blocked = False
@@ -79,7 +78,7 @@ def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
     if trial and blocked:
         yield Finding("trial", Status.WARNING, "not made: a problem above stands in its way", "mend that, then look again")
     elif trial:
-        from cis_seg.checkup.trial import check_trial
+        from cis_seg.diagnostics.trial import check_trial
 
         yield from findings_of("trial", partial(check_trial, subject))
 

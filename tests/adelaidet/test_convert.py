@@ -13,9 +13,9 @@ from torch import Tensor
 
 from adelaidet_file import small_config, small_state
 from cis_seg.adelaidet.convert import classes
-from cis_seg.data.coco_classes import COCO_CATEGORY_IDS, COCO_CLASSES
+from cis_seg.coco.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from cis_seg.errors import ConfigError
-from cis_seg.inference import load_trained
+from cis_seg.inference.predictor import load_trained
 
 HEAD = "proposal_generator.fcos_head"
 

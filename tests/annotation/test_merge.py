@@ -13,14 +13,12 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from annotation_job import NAMES, PEOPLE, REGION, rectangle
-from cis_seg.annotation.card import data_card
-from cis_seg.annotation.dropped import read_dropped
 from cis_seg.annotation.exports import read_export
-from cis_seg.annotation.job import Job, read_job
-from cis_seg.annotation.merging import Merged, merge
+from cis_seg.annotation.job import Job, read_dropped, read_job
+from cis_seg.annotation.merging import Merged, data_card, merge
 from cis_seg.annotation.rules import ACCEPTABLE, KINDS
+from cis_seg.coco.ground_truth import GroundTruth, box_mask
 from cis_seg.errors import DataError
-from cis_seg.ground_truth import GroundTruth, box_mask
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import find_oddities
 

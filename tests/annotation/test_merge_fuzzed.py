@@ -14,8 +14,8 @@ from cis_seg.annotation.exports import read_export
 from cis_seg.annotation.job import Job
 from cis_seg.annotation.merging import merge
 from cis_seg.annotation.rules import as_text
+from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.errors import DataError
-from cis_seg.ground_truth import GroundTruth
 
 JUNK = st.one_of(
     st.none(),

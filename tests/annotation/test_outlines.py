@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cis_seg.annotation import outlines
-from cis_seg.annotation.outlines import plain_rle, polygons
-from cis_seg.ground_truth import encode_mask
+from cis_seg.annotation import job as outlines
+from cis_seg.annotation.job import plain_rle, polygons
+from cis_seg.coco.ground_truth import encode_mask
 
 SIZE = (20, 30)
 

@@ -6,8 +6,7 @@ from torch import Tensor
 
 import oracles
 from cis_seg.assign.fcos_assigner import assign
-from cis_seg.ops.boxes import ltrb_to_boxes
-from cis_seg.ops.locations import level_locations
+from cis_seg.ops.boxes import level_locations, ltrb_to_boxes
 from cis_seg.structures import Target
 from golden_arrays import isolated_json
 

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from cis_seg.benchmark.catalogue import ROWS
-from cis_seg.benchmark.measure import largest_difference
+from cis_seg.benchmark.measure import ROWS, largest_difference
 from cis_seg.benchmark.rows import Setting
 from cis_seg.benchmark.scenes import samples_of, scene
 

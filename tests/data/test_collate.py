@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cis_seg.data.collate import collate
-from cis_seg.data.transforms import Example
+from cis_seg.data.transforms import Example, collate
 from cis_seg.structures import Target
 
 

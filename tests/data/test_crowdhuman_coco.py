@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman_coco import to_coco, to_odgt
 from cis_seg.errors import DataError
-from cis_seg.ground_truth import GroundTruth
-from cis_seg.metrics import score
+from cis_seg.evaluation.metrics import score
 
 Records = list[dict[str, Any]]
 WriteOdgt = Callable[[Records], tuple[Path, Path]]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cis_seg.data import image_sizes as module
-from cis_seg.data.image_sizes import cache_path, image_sizes
+from cis_seg.data import images as module
+from cis_seg.data.images import cache_path, image_sizes
 
 WritePhoto = Callable[..., Path]
 

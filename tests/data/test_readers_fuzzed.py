@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman import CrowdHumanDataset
 from cis_seg.errors import UserError
-from cis_seg.ground_truth import GroundTruth
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import find_oddities
 from cis_seg.inspection.statistics import statistics

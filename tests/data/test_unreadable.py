@@ -17,7 +17,7 @@ from PIL import Image
 
 from cis_seg.data import workers
 from cis_seg.data.datamodules import CocoDataModule
-from cis_seg.data.unreadable import ATTEMPTS, substitute
+from cis_seg.data.faults import ATTEMPTS, substitute
 from cis_seg.data.workers import worker_error, worker_faults_told
 from cis_seg.errors import DataError, RunError
 from cis_seg.structures import Batch

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cis_seg import check_dataset
+from cis_seg.commands import check_dataset
 from cis_seg.inspection.contents import KINDS, Contents, read_contents
 from cis_seg.inspection.oddities import find_oddities
 from cis_seg.inspection.statistics import statistics

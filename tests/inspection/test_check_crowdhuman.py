@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cis_seg import check_dataset
+from cis_seg.commands import check_dataset
 from cis_seg.data.crowdhuman import CrowdHumanDataset
 from runs import composed
 

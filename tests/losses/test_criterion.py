@@ -16,7 +16,7 @@ from cis_seg.assign.fcos_assigner import assign
 from cis_seg.assign.mask_samples import select_mask_samples
 from cis_seg.losses.criterion import Criterion
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
-from cis_seg.ops.processes import mean_over_processes
+from cis_seg.runtime.collectives import mean_over_processes
 from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples, Target
 from golden_arrays import isolated_arrays
 from tiny_model import ORIGINALS, PADDED, SIZES, tiny_batch, tiny_model

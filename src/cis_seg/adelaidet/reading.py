@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cis_seg.checkpoint import load_file
+from cis_seg.checkpoints.reading import load_file
 from cis_seg.errors import CheckpointError
 
 

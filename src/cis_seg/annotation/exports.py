@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cis_seg.annotation.job import Job
-from cis_seg.annotation.outlines import plain_rle
+from cis_seg.annotation.job import Job, plain_rle
 from cis_seg.annotation.rules import Problem
 from cis_seg.inspection.contents import Contents, read_contents
 from cis_seg.inspection.oddities import find_oddities, outline_beyond

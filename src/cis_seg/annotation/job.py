@@ -10,13 +10,78 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cis_seg.annotation.outlines import plain_rle, polygons
+from cis_seg.coco.ground_truth import box_mask, encode_mask
+from cis_seg.coco.json_values import MIN_POLYGON_NUMBERS
 from cis_seg.data.checks import parse_box
 from cis_seg.data.coco import check_annotation, image_records, read_json
 from cis_seg.errors import DataError
-from cis_seg.ground_truth import box_mask, encode_mask
+
+TOLERANCE = 1.0  # px that a polygon may stray from its mask's edge, because people move its points by hand and stairs have too many
+
+
+def plain_rle(mask: dict[str, Any]) -> dict[str, Any]:
+    """A compressed RLE fit for ``json.dump``."""
+    counts = mask["counts"]
+    return {"size": [int(side) for side in mask["size"]], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+
+
+def polygons(mask: dict[str, Any]) -> list[list[int]]:
+    """The outlines of a mask's pieces, each of three points or more; none for a mask without a pixel.
+
+    COCO's polygons know no holes: those of the mask are filled. Points are whole numbers, as in CIS.json.
+    """
+    left, top, width, height = (int(side) for side in coco_mask.toBbox(mask))
+    if not width:
+        return []
+    pixels = np.asarray(coco_mask.decode(mask))[top : top + height, left : left + width]
+    # OpenCV's contours run through the centres of the outermost pixels. With every pixel doubled, index 2x is the pixel at the left edge of
+    # column x and 2x + 1 the one at its right edge, so that half of the next number is the edge itself.
+    contours, _ = cv2.findContours(pixels.repeat(2, axis=0).repeat(2, axis=1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [(_simple((np.asarray(contour, dtype=np.int32) + 1) // 2)[:, 0] + (left, top)).ravel().tolist() for contour in contours]
+
+
+def _simple(contour: NDArray[np.int32]) -> NDArray[np.int32]:
+    """A contour (P, 1, 2) with fewer points; as it is where nothing would be left of it."""
+    simple = np.asarray(cv2.approxPolyDP(contour, TOLERANCE, closed=True), dtype=np.int32)
+    return simple if simple.size >= MIN_POLYGON_NUMBERS and cv2.contourArea(simple) else contour
+
+
+def read_dropped(path: Path | None, job: Job) -> dict[int, str]:
+    """Annotation id of the job -> why that person was dropped; nobody without a file.
+
+    A line is an id and a reason (``17 a statue``); empty lines and those that begin with # say nothing.
+
+    Raises:
+        DataError: no such file, or a line that names nobody of the job, or somebody twice, or gives no reason.
+    """
+    if path is None:
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("the list of dropped people cannot be read", where=path, found=error, expected="a text file") from error
+    known, dropped = job.person_ids(), dict[int, str]()
+    for number, line in enumerate(lines, start=1):
+        first, _, reason = line.strip().partition(" ")
+        if not first or first.startswith("#"):
+            continue
+        person = int(first) if first.isascii() and first.isdigit() and len(first) < 19 else None
+        if person not in known or person in dropped or not reason.strip():
+            raise DataError(
+                "a line of the list of dropped people makes no sense",
+                where=f"{path}, line {number}",
+                expected=f"the annotation id of a person in {job.path.name}, each once, and a reason",
+                found=line[:80],
+                remedy="correct it, or delete it",
+            )
+        dropped[person] = reason.strip()
+    return dropped
+
 
 Json = dict[str, Any]
 PERSON = {"id": 1, "name": "person", "supercategory": "person"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from cis_seg.data.checks import parse_box
-from cis_seg.data.odgt import BOX_KEYS
+from cis_seg.data.crowdhuman import BOX_KEYS
 from cis_seg.errors import DataError
 
 TAKEN, QUALIFIED = "taken", "qualified"

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from cis_seg.benchmark.catalogue import ROWS
+from cis_seg.benchmark.measure import ROWS
 from cis_seg.benchmark.rows import Setting, Work
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

@@ -15,8 +15,13 @@ from typing import Any, Self
 
 import torch
 
-from cis_seg.benchmark.rows import Row
+from cis_seg.benchmark.pipeline_rows import PIPELINE
+from cis_seg.benchmark.rows import OPERATIONS, Row
+from cis_seg.benchmark.step_rows import STEPS
 from cis_seg.errors import UserError
+
+ROWS: dict[str, Row] = {**OPERATIONS, **STEPS, **PIPELINE}
+
 
 SIDES = ("ours", "baseline")
 #: repeats of a side: enough for a median, no more than a table is worth

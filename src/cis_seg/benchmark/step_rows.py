@@ -17,14 +17,14 @@ from cis_seg.assign.mask_samples import select_mask_samples
 from cis_seg.benchmark import textbook
 from cis_seg.benchmark.rows import STRIDE, Row, Setting, Side, Work
 from cis_seg.benchmark.scenes import scene
-from cis_seg.build_model import build_model
-from cis_seg.config import BackboneConfig, ModelConfig
+from cis_seg.config.schema import BackboneConfig, ModelConfig
+from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
+from cis_seg.model.build import build_model
 from cis_seg.model.condinst import LEVELS, CondInst
-from cis_seg.module import CondInstModule
 from cis_seg.ops.color import pooled_colors
-from cis_seg.postprocess import Postprocess
 from cis_seg.structures import Batch, DensePredictions, MaskSamples
+from cis_seg.training.module import CondInstModule
 
 WEIGHTS = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "proj": 1.0, "pairwise": 1.0, "overlap": 1.0}
 #: gain of the last norm of every residual block: without trained weights sixteen additions at 1 would let the features explode

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from cis_seg.coco.json_values import MAX_COORDINATE, are_coordinates
 from cis_seg.errors import DataError
-from cis_seg.json_values import MAX_COORDINATE, are_coordinates
 
 log = logging.getLogger(__name__)
 Box = tuple[float, float, float, float]

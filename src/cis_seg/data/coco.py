@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cis_seg.coco.json_values import counts_fit, is_degenerate, is_id, is_polygon, is_side
 from cis_seg.data.checks import NO_AREA, OUTSIDE, check_file_name, inside, listing, parse_box, report_dropped
 from cis_seg.data.records import ImageRecord, InstanceDataset, pack
 from cis_seg.errors import DataError
-from cis_seg.json_values import counts_fit, is_degenerate, is_id, is_polygon, is_side
 
 _MOST_NAMES = 100  # COCO's 80 categories fit into a message, LVIS's 1203 do not
 

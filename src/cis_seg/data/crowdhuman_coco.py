@@ -8,9 +8,9 @@ from typing import Any
 
 from cis_seg.data.checks import NO_AREA, OUTSIDE, check_file_name, inside, parse_box, report_dropped
 from cis_seg.data.coco import read_json
+from cis_seg.data.crowdhuman import BoxKind, OdgtRecord, box_key, image_state, is_person, read_records
 from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, UNUSABLE_LINE, DroppedBox, Faults
-from cis_seg.data.image_sizes import image_sizes
-from cis_seg.data.odgt import BoxKind, OdgtRecord, box_key, image_state, is_person, read_records
+from cis_seg.data.images import image_sizes
 from cis_seg.data.records import missing_folder
 from cis_seg.errors import DataError
 

@@ -8,9 +8,8 @@ from typing import Unpack
 
 from cis_seg.data.checks import listing
 from cis_seg.data.coco import CocoDataset
-from cis_seg.data.crowdhuman import CrowdHumanDataset
+from cis_seg.data.crowdhuman import BoxKind, CrowdHumanDataset
 from cis_seg.data.instance_datamodule import InstanceDataModule, LoadingOptions
-from cis_seg.data.odgt import BoxKind
 from cis_seg.data.records import InstanceDataset
 from cis_seg.errors import ConfigError, DataError
 

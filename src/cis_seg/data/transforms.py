@@ -19,7 +19,37 @@ from torch import Tensor
 
 from cis_seg.data.records import Sample, clipped, nonempty
 from cis_seg.errors import ConfigError
-from cis_seg.structures import RLE, Target
+from cis_seg.structures import RLE, Batch, Target
+
+DIVISOR = 32  # every feature level down to stride 32 then divides the input; the reference pads to the same
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Pads with zeros right and bottom, to the largest height and width of the batch rounded up to 32.
+
+    ``clean_pixels`` is ``pixels`` itself where no example had pixel-level augmentation.
+    """
+    pixels = _padded([example.pixels for example in examples])
+    unchanged = all(example.clean_pixels is example.pixels for example in examples)
+    return Batch(
+        pixels=pixels,
+        clean_pixels=pixels if unchanged else _padded([example.clean_pixels for example in examples]),
+        image_sizes=tuple((example.pixels.shape[1], example.pixels.shape[2]) for example in examples),
+        original_sizes=tuple(example.original_size for example in examples),
+        image_ids=tuple(example.image_id for example in examples),
+        positions=tuple(example.position for example in examples),
+        targets=tuple(example.target for example in examples),
+    )
+
+
+def _padded(images: Sequence[Tensor]) -> Tensor:
+    """B x (3, h, w) -> (B, 3, H, W)"""
+    height, width = (-(-max(image.shape[side] for image in images) // DIVISOR) * DIVISOR for side in (1, 2))
+    batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
+    for place, image in zip(batch, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return batch
+
 
 Photometric = Literal["none", "light", "strong"]
 Pixels = NDArray[np.uint8]

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cis_seg.ground_truth import box_mask
+from cis_seg.coco.ground_truth import box_mask
 from cis_seg.ops.color import pooled_colors
 from cis_seg.ops.masks import box_masks
 from cis_seg.structures import Batch, Target
-from cis_seg.visualize import Box, Drawing, Pixels, draw_instances, neighbour_colors, resized, side_by_side
+from cis_seg.visualization.drawing import Box, Drawing, Pixels, draw_instances, neighbour_colors, resized, side_by_side
 
 
 def batch_panel(batch: Batch, index: int, class_names: Sequence[str], *, mask_stride: int, note: str = "") -> Pixels:

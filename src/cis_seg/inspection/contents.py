@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cis_seg.coco.ground_truth import encode_mask
+from cis_seg.coco.json_values import is_area, is_degenerate, is_id, is_side
 from cis_seg.data.checks import NO_AREA, OUTSIDE, parse_box
 from cis_seg.data.coco import read_json
+from cis_seg.data.crowdhuman import BoxKind, box_key
 from cis_seg.data.crowdhuman_coco import to_coco
-from cis_seg.data.odgt import BoxKind, box_key
 from cis_seg.errors import DataError
-from cis_seg.ground_truth import encode_mask
-from cis_seg.json_values import is_area, is_degenerate, is_id, is_side
 
 #: kind of oddity -> what it says about those listed under it
 KINDS = {

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from pycocotools import mask as coco_mask
 
-from cis_seg.floors import CROWD_BINS, crowd_bins
+from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins
 from cis_seg.inspection.contents import KINDS, Contents
 
 PAGE_INCHES = (12, 7)

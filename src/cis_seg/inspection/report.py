@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from cis_seg.coco.ground_truth import known_file
+from cis_seg.evaluation.metrics import Metrics
 from cis_seg.inspection.contents import KINDS, Contents, Oddity
 from cis_seg.inspection.statistics import CLOSE, FAR, OVERLAPPING, Statistics
-from cis_seg.metrics import Metrics
-from cis_seg.published import known_file
 
 #: statistic -> its name in the report; those of images and instances first
 _NAMES = {

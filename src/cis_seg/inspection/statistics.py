@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cis_seg.floors import CROWD_BINS, crowd_bins, mask_to_box
+from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, mask_to_box
 from cis_seg.inspection.contents import Contents
 from cis_seg.inspection.oddities import box_distance, pair_ious
 

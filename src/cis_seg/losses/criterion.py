@@ -15,13 +15,12 @@ from cis_seg.losses.centerness import centerness_loss
 from cis_seg.losses.dice import dice_loss
 from cis_seg.losses.focal import focal_loss
 from cis_seg.losses.giou import giou_loss
-from cis_seg.losses.overlap import overlap_pairs, reduce_pairs
-from cis_seg.losses.overlap_statistics import overlap_statistics
+from cis_seg.losses.overlap import overlap_pairs, overlap_statistics, reduce_pairs
 from cis_seg.losses.pairwise import pairwise_sums, pairwise_warmup
 from cis_seg.losses.projection import projection_loss
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
-from cis_seg.ops.processes import mean_over_processes, number_of_processes
+from cis_seg.runtime.collectives import mean_over_processes, number_of_processes
 from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples
 
 

@@ -18,7 +18,7 @@ from cis_seg.model.dynamic_mask_head import DynamicMaskHead
 from cis_seg.model.fcos_head import FCOSHead
 from cis_seg.model.fpn import FPN
 from cis_seg.model.mask_branch import MaskBranch
-from cis_seg.ops.locations import level_locations, level_neighbours
+from cis_seg.ops.boxes import level_locations, level_neighbours
 from cis_seg.structures import DensePredictions, MaskSamples
 
 LEVELS = (3, 4, 5, 6, 7)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cis_seg.ops.precision import at_least_float32
-from cis_seg.ops.processes import number_of_processes, sum_over_processes
+from cis_seg.runtime.collectives import number_of_processes, sum_over_processes
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

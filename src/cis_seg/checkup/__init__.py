@@ -1,1 +1,0 @@
-"""The checks of ``python -m cis_seg.doctor``: what a run needs, looked at before it starts."""

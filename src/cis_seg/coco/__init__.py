@@ -1,0 +1,1 @@
+"""COCO's formats: the reader of instance json files, ground truth, results files and submissions."""

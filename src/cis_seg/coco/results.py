@@ -1,0 +1,154 @@
+"""COCO's results format: from detections to entries, and back from a file that any system wrote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pycocotools import mask as coco_mask
+
+from cis_seg.coco.ground_truth import encode_mask, read_json
+from cis_seg.errors import DataError
+from cis_seg.structures import Instances
+
+
+class KnownImages(Protocol):
+    """What a results file is checked against: a ground truth, or a list of images that has none."""
+
+    path: Path
+    images: dict[int, dict[str, Any]]
+    known_category_ids: frozenset[int]
+
+    def image_size(self, image_id: int) -> tuple[int, int]:
+        """(height, width) of one image."""
+
+
+def to_results(instances: Instances, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Detections of one image as COCO results entries, ready for ``json.dump`` and for ``metrics.score``.
+
+    Args:
+        instances: the detections, boxes in pixels of the original image.
+        image_id: the id of the image in the ground truth.
+        category_ids: category id of each label.
+    Returns:
+        One entry a detection: image_id, category_id, bbox [x, y, width, height], score, segmentation (compressed RLE,
+        counts as text).
+    """
+    corners, sizes = instances.boxes[:, :2], instances.boxes[:, 2:] - instances.boxes[:, :2]
+    boxes: list[list[float]] = [[*xy, *wh] for xy, wh in zip(corners.tolist(), sizes.tolist(), strict=True)]
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": int(category_ids[label]),
+            "bbox": box,
+            "score": score,
+            "segmentation": {"size": [int(side) for side in mask["size"]], "counts": mask["counts"].decode("ascii")},
+        }
+        for box, score, label, mask in zip(boxes, instances.scores.tolist(), instances.labels.tolist(), instances.masks, strict=True)
+    ]
+
+
+def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, Any]]:
+    """Read and check a COCO results file that any system wrote.
+
+    A segmentation may be polygons, a plain or a compressed RLE, and comes back compressed; one that is missing or
+    empty is absent, and the entry is scored as a box only. A box that is missing in some entries comes from the mask;
+    missing in all entries it stays away, because pycocotools takes the detections' areas (which decide the small,
+    medium and large split) from the boxes where there are any and from the masks otherwise.
+
+    Raises:
+        DataError: no such file, no JSON, no list, or an entry that cannot be scored; the message names the entry.
+    """
+    path = Path(path)
+    entries = read_json(path, "the results file")
+    if not isinstance(entries, list):
+        raise DataError(
+            "the results file is not a list",
+            where=path,
+            expected="a list of {image_id, category_id, score, bbox, segmentation}",
+            found=type(entries).__name__,
+            remedy="give a COCO results file, not an annotation file",
+        )
+    checked = [_checked(entry, ground_truth, f"{path}, entry {index}") for index, entry in enumerate(entries)]
+    if any("bbox" in entry for entry in checked):
+        for entry in checked:
+            if "bbox" not in entry:
+                entry["bbox"] = [float(value) for value in coco_mask.toBbox(entry["segmentation"])]
+    return checked
+
+
+def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any]:
+    """One entry with its mask compressed, or the error that names it."""
+    missing = [k for k in ("image_id", "category_id", "score") if not isinstance(entry, dict) or k not in entry]
+    if missing:
+        raise DataError(
+            f"a result lacks {', '.join(missing)}",
+            where=where,
+            expected="image_id, category_id, score",
+            found=str(entry)[:200],
+            remedy="write the missing keys",
+        )
+    image_id, category_id, score = entry["image_id"], entry["category_id"], entry["score"]
+    if not isinstance(image_id, int) or image_id not in ground_truth.images:
+        raise DataError(
+            "a result is for an image that the data set does not have",
+            where=where,
+            found=f"image_id {image_id!r}",
+            expected=f"an image id of {ground_truth.path}",
+            remedy="use it with the data set it was made for",
+        )
+    if not isinstance(category_id, int) or category_id not in ground_truth.known_category_ids:
+        known = ", ".join(str(known_id) for known_id in sorted(ground_truth.known_category_ids)[:10])
+        raise DataError(
+            "a result has a category that the data set does not have",
+            where=where,
+            found=f"category_id {category_id!r}",
+            expected=f"one of {known}, ...",
+            remedy="write the data set's category ids, not the labels of the network",
+        )
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        raise DataError("a result has no finite score", where=where, expected="a number", found=score, remedy="correct or remove the entry")
+    checked: dict[str, Any] = {"image_id": image_id, "category_id": category_id, "score": score}
+    box, mask = _box(entry.get("bbox"), where), _mask(entry.get("segmentation"), ground_truth.image_size(image_id), where)
+    if box is None and mask is None:
+        raise DataError("a result has neither a box nor a mask", where=where, expected="bbox or segmentation", remedy="remove the entry")
+    if box is not None:
+        checked["bbox"] = box
+    if mask is not None:
+        checked["segmentation"] = mask
+    return checked
+
+
+def _box(box: Any, where: str) -> list[float] | None:
+    if not box:
+        return None
+    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
+    if not numbers or min(box[2:]) < 0:
+        raise DataError(
+            "a result's box makes no sense",
+            where=where,
+            expected="bbox [x, y, width, height], finite, no negative side",
+            found=box,
+            remedy="correct or remove the entry",
+        )
+    return list(box)
+
+
+def _mask(segmentation: Any, size: tuple[int, int], where: str) -> dict[str, Any] | None:
+    try:
+        rle, _ = encode_mask(segmentation, size)
+        if rle is None:
+            return None
+        coco_mask.area(rle)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            "a result's mask cannot be read",
+            where=where,
+            expected=f"polygons or an RLE of size {list(size)} (height, width)",
+            found=error,
+            remedy="write masks at the size of the original image",
+        ) from error
+    counts = rle["counts"]
+    return {"size": list(rle["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}

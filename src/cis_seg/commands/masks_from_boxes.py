@@ -1,0 +1,224 @@
+"""``python scripts/masks_from_boxes.py checkpoint=... boxes=BOXES.json images=DIR output=MASKS.json``: masks for a user's own boxes.
+
+Legend: G boxes of one image.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from pycocotools import mask as coco_mask
+from torch import Tensor
+from tqdm import tqdm
+
+from cis_seg.config import schema
+from cis_seg.config.cli import run_hydra
+from cis_seg.config.schema import MasksFromBoxesConfig, model_from_plain
+from cis_seg.config.validation import checked
+from cis_seg.data.images import read_image
+from cis_seg.data.records import Sample
+from cis_seg.data.transforms import TestTransform, collate
+from cis_seg.errors import ConfigError, DataError
+from cis_seg.inference.box_file import BoxedImage, BoxFile, read_box_file
+from cis_seg.inference.given_boxes import ANY_CLASS, fit_given_boxes
+from cis_seg.inference.postprocess import render_masks
+from cis_seg.inference.predictor import Trained, load_trained, pick_device, test_transform
+from cis_seg.structures import RLE, MaskSamples
+from cis_seg.visualization.drawing import Drawing, Pixels, draw_instances, side_by_side
+from cis_seg.visualization.pages import Pages
+
+log = logging.getLogger(__name__)
+
+#: some images were damaged: their annotations are not in the output
+EXIT_SOME_UNREADABLE = 1
+
+BOXES_AT_ONCE = 64  # because the mask head needs about 10 MB for each box of a large image
+MAX_SIDE = 1280  # px of an overlay's longer side: two of them share the width of a page
+
+
+def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
+    """Writes a COCO json with the model's mask for every box; returns the images that could not be read, and why.
+
+    The output has the images, categories and annotations of the input, image by image. An annotation keeps all it had; its segmentation is
+    the mask (compressed RLE at the image's size), its area the mask's, and ``confidence`` says how well the network's own detection agrees
+    with the box (``fit_given_boxes``). A box without area in its image gets an empty mask and confidence 0; a crowd region stays as it is.
+
+    Raises:
+        UserError: what the user can mend before the first image; the message says how.
+    """
+    output = Path(cfg.output).expanduser()
+    boxes = read_box_file(Path(cfg.boxes).expanduser(), Path(cfg.images).expanduser())
+    _check(cfg, output, boxes)
+    trained = load_trained(Path(cfg.checkpoint))
+    masker = _Masker(trained, boxes, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device))
+    unreadable: dict[Path, DataError] = {}
+    confidences: list[float] = []
+    pages = Pages(output.parent, output.stem, cfg.pages)
+    with _coco_file(output, boxes) as file, pages, tqdm(boxes.images, desc="masks", unit="image", disable=None) as bar:
+        for image in bar:
+            try:
+                annotations, pixels = masker(image)
+            except DataError as error:
+                unreadable[image.path] = error
+                continue
+            file.write(annotations)
+            confidences += [annotation["confidence"] for annotation in annotations if "confidence" in annotation]
+            if pixels is not None and pages.wanted:
+                pages.add(_panel(pixels, image, annotations))
+    _tell(confidences, output, pages)
+    return unreadable
+
+
+class _Masker:
+    """One image after another through the network.
+
+    Args:
+        trained: the checkpoint; its network moves to ``device``.
+        boxes: whose categories are matched to the network's classes by name; a box of another category is of any class.
+        transform: resizes to the network's input.
+        device: where the network runs.
+    """
+
+    def __init__(self, trained: Trained, boxes: BoxFile, transform: TestTransform, device: torch.device) -> None:
+        self.model, self.transform, self.device = trained.model.to(device), transform, device
+        self.size_ranges = model_from_plain(trained.config["model"]).size_ranges
+        names = trained.class_names
+        self.labels = {i: names.index(name) if name in names else ANY_CLASS for i, name in boxes.categories.items()}
+        unknown = [name for name in boxes.categories.values() if name not in names]
+        if unknown:
+            log.warning("the network does not know %s: such boxes take the mask of whatever it sees there", ", ".join(unknown[:20]))
+
+    def __call__(self, image: BoxedImage) -> tuple[list[dict[str, Any]], Pixels | None]:
+        """The annotations of an image with their masks, and its pixels (None where it has no annotation and was not read).
+
+        Raises:
+            DataError: the file is damaged, or of another size than the json says.
+        """
+        if not image.annotations:
+            return [], None
+        pixels = _read(image)
+        inside = {a["id"]: box for a in image.annotations if (box := image.box(a)) is not None}
+        labels = [self.labels[a["category_id"]] for a in image.annotations if a["id"] in inside]
+        sample = Sample(pixels, np.array(list(inside.values()), dtype=np.float32).reshape(-1, 4), np.array(labels), None, 0, image.path)
+        found = dict(zip(inside, self._masks(sample), strict=True)) if inside else {}
+        return [_with_mask(a, found.get(a["id"]), image.size) for a in image.annotations], pixels
+
+    @torch.inference_mode()
+    def _masks(self, sample: Sample) -> Iterator[tuple[RLE, float]]:
+        """Mask and confidence of the G boxes, a few at a time."""
+        batch = collate([self.transform(sample, position=0)]).to(self.device)
+        dense = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
+        padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
+        boxes, labels = _at_input_size(sample, batch.image_sizes[0]).to(self.device), torch.from_numpy(sample.labels).to(self.device)
+        for few, of_few in zip(boxes.split(BOXES_AT_ONCE), labels.split(BOXES_AT_ONCE), strict=True):
+            fits = fit_given_boxes(dense, 0, few, of_few, padded_size=padded, size_ranges=self.size_ranges)
+            zeros, counts = torch.zeros_like(fits.loc_inds), (len(few),)
+            logits = self.model.mask_logits(dense, MaskSamples(zeros, fits.loc_inds, zeros, counts, counts))
+            yield from zip(render_masks(logits, batch.image_sizes[0], sample.original_size, padded), fits.confidence.tolist(), strict=True)
+
+
+def _at_input_size(sample: Sample, size: tuple[int, int]) -> Tensor:
+    """The boxes ``(G, 4)`` in pixels of the network's input; all of them, where a training target leaves out the empty ones."""
+    scale = np.array([size[1] / sample.original_size[1], size[0] / sample.original_size[0]] * 2, dtype=np.float32)
+    return torch.from_numpy(sample.boxes * scale)
+
+
+def _read(image: BoxedImage) -> Pixels:
+    pixels = read_image(image.path)
+    if pixels.shape[:2] != image.size:
+        raise DataError(
+            f"{image.path.name} has another size than the json says",
+            where=image.path,
+            expected=f"{image.size[1]} x {image.size[0]} pixels (width x height)",
+            found=f"{pixels.shape[1]} x {pixels.shape[0]}",
+            remedy="use the image the boxes were drawn on (not resized, not rotated)",
+        )
+    return pixels
+
+
+def _with_mask(annotation: dict[str, Any], found: tuple[RLE, float] | None, size: tuple[int, int]) -> dict[str, Any]:
+    if annotation.get("iscrowd"):
+        return annotation
+    rle, confidence = found or (coco_mask.encode(np.zeros(size, dtype=np.uint8, order="F")), 0.0)
+    mask = {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+    return {"iscrowd": 0} | annotation | {"segmentation": mask, "area": int(coco_mask.area(rle)), "confidence": round(confidence, 4)}
+
+
+class _Annotations:
+    """The list of annotations of a COCO json, written as they come."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._separator = file, ""
+
+    def write(self, annotations: list[dict[str, Any]]) -> None:
+        for annotation in annotations:
+            self._file.write(f"{self._separator}\n{json.dumps(annotation)}")
+            self._separator = ","
+
+
+@contextmanager
+def _coco_file(output: Path, boxes: BoxFile) -> Iterator[_Annotations]:
+    """``output``, open for its annotations; it takes its name when it is complete, so that no one trains on half of it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(output.name + ".part")
+    with partial.open("w", encoding="utf-8") as file:
+        head = json.dumps(boxes.content | {"images": [image.entry for image in boxes.images]})
+        file.write(head[:-1] + ', "annotations": [')
+        yield _Annotations(file)
+        file.write("\n]}\n")
+    partial.replace(output)
+
+
+def _panel(pixels: Pixels, image: BoxedImage, annotations: list[dict[str, Any]]) -> Pixels:
+    """The image with the given boxes, beside it the masks with their confidence; a box has one colour on both sides."""
+    boxes, masks = [], []
+    for annotation in annotations:
+        box = image.box(annotation)
+        if box is not None:
+            boxes.append(Drawing(box, None))
+            masks.append(Drawing(box, annotation["segmentation"], caption=f"{annotation['confidence']:.2f}"))
+    panels = [draw_instances(pixels, boxes, max_side=MAX_SIDE), draw_instances(pixels, masks, max_side=MAX_SIDE, boxes=False)]
+    return side_by_side(panels, [f"{image.path.name}: boxes given", "masks, with confidence"])
+
+
+def _tell(confidences: list[float], output: Path, pages: Pages) -> None:
+    doubtful = sum(confidence == 0 for confidence in confidences)
+    median = float(np.median(confidences)) if confidences else 0.0
+    log.info("%d masks, median confidence %.2f, %d of confidence 0 (too small, or outside the image)", len(confidences), median, doubtful)
+    log.info("written to %s; look at %s", output, ", ".join(map(str, pages.written)) or "nothing: pages=0")
+
+
+def _check(cfg: MasksFromBoxesConfig, output: Path, boxes: BoxFile) -> None:
+    if output.is_dir() or output.resolve() == boxes.path.resolve():
+        found = "a folder" if output.is_dir() else "the file of boxes itself"
+        raise ConfigError("the output cannot be written there", where=f"output={output}", expected="the name of a new json", found=found)
+    if cfg.pages < 0:
+        raise ConfigError("pages is too small", where="pages", expected="0 or more", found=cfg.pages)
+
+
+def _mask_and_exit(cfg: DictConfig) -> None:
+    unreadable = masks_from_boxes(checked(cfg))
+    if unreadable:
+        print(f"{len(unreadable)} images could not be used; their annotations are not in the output:", file=sys.stderr)
+        for path, error in unreadable.items():
+            print(f"  {path}: {error.problem} ({error.found})", file=sys.stderr)
+        raise SystemExit(EXIT_SOME_UNREADABLE)
+
+
+def main() -> None:
+    """Entry point. Exits with 0, with 1 if images could not be used (the others are done), with 2 at a mistake."""
+    schema.register()
+    run_hydra(_mask_and_exit, config_name="masks_from_boxes")
+
+
+if __name__ == "__main__":
+    main()

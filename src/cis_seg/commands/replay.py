@@ -1,0 +1,138 @@
+"""``python -m cis_seg.replay run/bad_steps/step000123.pt``: computes a bad step again and shows where it stops being a number."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from cis_seg.build import build_criterion
+from cis_seg.checkpoints.reading import card_of, load_strictly, model_state
+from cis_seg.config.schema import loss_from_plain, model_from_plain
+from cis_seg.errors import UserError
+from cis_seg.inference.postprocess import Postprocess
+from cis_seg.inference.predictor import pick_device
+from cis_seg.model.build import build_model
+from cis_seg.training.module import CondInstModule
+from cis_seg.training.step_file import SavedStep, load_step
+
+_SHOWN = 3  # names of parameters
+
+
+@dataclass
+class Replay:
+    """What a step amounts to when it is computed again."""
+
+    saved: SavedStep
+    losses: list[dict[str, float]] = field(default_factory=list)  # of each micro-batch: the weighted sum under ``loss``, and its raw terms
+    gradient_norm: float = 0.0
+    first_module: str | None = None  # the first whose output is not finite
+    parameters: list[str] = field(default_factory=list)  # whose gradient is not finite
+
+
+def replay(path: Path, device: str = "auto") -> Replay:
+    """Computes the step in ``path`` again, forward and backward, with its weights and in its precision.
+
+    The same numbers come out on the same kind of device. Of a run on several devices a file holds one process's images: the terms'
+    normalisers are then those of its own. Of ``16-mixed`` the loss is not scaled: an overflow that only the scale made does not come again.
+
+    Raises:
+        CheckpointError: missing, damaged, or not the file of a step.
+    """
+    saved, content = load_step(path)
+    module, place = _module(content, path), pick_device(device)
+    module.to(place).train()
+    result = Replay(saved)
+    with _first_not_finite(module.model, result), _precision(saved.precision, module, place):
+        for batch in saved.batches:
+            output = module.weighted(module.losses(batch.to(place), step=saved.step))
+            (output["loss"] / len(saved.batches)).backward()
+            result.losses.append({"loss": float(output["loss"].detach())} | {name: float(term) for name, term in output["losses"].items()})
+    gradients = {name: p.grad for name, p in module.model.named_parameters() if p.grad is not None}
+    result.gradient_norm = float(get_total_norm(list(gradients.values())))
+    result.parameters = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+    return result
+
+
+def _module(content: dict[str, Any], path: Path) -> CondInstModule:
+    card = card_of(content, path)
+    plain = card["config"]
+    cfg = model_from_plain(plain["model"])
+    module = CondInstModule(
+        model=build_model(cfg, len(card["class_names"])),
+        criterion=build_criterion(loss_from_plain(plain["loss"]), cfg.mask_out_stride, plain["seed"]),
+        postprocess=Postprocess(),
+        optimizer=lambda model: (torch.optim.SGD(model.parameters()), None),  # no step is taken
+        class_names=card["class_names"],
+        category_ids=card["category_ids"],
+        masks_per_image=cfg.masks_per_image,
+        max_mask_samples=cfg.max_mask_samples,
+        size_ranges=cfg.size_ranges,
+    )
+    load_strictly(module.model, model_state(content, path), path)
+    return module
+
+
+@contextmanager
+def _first_not_finite(model: nn.Module, result: Replay) -> Iterator[None]:
+    def look(name: str, output: Any) -> None:
+        if result.first_module is None and isinstance(output, Tensor) and not output.isfinite().all():
+            result.first_module = name
+
+    def watch(name: str, module: nn.Module) -> Any:
+        return module.register_forward_hook(lambda module, arguments, output: look(name, output))
+
+    hooks = [watch(name, module) for name, module in model.named_modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _precision(precision: str, module: nn.Module, device: torch.device) -> Any:
+    """The context that the trainer computed in; ``16-mixed`` is bf16 on a CPU, as in Lightning."""
+    kind, _, form = precision.partition("-")
+    if kind not in ("16", "bf16"):
+        return nullcontext()
+    half = torch.bfloat16 if kind == "bf16" or device.type == "cpu" else torch.float16
+    if form == "true":
+        module.to(half)
+        return nullcontext()
+    return torch.autocast(device.type, dtype=half)
+
+
+def print_replay(result: Replay, console: Console) -> None:
+    """The losses as a table, then where numbers end."""
+    table = Table("micro-batch", "images", *result.losses[0], title=f"step {result.saved.step}, {result.saved.precision}")
+    for part, (batch, losses) in enumerate(zip(result.saved.batches, result.losses, strict=True)):
+        table.add_row(str(part), ", ".join(map(str, batch.image_ids)), *(f"{value:.5g}" for value in losses.values()))
+    console.print(table)
+    names = result.parameters[:_SHOWN] + (["..."] if len(result.parameters) > _SHOWN else [])
+    console.print(f"gradient norm: {result.gradient_norm:.5g}")
+    console.print(f"first module whose output is not finite: {result.first_module or 'none'}")
+    console.print(f"parameters whose gradient is not finite: {len(result.parameters)}{': ' if names else ''}{', '.join(names)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after a message about the file."""
+    parser = argparse.ArgumentParser(prog="python -m cis_seg.replay", description="Computes a bad step of a training run again.")
+    parser.add_argument("file", type=Path, metavar="step000123.pt", help="from a run's folder bad_steps")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    args = parser.parse_args(arguments)
+    try:
+        print_replay(replay(args.file, args.device), Console(width=None if sys.stdout.isatty() else 160, highlight=False))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,180 @@
+"""``python scripts/select_crowd_images.py data.root=DIR data.annotations=annotation_val.odgt output=JOB``: images to have outlined.
+
+The folder gets ``job.json`` (boxes, and with ``checkpoint=`` masks to start from, for an annotation tool), ``images.txt`` (their files),
+``report.json`` (every image of the split, and why it was taken or left) and, where the photos are asked for, ``images/``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cis_seg.annotation.job import job_content, with_draft
+from cis_seg.annotation.selection import REASONS, TAKEN, Criteria, Verdict, draw, judge
+from cis_seg.build import build_data
+from cis_seg.commands.masks_from_boxes import masks_from_boxes
+from cis_seg.config import schema
+from cis_seg.config.cli import run_hydra
+from cis_seg.config.schema import CrowdHumanData, MasksFromBoxesConfig, SelectConfig
+from cis_seg.config.validation import checked
+from cis_seg.data.crowdhuman_coco import to_coco
+from cis_seg.data.faults import Faults
+from cis_seg.data.images import read_image
+from cis_seg.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+def select(cfg: SelectConfig) -> list[Verdict]:
+    """Writes the job and the report; returns why each image was taken or left.
+
+    Raises:
+        UserError: what the user can mend, such as criteria that no image meets; the message says how.
+    """
+    criteria, output = Criteria(**{field.name: getattr(cfg, field.name) for field in fields(Criteria)}), Path(cfg.output).expanduser()
+    boxes = _check(cfg, output)
+    source, images = build_data(boxes, home=Path(cfg.paths.data)).files["train"]
+    content, faults = to_coco(source, images, max_faulty=boxes.max_faulty)
+    verdicts = draw(_judged(content, criteria), cfg.count, cfg.seed, lambda name: _damage(images / name))
+    verdicts += _faulty(faults)
+    taken = [verdict for verdict in verdicts if verdict.reason == TAKEN]
+    print(_counts(source, verdicts, cfg))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "report.json").write_text(json.dumps(_report(source, criteria, cfg, verdicts), indent=1) + "\n")
+    if not taken:
+        raise DataError(
+            "no image meets the criteria",
+            where=source,
+            expected=str(criteria),
+            found=f"the reasons are listed in {output / 'report.json'}",
+            remedy="loosen the criteria that left most of them",
+        )
+    _write_job(content, taken, images, f"Images of {source.name} with {criteria}; drawn with seed {cfg.seed}", cfg, output)
+    return verdicts
+
+
+def _check(cfg: SelectConfig, output: Path) -> CrowdHumanData:
+    """The data config, if it is one of CrowdHuman's form, and the options go together."""
+    if cfg.min_people > cfg.max_people:
+        found = f"{cfg.min_people} to {cfg.max_people}"
+        raise ConfigError("no image has so many people", where="min_people, max_people", expected="the smaller number first", found=found)
+    if (output / "job.json").exists() or output.is_file():
+        raise ConfigError(
+            "the job cannot be written there",
+            where=f"output={output}",
+            expected="a new folder",
+            found="a job" if output.is_dir() else "a file",
+            remedy="annotators may be working on it: choose another folder, or delete it",
+        )
+    if not isinstance(cfg.data, CrowdHumanData):
+        raise ConfigError("images are chosen from CrowdHuman's records", where="data", expected="data=crowdhuman or data=crowd")
+    if cfg.data.boxes != "visible":
+        remedy = "leave data.boxes alone; iou_boxes=full compares whole bodies"
+        raise ConfigError("masks show what is seen of people", where="data.boxes", expected="visible", found=cfg.data.boxes, remedy=remedy)
+    return cfg.data
+
+
+def _judged(content: Json, criteria: Criteria) -> list[Verdict]:
+    annotations: dict[int, list[Json]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    return [judge(image, annotations[image["id"]], criteria) for image in content["images"]]
+
+
+def _damage(path: Path) -> str | None:
+    """Why an annotator could not open the file, or None."""
+    try:
+        read_image(path)
+    except DataError as error:
+        return f"{error.problem} ({error.found})"
+    return None
+
+
+def _faulty(faults: Faults) -> list[Verdict]:
+    """Records that never became images."""
+    return [Verdict(None, None, "faulty_record", f"{fault.kind}: {' '.join(fault.problem.split())}") for fault in faults.listed]
+
+
+def _counts(source: Path, verdicts: Sequence[Verdict], cfg: SelectConfig) -> str:
+    counts = Counter(verdict.reason for verdict in verdicts)
+    lines = [f"{source}: {len(verdicts)} records", *(f"{counts[reason]:8d}  {REASONS[reason]}" for reason in REASONS if counts[reason])]
+    if cfg.count is not None and counts[TAKEN] < cfg.count:
+        lines.append(f"{cfg.count} images were asked for: fewer meet the criteria")
+    return "\n".join(lines)
+
+
+def _report(source: Path, criteria: Criteria, cfg: SelectConfig, verdicts: Sequence[Verdict]) -> Json:
+    counts = Counter(verdict.reason for verdict in verdicts)
+    return {
+        "source": str(source),
+        "criteria": asdict(criteria),
+        "count": cfg.count,
+        "seed": cfg.seed,
+        "reasons": {reason: {"images": counts[reason], "meaning": REASONS[reason]} for reason in REASONS if counts[reason]},
+        "images": [asdict(verdict) for verdict in verdicts],
+    }
+
+
+def _write_job(content: Json, taken: Sequence[Verdict], images: Path, description: str, cfg: SelectConfig, output: Path) -> None:
+    """``job.json`` comes last: a folder that has it is complete."""
+    job = job_content(content, {verdict.line for verdict in taken if verdict.line is not None}, description)
+    names = [image["file_name"] for image in job["images"]]
+    (output / "images.txt").write_text("".join(f"{name}\n" for name in names))
+    for name in names if cfg.photos != "list" else []:
+        _place(images / name, output / "images" / name, cfg.photos)
+    if cfg.checkpoint is not None:
+        job = with_draft(job, _draft(job, images, cfg, output), cfg.masks)
+    (output / "job.json").write_text(json.dumps(job) + "\n")
+    people = sum(not annotation["iscrowd"] for annotation in job["annotations"])
+    print(f"{output / 'job.json'}: {len(names)} images, {people} people to outline; why each image was taken or left: {output}/report.json")
+
+
+def _place(source: Path, target: Path, how: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    if how == "link":
+        os.symlink(source.resolve(), target)
+    else:
+        shutil.copy2(source, target)
+
+
+def _draft(job: Json, images: Path, cfg: SelectConfig, output: Path) -> Json:
+    """The model's masks for the job's boxes; pages of them stay beside the job as ``draft_000.png`` ..."""
+    with TemporaryDirectory() as folder:
+        boxes = Path(folder) / "boxes.json"
+        boxes.write_text(json.dumps(job))
+        target = output / "draft.json"
+        asked = MasksFromBoxesConfig(
+            checkpoint=str(cfg.checkpoint), boxes=str(boxes), images=str(images), output=str(target), device=cfg.device
+        )
+        if unreadable := masks_from_boxes(asked):
+            raise next(iter(unreadable.values()))
+    draft: Json = json.loads(target.read_text())
+    target.unlink()
+    return draft
+
+
+def _select(cfg: DictConfig) -> None:
+    select(checked(cfg))
+
+
+def main() -> None:
+    """Entry point."""
+    schema.register()
+    run_hydra(_select, config_name="select")
+
+
+if __name__ == "__main__":
+    main()

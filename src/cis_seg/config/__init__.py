@@ -1,0 +1,1 @@
+"""The options of every command: schema, validation, and the command line."""

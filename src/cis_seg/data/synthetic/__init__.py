@@ -1,0 +1,1 @@
+"""The generated crowd: articulated people who occlude each other, with true masks."""

@@ -1,0 +1,78 @@
+"""The accelerators: whether torch can use what is built in, and in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cis_seg.diagnostics.finding import Line, ok, problem, warning
+from cis_seg.diagnostics.machine import gigabytes
+
+if TYPE_CHECKING:
+    from cis_seg.diagnostics.subject import Subject
+
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def check_gpus() -> Iterator[Line]:
+    """Every GPU with a small computation on it; where torch sees none, why."""
+    import torch
+
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            yield _gpu(index)
+    elif not DRIVER.is_file():
+        yield ok("no NVIDIA driver: training runs on the CPU")
+    elif torch.version.cuda is None:
+        remedy = "install the ordinary builds of torch and torchvision from the package index: pip install -e . -c constraints.txt"
+        yield problem(f"there is an NVIDIA driver, but torch {torch.__version__} is built without CUDA", remedy)
+    else:
+        found = f"torch {torch.__version__} is built for CUDA {torch.version.cuda} and cannot use the GPU: {_reason()}"
+        yield problem(found, "update the NVIDIA driver, or install a torch built for it; nvidia-smi shows which CUDA it knows")
+
+
+def _reason() -> str:
+    import torch
+
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0]
+    return "the driver shows no device (CUDA_VISIBLE_DEVICES?)"
+
+
+def _gpu(index: int) -> Line:
+    import torch
+
+    name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+    shown = f"GPU {index}: {name}, capability {capability[0]}.{capability[1]}"
+    try:
+        torch.ones(8, device=f"cuda:{index}").sum().item()
+        free, total = torch.cuda.mem_get_info(index)
+    except RuntimeError as error:
+        built = ", ".join(torch.cuda.get_arch_list())
+        remedy = f"take another GPU with CUDA_VISIBLE_DEVICES, or a torch built for it (this one: {built}); nvidia-smi shows who uses it"
+        return problem(f"{shown}: {str(error).splitlines()[0]}", remedy)
+    shown += f", {gigabytes(free)} of {gigabytes(total)} free, CUDA {torch.version.cuda}"
+    if free < total / 2:
+        return warning(f"{shown}: another program uses it", "nvidia-smi shows which; CUDA_VISIBLE_DEVICES=1 would take the second GPU")
+    return ok(shown + (", bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else ", no bf16"))
+
+
+def check_wishes(subject: Subject) -> Iterator[Line]:
+    """``trainer.devices``, ``trainer.accelerator`` and ``trainer.precision`` against what is there."""
+    import torch
+
+    from cis_seg.training.launch import processes_to_start
+
+    trainer = subject.typed.trainer
+    processes = processes_to_start(trainer) or 1
+    on_gpu = torch.cuda.is_available() and trainer["accelerator"] in ("auto", "gpu", "cuda")
+    precision, where = str(trainer["precision"]), "GPU" if on_gpu else "CPU"
+    if precision.startswith("16") and not on_gpu:
+        yield warning(f"trainer.precision={precision} becomes bf16 on a CPU", "set trainer.precision=32-true, or bf16-mixed")
+    elif precision.startswith("bf16") and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        yield warning("this GPU only emulates bf16, which is slow", "set trainer.precision=16-mixed or 32-true")
+    else:
+        yield ok(f"{processes} x {where}, {precision}")

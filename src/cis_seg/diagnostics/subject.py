@@ -1,0 +1,90 @@
+"""What is checked: the training run that a command line describes, taken apart once for all checks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from cis_seg.build import build_data
+from cis_seg.config import schema
+from cis_seg.config.cli import quote_path_overrides
+from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.schema import Config, CrowdData
+from cis_seg.config.validation import option_of, problems, without_effect
+from cis_seg.data.instance_datamodule import InstanceDataModule
+from cis_seg.diagnostics.finding import Line, in_words, ok, problem, warning
+from cis_seg.evaluation.score_table import METRICS
+from cis_seg.training.run_folder import checkpoints_of
+
+
+def check_options(subject: Subject) -> Iterator[Line]:
+    """Ranges, conflicts, options without effect, and whether the run is there already."""
+    wrong = [problem(*in_words(error)) for error in problems(subject.typed)]
+    yield from wrong
+    idle = without_effect(subject.typed, [option_of(override) for override in subject.overrides])
+    yield from (warning(line, "leave the option out, or change what it depends on") for line in idle)
+    run = Path(subject.typed.paths.run)
+    if not subject.typed.resume and (checkpoints_of(run) or (run / METRICS).is_file()):
+        yield problem(f"the run {run} exists already", "continue it with resume=true, or give this one another name=... or seed=...")
+    if not wrong:
+        given = ", ".join(subject.overrides) or "nothing overridden"
+        yield ok(f"composes ({given}); every value is in its range; run {run}")
+
+
+class Subject:
+    """A training run that has not started.
+
+    Args:
+        overrides: as for ``python -m cis_seg.train``.
+
+    Raises:
+        HydraException, OmegaConfBaseException: they do not compose.
+    """
+
+    def __init__(self, overrides: Sequence[str]) -> None:
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its notes about hardware would stand above the report
+        self.overrides = quote_path_overrides(list(overrides))
+        schema.register()
+        with initialize_config_dir(conf_dir(), version_base="1.3"):
+            self.cfg: DictConfig = compose("config", overrides=self.overrides)
+        self.plain: dict[str, Any] = schema.to_plain(self.cfg)
+        self.typed: Config = schema.to_dataclass(self.cfg)
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that one device has in memory at once."""
+        devices = self.typed.trainer["devices"]
+        parts = self.typed.optim.accumulate * (devices if isinstance(devices, int) and devices > 0 else 1)
+        return max(self.typed.optim.batch_size // parts, 1)
+
+    @property
+    def to_be_drawn(self) -> bool:
+        """Whether the data are a generated crowd that the run will draw first."""
+        root = Path(self.typed.data.root).expanduser()
+        home = Path(self.typed.paths.data).resolve()
+        empty = home in root.resolve().parents if not root.exists() else root.is_dir() and not any(root.iterdir())
+        return isinstance(self.typed.data, CrowdData) and empty
+
+    @cached_property
+    def data(self) -> InstanceDataModule:
+        """The data module, its annotation files read.
+
+        Raises:
+            UserError: a file is missing or makes no sense.
+        """
+        assert not self.to_be_drawn
+        module = self.data_module(self.typed.data)
+        module.setup("fit")
+        return module
+
+    def data_module(self, data: schema.DataConfig) -> InstanceDataModule:
+        """The data module of ``data`` with this run's other options."""
+        typed = self.typed
+        masks = typed.supervision == "mask"
+        return build_data(data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=masks)

@@ -1,0 +1,1 @@
+"""COCO metrics, the baselines beside them, and the table of scores."""

@@ -1,0 +1,125 @@
+"""Figures beside AP: what perfect boxes alone would score, how far masks fill their boxes, how much they overlap.
+
+Legend: boxes are COCO's [x, y, width, height]; entries are COCO results or annotations with RLE masks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from cis_seg.coco.ground_truth import GroundTruth, box_mask
+
+ELLIPSE_CORNERS = 72  # because a 72-gon has 99.9 % of its ellipse's area, and polygons go to RLE without a canvas
+SMALL_ELLIPSE = 0.9  # because people fill less of their box than its ellipse does: the best of these floors on CIS
+CROWD_BINS = ("none", "low", "mid", "high")
+FloorShape = Literal["box", "ellipse", "small_ellipse"]
+
+
+def _clipped(box: list[float], size: tuple[int, int]) -> list[float]:
+    """The part of a box inside its image of (height, width)."""
+    x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
+    return [x0, y0, max(min(box[0] + box[2], size[1]) - x0, 0.0), max(min(box[1] + box[3], size[0]) - y0, 0.0)]
+
+
+def _ellipse_mask(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
+    """The ellipse inscribed in a box as an RLE of ``size`` (height, width)."""
+    angles = np.arange(ELLIPSE_CORNERS) * (2 * np.pi / ELLIPSE_CORNERS)
+    x, y = box[0] + box[2] / 2 * (1 + np.cos(angles)), box[1] + box[3] / 2 * (1 + np.sin(angles))
+    return dict(coco_mask.frPyObjects([np.stack([x, y], axis=1).ravel().tolist()], *size)[0])
+
+
+def _small_ellipse_mask(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
+    rim = (1 - SMALL_ELLIPSE) / 2
+    smaller = [box[0] + rim * box[2], box[1] + rim * box[3], SMALL_ELLIPSE * box[2], SMALL_ELLIPSE * box[3]]
+    return _ellipse_mask(smaller, size)
+
+
+def floor_results(ground_truth: GroundTruth, shape: FloorShape) -> list[dict[str, Any]]:
+    """Results of a detector whose boxes are perfect and whose masks know nothing but the box.
+
+    Args:
+        ground_truth: the truth; its crowd regions and its annotations without a mask are left out.
+        shape: ``box`` fills the true box (cut to the image), ``ellipse`` the ellipse inscribed in it, ``small_ellipse`` one of
+            ``SMALL_ELLIPSE`` of its width and height about the same centre.
+    Returns:
+        One entry an annotation, all with score 1, in the order of the annotations.
+    """
+    draw = {"box": box_mask, "ellipse": _ellipse_mask, "small_ellipse": _small_ellipse_mask}[shape]
+    results = []
+    for annotation in ground_truth.annotations:
+        if annotation["iscrowd"] or annotation["id"] in ground_truth.maskless:
+            continue
+        size = ground_truth.image_size(annotation["image_id"])
+        mask = draw(_clipped(annotation["bbox"], size), size)
+        results.append(
+            {
+                "image_id": annotation["image_id"],
+                "category_id": annotation["category_id"],
+                "bbox": annotation["bbox"],
+                "score": 1.0,
+                "segmentation": mask,
+            }
+        )
+    return results
+
+
+def mask_to_box(entries: Iterable[dict[str, Any]]) -> float | None:
+    """The median over entries of mask area / box area; None where there is nothing to measure.
+
+    Boxes smaller than a pixel do not count: an untrained network's are, and any mask is infinitely larger.
+    """
+    areas = [(float(coco_mask.area(e["segmentation"])), e["bbox"][2] * e["bbox"][3]) for e in entries]
+    ratios = [mask / box for mask, box in areas if box >= 1]
+    return float(np.median(ratios)) if ratios else None
+
+
+def mean_overlap_degree(entries: Iterable[dict[str, Any]]) -> float | None:
+    """Mean over images of the mean overlap degree (Eq. 1) over the pairs of masks whose boxes touch.
+
+    Eq. 1 of two binary masks is |A and B| / (|A| + |B|) = IoU / (1 + IoU), so one RLE IoU matrix an image holds them
+    all: no mask is decoded. Boxes touch where they share a point. None where no image has such a pair.
+    """
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for entry in entries:
+        by_image[entry["image_id"]].append(entry)
+    means = []
+    for group in by_image.values():
+        touching = _touching(np.array([entry["bbox"] for entry in group], dtype=np.float64))
+        if touching.any():
+            masks = [entry["segmentation"] for entry in group]
+            iou = np.asarray(coco_mask.iou(masks, masks, [0] * len(masks)))[touching]
+            means.append(float((iou / (1 + iou)).mean()))
+    return float(np.mean(means)) if means else None
+
+
+def _touching(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N, N) bool: each pair of boxes (N, 4) that share a point, once (above the diagonal)."""
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    shared = np.minimum(high[:, None], high[None]) >= np.maximum(low[:, None], low[None])
+    return np.triu(shared.all(axis=2), k=1)
+
+
+def crowd_bins(annotations: Iterable[dict[str, Any]]) -> dict[int, str]:
+    """How crowded each annotation stands: by the largest IoU of its box with another of its category in the image.
+
+    ``none`` 0, ``low`` below 0.3, ``mid`` 0.3 to 0.5, ``high`` above 0.5. Crowd regions have no bin and are nobody's
+    neighbour.
+    """
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    for annotation in annotations:
+        if not annotation["iscrowd"]:
+            groups[annotation["image_id"], annotation["category_id"]].append(annotation)
+    bins = {}
+    for group in groups.values():
+        boxes = np.array([annotation["bbox"] for annotation in group], dtype=np.float64)
+        iou = np.array(coco_mask.iou(boxes, boxes, [0] * len(group)))
+        np.fill_diagonal(iou, 0.0)
+        for annotation, largest in zip(group, iou.max(axis=1), strict=True):
+            bins[annotation["id"]] = "none" if largest == 0 else "low" if largest < 0.3 else "mid" if largest <= 0.5 else "high"
+    return bins

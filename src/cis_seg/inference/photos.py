@@ -1,0 +1,81 @@
+"""Photos and frames on their way to the network, a bounded number of bytes each: no batch ever holds a file at full size.
+
+Legend: H W size of the upright file in pixels, h w size of the network's input, v u size of the view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cis_seg.data.images import read_image
+from cis_seg.data.records import Sample
+from cis_seg.data.transforms import Example, Pixels, TestTransform, resized, resized_size
+from cis_seg.errors import DataError
+from cis_seg.inference.inputs import Source
+from cis_seg.inference.video import read_frames
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image, or one frame of a video, read and made small."""
+
+    source: Source
+    frame: int | None  # place in the video, from 0; None for an image
+    example: Example  # the network's input; ``image_id`` counts the photos from 1
+    view: Pixels  # (v, u, 3) uint8 RGB to draw on: the file itself, or less where its longer side passes the bound
+
+
+def read_photos(
+    sources: Iterable[Source], transform: TestTransform, *, view_side: int, unreadable: dict[Source, DataError]
+) -> Iterator[Photo]:
+    """Every image and every frame of every video, in order, read when asked for.
+
+    Args:
+        sources: the files.
+        transform: resizes to the network's input.
+        view_side: most pixels of the longer side of ``Photo.view``.
+        unreadable: filled with the files that cannot be read, and why; the rest goes on.
+    """
+    image_id = 0
+    for source in sources:
+        try:
+            for frame, image in _images(source):
+                image_id += 1
+                yield _photo(source, frame, image, transform, image_id, view_side)
+        except DataError as error:
+            unreadable[source] = error
+
+
+def _images(source: Source) -> Iterator[tuple[int | None, Pixels]]:
+    if source.is_video:
+        yield from enumerate(read_frames(source.path))
+    else:
+        yield None, read_image(source.path, upright=True)
+
+
+def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTransform, image_id: int, view_side: int) -> Photo:
+    nobody = np.zeros((0, 4), dtype=np.float32)
+    sample = Sample(image, nobody, np.zeros(0, dtype=np.int64), None, image_id, source.path)
+    example = transform(sample, position=image_id - 1)
+    longer = max(sample.original_size)
+    view = image if longer <= view_side else resized(image, *resized_size(*sample.original_size, longer, view_side))
+    return Photo(source, frame, example, view)
+
+
+def batched(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
+    """Neighbours of the same input size in batches of up to ``size``.
+
+    Images of different sizes share no batch: the padding that fits them together would enter the head's group norms,
+    and what is found in a photo would depend on its neighbours.
+    """
+    batch: list[Photo] = []
+    for photo in photos:
+        if batch and (len(batch) == size or photo.example.pixels.shape != batch[0].example.pixels.shape):
+            yield batch
+            batch = []
+        batch.append(photo)
+    if batch:
+        yield batch

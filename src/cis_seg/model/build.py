@@ -1,0 +1,153 @@
+"""From the model's config to the network and its first weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch.hub import get_dir
+from torchvision.models import get_model_weights, list_models
+
+from cis_seg.checkpoints.reading import load_file
+from cis_seg.config.schema import BackboneConfig, ModelConfig
+from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.model.backbone import ResNet, load_pretrained
+from cis_seg.model.bifpn import BiFPN
+from cis_seg.model.condinst import LEVELS, CondInst
+from cis_seg.model.dynamic_mask_head import DynamicMaskHead
+from cis_seg.model.fcos_head import FCOSHead
+from cis_seg.model.fpn import FPN
+from cis_seg.model.mask_branch import MaskBranch
+
+log = logging.getLogger(__name__)
+
+
+def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
+    """The network with fresh weights; ``load_backbone`` fills in pretrained ones."""
+    backbone = _backbone(cfg.backbone)
+    neck = _neck(cfg, backbone.out_channels)
+    mask_head = DynamicMaskHead(
+        in_channels=cfg.mask_feat_channels,
+        channels=cfg.mask_head_channels,
+        num_layers=cfg.mask_head_layers,
+        feat_stride=2**cfg.mask_feat_level,
+        out_stride=cfg.mask_out_stride,
+    )
+    head = FCOSHead(
+        cfg.neck_channels,
+        channels=cfg.head_channels,
+        num_convs=cfg.head_convs,
+        num_classes=num_classes,
+        num_params=mask_head.num_params,
+        norm_groups=cfg.head_norm_groups,
+    )
+    mask_branch = MaskBranch(
+        cfg.neck_channels,
+        num_levels=LEVELS[2] - cfg.mask_feat_level + 1,
+        channels=cfg.mask_branch_channels,
+        num_convs=cfg.mask_branch_convs,
+        out_channels=cfg.mask_feat_channels,
+    )
+    model = CondInst(
+        backbone=backbone,
+        neck=neck,
+        head=head,
+        mask_branch=mask_branch,
+        mask_head=mask_head,
+        pixel_mean=cfg.pixel_mean,
+        pixel_std=cfg.pixel_std,
+        channel_order=cfg.channel_order,
+        finest_mask_level=cfg.mask_feat_level,
+    )
+    # the same numbers in another order of memory: convolutions are faster that way on CPUs and on tensor cores
+    return model.to(memory_format=torch.channels_last)
+
+
+def _neck(cfg: ModelConfig, in_channels: dict[int, int]) -> FPN | BiFPN:
+    if cfg.neck == "fpn":
+        return FPN(in_channels, channels=cfg.neck_channels, finest=cfg.mask_feat_level)
+    if cfg.neck != "bifpn":
+        raise ConfigError("unknown neck", where="model.neck", expected="fpn or bifpn", found=cfg.neck)
+    if cfg.mask_feat_level < LEVELS[0]:
+        raise ConfigError(
+            "the mask branch reads a level that a BiFPN does not have",
+            where="model.mask_feat_level",
+            expected=f"{LEVELS[0]} (stride 8), a BiFPN's finest level",
+            found=cfg.mask_feat_level,
+            remedy="set model.mask_feat_level=3, or take model.neck=fpn",
+        )
+    return BiFPN(in_channels, channels=cfg.neck_channels)
+
+
+def backbone_norm(cfg: BackboneConfig) -> str:
+    """Frozen or batch: what belongs to the weights follows from whether there are any, for a frozen norm without them cannot learn."""
+    return cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
+
+
+def _backbone(cfg: BackboneConfig) -> ResNet:
+    norm = backbone_norm(cfg)
+    if norm not in ("frozen", "batch"):
+        raise ConfigError("unknown norm", where="model.backbone.norm", expected="auto, frozen or batch", found=cfg.norm)
+    return ResNet(
+        depth=cfg.depth,
+        width=cfg.width,
+        frozen_norm=norm == "frozen",
+        stride_in_1x1=cfg.stride_in_1x1,
+        frozen_stages=cfg.frozen_stages if cfg.weights else 0,
+        deform_interval=cfg.deform_interval,
+    )
+
+
+def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
+    """Fills in the pretrained weights that ``cfg.weights`` names; nothing to do where it is null.
+
+    Raises:
+        CheckpointError: the weights cannot be had; the message names the file and how to get it.
+    """
+    if not cfg.weights:
+        log.info("backbone: no pretrained weights, so its norm and all its stages are trained")
+        return
+    state = _imagenet_state(cfg.depth) if cfg.weights == "imagenet" else load_file(Path(cfg.weights))
+    try:
+        load_pretrained(model.backbone, state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the pretrained weights do not fit a ResNet-{cfg.depth} of width {cfg.width}",
+            where=cfg.weights,
+            expected="the tensors of torchvision's ResNet of that depth",
+            found=" ".join(str(error).split())[:300],
+            remedy="set model.backbone.depth and width to the file's, or train without: model.backbone.weights=null",
+        ) from error
+
+
+def imagenet_file(depth: int) -> Path:
+    """Where torchvision keeps the ImageNet weights of a ResNet of that depth, once they are downloaded.
+
+    Raises:
+        ConfigError: there are none of that depth.
+    """
+    if f"resnet{depth}" not in list_models():
+        remedy = "train without them: model.backbone.weights=null"
+        raise ConfigError(f"there are no ImageNet weights of ResNet-{depth}", where="model.backbone.weights", remedy=remedy)
+    name: str = os.path.basename(get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"].url)
+    return Path(get_dir()) / "checkpoints" / name
+
+
+def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
+    target = imagenet_file(depth)
+    if target.is_file():
+        return load_file(target)
+    weights = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"]
+    try:
+        state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # no network; a download that was cut short
+        raise CheckpointError(
+            f"the ImageNet weights of ResNet-{depth} cannot be had",
+            where=target,
+            expected=f"the file {target.name}, or a network to download it from {weights.url}",
+            found=str(error),
+            remedy="put the file there, name your own with model.backbone.weights=FILE, or train without: model.backbone.weights=null",
+        ) from error
+    return state

@@ -1,0 +1,1 @@
+"""The predictions of two checkpoints beside the ground truth, as in the paper's Figure 4."""

@@ -1,0 +1,1 @@
+"""Tables of finished runs beside the paper's: read the runs, group the seeds, write and plot."""

@@ -1,0 +1,1 @@
+"""Training a run: the LightningModule, optimiser, resuming, the run folder, and several processes."""

@@ -1,0 +1,166 @@
+"""Pictures of the validation: truth | prediction as PNG files and, for W&B, images with masks and boxes to switch on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+from lightning.pytorch.loggers import WandbLogger
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from cis_seg.runtime.atomic_files import patiently, write_atomically
+from cis_seg.structures import Batch, Instances
+from cis_seg.visualization.drawing import (
+    Drawing,
+    Pixels,
+    contact_sheet,
+    predicted_drawings,
+    resized,
+    true_drawings,
+    truth_and_prediction,
+    view_scale,
+)
+
+MAX_SIDE = 1280  # because CIS has images of 5760 px and a panel shows two of them beside each other
+MAX_MASKS = 255  # W&B keeps a label map in one byte a pixel
+
+
+class Overlays(L.Callback):
+    """Draws what the validation predicted, from the very objects that are scored: nothing is predicted twice.
+
+    Reads ``outputs = {"batch": Batch, "instances": list[Instances]}`` of the validation step, ``class_names`` and
+    ``ground_truth(dataloader index)`` of the module. Works on rank 0 alone, with the images which that rank validates.
+    Writes ``<default_root_dir>/overlays/step<step>_<place>_<image id>.png`` and ``latest.png``, all panels on one page;
+    a second scored set goes to ``overlays/train_set/``.
+
+    Args:
+        num_images: how many images of each set, from its beginning.
+        every_n_validations: draw after each n-th validation only, the first included.
+        draw_threshold: least score of a detection that is drawn.
+    """
+
+    def __init__(self, num_images: int = 8, every_n_validations: int = 1, draw_threshold: float = 0.3) -> None:
+        self.num_images = num_images
+        self.every_n_validations = every_n_validations
+        self.draw_threshold = draw_threshold
+        self._validations = 0
+        self._panels: dict[int, list[Pixels]] = {}
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._panels = {}
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        due = self._validations % self.every_n_validations == 0
+        if trainer.sanity_checking or not trainer.is_global_zero or not due:
+            return
+        panels = self._panels.setdefault(dataloader_idx, [])
+        for index, instances in enumerate(outputs["instances"][: self.num_images - len(panels)]):
+            panels.append(self._panel(trainer, pl_module, outputs["batch"], index, instances, dataloader_idx))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        self._validations += 1
+        for dataloader_idx, panels in self._panels.items():
+            if panels:
+                _save(contact_sheet(panels), _folder(trainer, dataloader_idx) / "latest.png")
+        self._panels = {}
+
+    def _panel(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, index: int, instances: Instances, dataloader_idx: int
+    ) -> Pixels:
+        """Draw, write and log one image."""
+        image_id, image = batch.image_ids[index], original_pixels(batch, index)
+        names: Sequence[str] = pl_module.class_names  # type: ignore[assignment]
+        truth = true_drawings(pl_module.ground_truth(dataloader_idx), image_id)  # type: ignore[operator]
+        predictions = predicted_drawings(instances, names, self.draw_threshold)
+        note = f" of {len(instances.masks)} scored {self.draw_threshold:g} or more"
+        panel = truth_and_prediction(image, truth, predictions, max_side=MAX_SIDE, note=note)
+        place = len(self._panels[dataloader_idx])
+        name = f"step{trainer.global_step:07d}_{place:02d}_{image_id}.png"
+        _save(panel, _folder(trainer, dataloader_idx) / name)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                key = f"overlays/{'train_set/' if dataloader_idx else ''}{image_id}"
+                log_to_wandb(logger, key, trainer.global_step, image, {"prediction": predictions, "truth": truth}, names)
+        return panel
+
+
+def _save(picture: Pixels, path: Path) -> None:
+    """A picture is not worth a run: a full disk is waited for, and leaves no half of a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="png")
+    patiently(lambda: write_atomically(path, buffer.getbuffer()), path, buffer.tell())
+
+
+def _folder(trainer: L.Trainer, dataloader_idx: int) -> Path:
+    folder = Path(trainer.default_root_dir) / "overlays" / ("train_set" if dataloader_idx else "")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def original_pixels(batch: Batch, index: int) -> Pixels:
+    """One image of a batch, its padding cut off, at the size of its file: (height, width, 3) uint8 RGB."""
+    height, width = batch.image_sizes[index]
+    pixels = batch.pixels[index, :, :height, :width].permute(1, 2, 0).cpu().numpy()
+    full_height, full_width = batch.original_sizes[index]
+    return np.asarray(cv2.resize(pixels, (full_width, full_height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def label_map(drawings: Sequence[Drawing], scale: float, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(h, w) uint8 at the view's ``size``: 0 background, 1.. the drawings in order; where masks overlap the earlier (better) one wins."""
+    labels = np.zeros(size, dtype=np.uint8)
+    for number, drawing in reversed(list(enumerate(drawings[:MAX_MASKS], start=1))):
+        if drawing.mask is not None:
+            mask = resized(np.asarray(coco_mask.decode(drawing.mask), dtype=np.uint8), scale, smooth=False)
+            labels[mask > 0] = number
+    return labels
+
+
+def log_to_wandb(
+    logger: WandbLogger, key: str, step: int, image: Pixels, layers: dict[str, Sequence[Drawing]], class_names: Sequence[str]
+) -> None:
+    """Log one image with a layer of masks and one of boxes for each of ``layers``, every object switchable by itself.
+
+    Masks are numbered objects, not classes: in a picture of people a class map would be a single blob.
+    """
+    scale = view_scale((image.shape[0], image.shape[1]), MAX_SIDE)
+    view = resized(image, scale)
+    masks = {
+        name: {"mask_data": label_map(drawings, scale, view.shape[:2]), "class_labels": _object_names(drawings, class_names)}
+        for name, drawings in layers.items()
+    }
+    boxes = {
+        name: {"box_data": [_wandb_box(d, scale, class_names) for d in drawings], "class_labels": dict(enumerate(class_names))}
+        for name, drawings in layers.items()
+    }
+    logger.log_image(key=key, images=[view], step=step, masks=[masks], boxes=[boxes])
+
+
+def _object_names(drawings: Sequence[Drawing], class_names: Sequence[str]) -> dict[int, str]:
+    """What W&B shows for each number of the label map: "3 person 0.87"."""
+
+    def text(drawing: Drawing) -> str:
+        return "crowd" if drawing.crowd else class_names[drawing.label] + ("" if drawing.score is None else f" {drawing.score:.2f}")
+
+    return {number: f"{number} {text(drawing)}" for number, drawing in enumerate(drawings[:MAX_MASKS], start=1)}
+
+
+def _wandb_box(drawing: Drawing, scale: float, class_names: Sequence[str]) -> dict[str, Any]:
+    corners = dict(zip(("minX", "minY", "maxX", "maxY"), (value * scale for value in drawing.box), strict=True))
+    box: dict[str, Any] = {
+        "position": corners,
+        "domain": "pixel",
+        "class_id": drawing.label,
+        "box_caption": drawing.caption or class_names[drawing.label],
+    }
+    return box if drawing.score is None else box | {"scores": {"score": drawing.score}}

@@ -1,0 +1,57 @@
+"""What a run is, on one page beside its checkpoints: the command, the versions, the data, the network."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from rich.console import Console
+
+from cis_seg.model.summary import ModelSummary, summarize, summary_table
+
+LIBRARIES = ("cis-seg", "torch", "torchvision", "lightning", "hydra-core", "pycocotools")
+
+
+class RunCard(L.Callback):
+    """Prints the network's summary when the first batch is there, whose size it is for, and writes ``<default_root_dir>/card.md``."""
+
+    def __init__(self) -> None:
+        self._written = False
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._written or not trainer.is_global_zero:
+            return
+        self._written = True
+        summary = summarize(pl_module.model, batch.pixels.shape[-2], batch.pixels.shape[-1])  # type: ignore[arg-type]
+        Console(stderr=True).print(summary_table(summary))
+        Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, summary))
+
+
+def _card(trainer: L.Trainer, summary: ModelSummary) -> str:
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    lines = [
+        f"# {Path(trainer.default_root_dir)}",
+        "",
+        f"    {shlex.join(['python', '-m', 'cis_seg.train', *sys.argv[1:]])}",
+        "",
+        f"* from step {trainer.global_step} to {trainer.max_steps}, {data.batch_size} images a step, {trainer.world_size} x {name}, "
+        f"{trainer.precision}",
+        f"* {len(data.train_dataset)} training images, {len(data.val_dataset)} to score; classes: {', '.join(data.class_names)}",
+        f"* {', '.join(f'{library} {version(library)}' for library in LIBRARIES)}, Python {sys.version.split()[0]}",
+        "",
+        f"| part | parameters | trained | multiply-adds at {summary.height}x{summary.width} |",
+        "|---|---|---|---|",
+        *(f"| {p.name} | {p.parameters:,} | {p.trained:,} | {p.multiply_adds / 1e9:.2f} G |" for p in (*summary.parts, summary.total)),
+        "",
+        f"The controller emits {summary.generated} parameters for every person; the mask head they make costs "
+        f"{summary.multiply_adds_per_person / 1e6:.2f} M multiply-adds. Levels have strides {', '.join(map(str, summary.strides))}, "
+        f"mask features {summary.mask_strides[0]}, masks {summary.mask_strides[1]}.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,112 @@
+"""What a training step logs, before the checkpoint of that step is written; and W&B's own count of steps."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+
+from cis_seg.training.callbacks.metric_names import LEARNING_RATE, PEAK_CUDA, PEAK_RSS, RAW, SPEED, WEIGHTED
+from cis_seg.training.callbacks.wandb_logging.dashboard import wandb_runs
+
+GIGABYTE = 1e9
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # because getrusage counts bytes on macOS and kilobytes elsewhere
+
+
+class StepMetrics(L.Callback):
+    """Logs every ``log_every_n_steps`` steps, when Lightning brings the losses to the host anyway: nothing else waits for the device.
+
+    ``speed/images_per_s`` counts the global batch since the last line, without validation. Lightning's own ThroughputMonitor
+    synchronises the device in every step, and its LearningRateMonitor has a curve for each parameter group, of which ours share the rate.
+    """
+
+    def __init__(self) -> None:
+        self._since, self._last_step, self._rate = 0.0, 0, 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart(trainer)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]  # of this step: at its end the scheduler has set the next one's
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step % every or step == self._last_step:  # a micro-batch of an unfinished step changes nothing
+            return
+        metrics = {LEARNING_RATE: self._rate, **self._speed(trainer), **peak_memory(trainer.strategy.root_device)}
+        metrics |= weighted_losses(trainer, pl_module)
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=step - 1)
+        self._restart(trainer)
+
+    def _restart(self, trainer: L.Trainer) -> None:
+        self._since, self._last_step = time.monotonic(), trainer.global_step
+
+    def _speed(self, trainer: L.Trainer) -> dict[str, float]:
+        images = (trainer.global_step - self._last_step) * trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        return {SPEED: images / (time.monotonic() - self._since)}
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """This process's largest memory so far in 10^9 bytes: of the host, and of the GPU where it trains on one."""
+    memory = {PEAK_RSS: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / GIGABYTE}
+    return memory | ({PEAK_CUDA: torch.cuda.max_memory_allocated(device) / GIGABYTE} if device.type == "cuda" else {})
+
+
+def weighted_losses(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
+    """The terms as they enter the sum, from the raw ones that the module logged in this step: one copy to the host."""
+    raw = {name.removeprefix(RAW): value for name, value in trainer.callback_metrics.items() if name.startswith(RAW)}
+    if not raw:
+        return {}
+    weights: Mapping[str, float] = pl_module.criterion.weights  # type: ignore[union-attr, assignment]
+    values = torch.stack(list(raw.values())).tolist()
+    return {f"{WEIGHTED}{term}": weights[term] * value for term, value in zip(raw, values, strict=True)}
+
+
+#: where a checkpoint keeps W&B's count
+WANDB_STEP = "wandb_step"
+
+
+class StepLog(L.Callback):
+    """Hands ``train/...`` of every ``log_every_n_steps``-th step to the loggers.
+
+    Lightning's own logging of a step comes after the checkpoint of that step is written: a run that was killed in between would miss the
+    row for good. The rows are those of Lightning, numbered from 0.
+
+    W&B counts what it is given, and an offline run that is continued starts from 0 in a file of its own. The count goes on from the
+    checkpoint's, so that the files together, which ``wandb sync`` uploads in order, say what one would.
+    """
+
+    def __init__(self) -> None:
+        self._wandb_step = 0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for run in wandb_runs(trainer):
+            if run.step < self._wandb_step:  # online, W&B knows it
+                run.log({}, step=self._wandb_step, commit=False)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or step % every:
+            return
+        row = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=step - 1)
+            logger.save()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        for run in wandb_runs(trainer):
+            checkpoint[WANDB_STEP] = run.step
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._wandb_step = checkpoint.get(WANDB_STEP, 0)

@@ -1,0 +1,109 @@
+"""The last validation image by image: a table in W&B to sort and filter, so that one finds where a network fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.loggers import WandbLogger
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.coco.results import to_results
+from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, mean_overlap_degree
+from cis_seg.structures import Instances
+from cis_seg.training.callbacks.metric_names import RESULTS
+from cis_seg.training.callbacks.overlays import original_pixels
+from cis_seg.training.callbacks.wandb_logging.dashboard import is_last
+from cis_seg.visualization.drawing import Pixels, predicted_drawings, true_drawings, truth_and_prediction
+
+MAX_SIDE = 480  # because a panel in a table is looked at small, and a hundred of them are kept
+FOUND_IOU = 0.5  # as AP50 counts
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image; ``COLUMNS`` are these fields and the overlay."""
+
+    image_id: int
+    people: int  # true ones, without crowd regions
+    crowding: str  # the level of the most crowded of them, as in segm/AP/crowd_*
+    predicted: int  # detections scored the draw threshold or more
+    found: int  # people whom one of these meets with an IoU of 0.5 or more
+    best_iou: float | None  # percent; mean over people of the largest IoU with any of these
+    overlap_degree: float | None  # Eq. 1 over the pairs of predictions whose boxes touch
+
+
+COLUMNS = ("image id", "people", "crowding", "predicted", "found", "best IoU", "overlap degree", "truth and prediction")
+
+
+class ImageTable(L.Callback):
+    """Logs the table ``results`` to W&B at the last validation, of the very objects that are scored.
+
+    Works on rank 0 alone, with the images of the held-out set which that rank validates. Does nothing for other loggers.
+
+    Args:
+        num_images: how many images, from the beginning of the set; 0 logs no table.
+        draw_threshold: least score of a detection that counts and is drawn.
+    """
+
+    def __init__(self, num_images: int = 100, draw_threshold: float = 0.3) -> None:
+        self.num_images, self.draw_threshold = num_images, draw_threshold
+        self._rows: list[list[Any]] = []
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if not (_loggers(trainer) and is_last(trainer)) or dataloader_idx > 0:
+            return
+        import wandb
+
+        truth: GroundTruth = pl_module.ground_truth(0)  # type: ignore[operator]
+        for index, instances in enumerate(outputs["instances"][: self.num_images - len(self._rows)]):
+            image_id = outputs["batch"].image_ids[index]
+            panel = self._panel(original_pixels(outputs["batch"], index), truth, image_id, instances)
+            row = image_row(truth, image_id, instances, self.draw_threshold)
+            self._rows.append([*astuple(row), wandb.Image(panel, file_type="jpg")])
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for logger in _loggers(trainer) if self._rows else ():
+            logger.log_table(RESULTS, columns=list(COLUMNS), data=self._rows, step=trainer.global_step - 1)
+        self._rows = []
+
+    def _panel(self, image: Pixels, truth: GroundTruth, image_id: int, instances: Instances) -> Pixels:
+        predictions = predicted_drawings(instances, truth.category_names, self.draw_threshold)
+        return truth_and_prediction(image, true_drawings(truth, image_id), predictions, max_side=MAX_SIDE)
+
+
+def _loggers(trainer: L.Trainer) -> list[WandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)] if trainer.is_global_zero else []
+
+
+def image_row(truth: GroundTruth, image_id: int, instances: Instances, threshold: float) -> ImageRow:
+    """The figures of one image. IoUs are those of masks, or of boxes where the truth has no masks; categories must agree."""
+    people = [a for a in truth.image_annotations(image_id) if not a["iscrowd"]]
+    shown = [entry for entry in to_results(instances, image_id, truth.category_ids) if entry["score"] >= threshold]
+    best = best_ious(people, shown, "segmentation" if truth.has_masks else "bbox")
+    levels = crowd_bins(people).values()
+    return ImageRow(
+        image_id=image_id,
+        people=len(people),
+        crowding=max(levels, key=CROWD_BINS.index, default=CROWD_BINS[0]),
+        predicted=len(shown),
+        found=int((best >= FOUND_IOU).sum()),
+        best_iou=100 * float(best.mean()) if people else None,
+        overlap_degree=mean_overlap_degree(shown),
+    )
+
+
+def best_ious(people: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]], key: str) -> NDArray[np.float64]:
+    """(people,) the largest IoU of each with a prediction of its category; 0 where there is none. ``key``: what is compared."""
+    if not people or not shown:
+        return np.zeros(len(people))
+    iou = np.asarray(coco_mask.iou([e[key] for e in shown], [a[key] for a in people], [0] * len(people)))  # (shown, people)
+    same = np.array([[e["category_id"] == a["category_id"] for a in people] for e in shown])
+    return np.asarray((iou * same).max(axis=0), dtype=np.float64)

@@ -1,0 +1,139 @@
+"""A run as W&B shows it: whose row it is in which group, quiet on the screen, its checkpoints kept there where asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+
+from cis_seg.errors import ConfigError
+from cis_seg.training.run_folder import family
+
+log = logging.getLogger(__name__)
+
+STANDARD_WIDTH = 64  # because channels of a published ResNet go without saying
+DATA = "WANDB_DATA_DIR"
+KEPT = ("last.ckpt", "best.ckpt")
+LONGEST_TAG = 64  # W&B refuses longer ones
+
+
+class RunLogger(WandbLogger):
+    """Lightning's logger with names for a group view that is the paper's table: groups are families, job types are stages.
+
+    W&B prints some forty lines a run; what of it a reader needs, we say in one. ``WANDB_SHOW_INFO=true`` in the environment brings them
+    back; warnings and errors stay. Offline nothing is sent, not even W&B's reports of its own faults. Files of tables and artifacts wait
+    for ``wandb sync`` in the run's folder, not in the home directory.
+
+    Args:
+        about: of the run's config ``name``, ``init_from``, ``base_overrides``, ``overlap`` (lambda), ``supervision``, ``data``,
+            ``backbone`` and ``neck``.
+        group, job_type: null takes ``group_of`` and ``stage_of``.
+        save_dir: the run's folder.
+        tags: beside those of ``tags_of``.
+        offline: record only; ``wandb sync`` sends it later.
+        log_model: keep ``last.ckpt`` and ``best.ckpt`` of a finished run as an artifact; offline they are sent with the run.
+        options: Lightning's and ``wandb.init``'s own.
+    """
+
+    def __init__(
+        self,
+        *,
+        about: Mapping[str, Any],
+        save_dir: str,
+        group: str | None = None,
+        job_type: str | None = None,
+        tags: Sequence[str] = (),
+        offline: bool = True,
+        log_model: bool = False,
+        **options: Any,
+    ) -> None:
+        os.environ.setdefault("WANDB_SHOW_INFO", "false")  # the environment, because W&B reads it before it sees a run's settings
+        if offline:
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        self._data = str(Path(save_dir, "wandb").resolve())
+        os.environ.setdefault(DATA, self._data)
+        super().__init__(
+            save_dir=save_dir,
+            offline=offline,
+            group=group or group_of(about),
+            job_type=job_type or stage_of(about),
+            tags=[*tags_of(about), *tags],
+            settings={"console": "off"},
+            **options,
+        )
+        self._wandb_init.pop("anonymous", None)  # Lightning 2.6 passes an option that W&B 0.31 warns about
+        self.keeps_checkpoints = log_model
+
+    @property
+    def experiment(self) -> Any:
+        """W&B's run, started when it is first asked for.
+
+        Raises:
+            ConfigError: online, and nobody is logged in or the server does not answer.
+        """
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.Error as error:
+            remedy = "log in with a network (wandb login), or record offline: logger.wandb.offline=true"
+            raise ConfigError("W&B did not start this run", where="logger.wandb", found=error, remedy=remedy) from error
+
+    def close(self, folder: Path, *, failed: bool) -> None:
+        """Keeps the checkpoints of the finished run in ``folder`` where asked, ends the run, and says where it is."""
+        import wandb
+
+        run = self.experiment
+        if self.keeps_checkpoints and not failed:
+            log_checkpoints(run, folder)
+        where = f"wandb sync {Path(run.dir).parent}" if run.offline else run.url
+        wandb.finish(exit_code=int(failed))
+        if os.environ.get(DATA) == self._data:  # the next run of a multirun has a folder of its own
+            del os.environ[DATA]
+        log.info("W&B%s: %s", ", recorded offline; to send it" if run.offline else "", where)
+
+
+def close_loggers(trainer: L.Trainer, folder: Path) -> None:
+    """Ends the W&B run of ``folder``, as failed while an exception passes: else the next job of a multirun would log into this one."""
+    failed = sys.exc_info()[0] is not None
+    for logger in trainer.loggers if trainer.is_global_zero else ():
+        if isinstance(logger, RunLogger):
+            logger.close(folder, failed=failed)
+
+
+def log_checkpoints(run: Any, folder: Path) -> None:
+    """``last.ckpt`` and ``best.ckpt`` of a run's folder as one artifact ``checkpoints-<run id>``, by reference to the files."""
+    import wandb
+
+    artifact = wandb.Artifact(f"checkpoints-{run.id}", type="model", metadata={"folder": folder.name})
+    for path in (folder / "checkpoints" / name for name in KEPT):
+        if path.is_file():  # there is no best one where no score was measured
+            artifact.add_file(str(path), policy="immutable")  # because the default copies each file into W&B's cache first
+    run.log_artifact(artifact)
+
+
+def group_of(about: Mapping[str, Any]) -> str:
+    """What a run shares with those it is compared with: its name without the stage (``crowd_tiny``) or the sweep's lambda."""
+    return family(str(about["name"]).removesuffix(f"_{about['overlap']}"))
+
+
+def stage_of(about: Mapping[str, Any]) -> str:
+    """``overlap`` with OverlapLoss, ``control`` for a fine-tune without it, else ``pretrain`` (also a run that makes its own base)."""
+    if about["overlap"]:
+        return "overlap"
+    return "control" if about["init_from"] is not None and about["base_overrides"] is None else "pretrain"
+
+
+def tags_of(about: Mapping[str, Any]) -> list[str]:
+    """Stage, network, data and lambda, to filter by."""
+    backbone = about["backbone"]
+    width = "" if backbone["width"] == STANDARD_WIDTH else f"w{backbone['width']}"
+    network = f"r{backbone['depth']}{width}{'_dcn' if backbone['deform_interval'] else ''}_{about['neck']}"
+    tags = [stage_of(about), network, Path(str(about["data"])).name, f"lambda {about['overlap']:g}"]
+    return [tag[:LONGEST_TAG] for tag in [*tags, *(["true masks"] if about["supervision"] == "mask" else [])] if tag]

@@ -1,0 +1,115 @@
+"""Where a run's first weights come from, and the options of the network that come with them."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from cis_seg.checkpoints.reading import LAST, card_of, init_from, load_file
+from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.schema import Config, ModelConfig, model_from_plain
+from cis_seg.errors import CheckpointError
+from cis_seg.evaluation.score_table import METRICS
+from cis_seg.model.build import backbone_norm, load_backbone
+from cis_seg.training.module import CondInstModule
+
+log = logging.getLogger(__name__)
+
+#: options of ``model`` that say what its weights expect, not how it is trained
+BELONG_TO_WEIGHTS = ("channel_order", "pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm")
+
+
+def follow_weights(cfg: DictConfig, path: Path) -> None:
+    """Sets the options in ``cfg.model`` that belong to weights to those of the checkpoint, and says which it changed.
+
+    Weights from AdelaiDet want BGR and the stride in the first 1x1 where torchvision's want RGB and the stride in the 3x3: no shape
+    shows it, the wrong choice only trains and scores badly. So the checkpoint decides, whatever the config says.
+
+    Raises:
+        CheckpointError: missing, damaged or not a checkpoint of ``cis_seg``.
+    """
+    theirs = model_from_plain(card_of(load_file(path), path)["config"]["model"])
+    ours: ModelConfig = OmegaConf.to_object(cfg.model)  # type: ignore[assignment]
+    for model in (theirs, ours):
+        model.backbone.norm = backbone_norm(model.backbone)
+    for option in BELONG_TO_WEIGHTS:
+        before, after = (OmegaConf.select(OmegaConf.structured(model), option) for model in (ours, theirs))
+        if before != after:
+            OmegaConf.update(cfg, f"model.{option}", after)
+            log.info("model.%s follows the weights of %s: %s, not %s", option, path, after, before)
+
+
+def missing_base(cfg: Config) -> str | None:
+    """The experiment whose run ``init_from`` names, where that is not there; None where there is nothing to make.
+
+    A base that this run may train itself must also be finished: an interrupted one is continued.
+    """
+    base = Path(cfg.init_from or "")
+    there = base.is_file() and (cfg.base_overrides is None or (base.parents[1] / METRICS).is_file())
+    return None if there else _experiment_of(base)
+
+
+def check_base_finished(cfg: Config) -> None:
+    """Refuses to start from the ``last.ckpt`` of a run that is still training, or was stopped: the next such start would get other weights.
+
+    Raises:
+        CheckpointError: the base has steps to go.
+    """
+    base = Path(cfg.init_from or "")
+    if cfg.base_overrides is not None or base.name != LAST or not base.is_file():
+        return
+    content = load_file(base)
+    step, wanted = content.get("global_step", 0), card_of(content, base)["config"].get("schedule", {}).get("max_steps", 0)
+    if step < wanted:
+        experiment = _experiment_of(base)
+        command = f"python -m cis_seg.train experiment={experiment} seed={cfg.seed} resume=true" if experiment else "resume=true"
+        raise CheckpointError(
+            "the base of this run is not finished",
+            where=base,
+            expected=f"{wanted} steps",
+            found=f"step {step}",
+            remedy=f"let it finish ({command}), or start from it as it is now: copy the file and name the copy with init_from=COPY",
+        )
+
+
+def _experiment_of(base: Path) -> str | None:
+    """The experiment whose run a checkpoint belongs to, by the name of its folder; None where there is no such experiment."""
+    experiment = base.parents[2].name if len(base.parents) > 2 else ""
+    return experiment if (Path(conf_dir()) / "experiment" / f"{experiment}.yaml").is_file() else None
+
+
+def compose_base(experiment: str, cfg: Config) -> DictConfig:
+    """The config of the run that makes ``cfg``'s base: of the same seed, in the same folders, on the same devices."""
+    overrides = [
+        f"experiment={experiment}",
+        "resume=true",
+        f"seed={cfg.seed}",
+        f"paths.runs='{cfg.paths.runs}'",
+        f"paths.data='{cfg.paths.data}'",
+    ]
+    overrides += [f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "devices", "num_nodes", "strategy", "precision")]
+    if HydraConfig.initialized():
+        overrides.append(f"logger={HydraConfig.get().runtime.choices['logger']}")
+    started = GlobalHydra.instance().is_initialized()
+    with nullcontext() if started else initialize_config_dir(conf_dir(), version_base="1.3"):
+        return compose("config", overrides=[*overrides, *(cfg.base_overrides or [])])
+
+
+def load_start(cfg: Config, module: CondInstModule, resume_path: Path | None, console: Console | None = None) -> None:
+    """Fills the network: from the resumed checkpoint (the trainer does), another run, pretrained files, or chance.
+
+    What became of another run's tensors goes to ``console``, by default the error stream.
+    """
+    if resume_path is not None:
+        log.info("resuming from %s", resume_path)
+    elif cfg.init_from is not None:
+        init_from(module.model, Path(cfg.init_from), class_names=module.class_names, classifier=cfg.init_classifier, console=console)
+    else:
+        load_backbone(module.model, cfg.model.backbone)

@@ -1,0 +1,210 @@
+"""One process a device: torch's own launcher around ``cis_seg.training.rank``, and the first error of any of them in words.
+
+Lightning would start this very command again in every process, overrides and sweeps included. Here the config is composed once, every
+process gets it resolved, and rank 0 writes the run: so a job of a multirun is like any other. What torchrun or SLURM has started already
+is used as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import Signals, getsignal, signal
+from typing import Any, NoReturn
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import OmegaConf
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from cis_seg.config.cli import EXIT_USER_ERROR
+from cis_seg.errors import ConfigError, UserError
+from cis_seg.evaluation.score_table import METRICS, OBJECTIVE
+
+#: variables by which a launcher tells a process its place; those of an outer one would confuse the inner
+PLACES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "NODE_RANK", "ROLE_", "MASTER_", "TORCHELASTIC_", "SLURM_")
+#: seconds that the other processes have to end in when one has, before they are killed; also what a checkpoint has on SIGTERM
+GRACE = 30
+#: each of these trains the mask branch and the controller
+MASK_TERMS = ("mask", "proj", "pairwise", "overlap")
+HANDLED = (Signals.SIGTERM, Signals.SIGINT, Signals.SIGHUP, Signals.SIGQUIT)
+
+
+def processes_to_start(trainer: Mapping[str, Any]) -> int:
+    """How many processes this one must start for the ``trainer`` options: 0 where it is to train itself.
+
+    Raises:
+        ConfigError: devices that are not there, or another number than torchrun or SLURM has started.
+    """
+    try:
+        wish = {key: trainer[key] for key in ("accelerator", "devices", "num_nodes", "strategy")}
+        probe = L.Trainer(**wish, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    except MisconfigurationException as error:
+        raise ConfigError("these devices cannot be used", where="trainer.devices", found=error, remedy="set trainer.devices=1") from error
+    wanted, launcher, started = probe.num_devices * probe.num_nodes, *_started()
+    if started == wanted:
+        return 0
+    if launcher == "torchrun" or started > 1 or probe.num_nodes > 1:
+        raise ConfigError(
+            f"{launcher or 'nothing'} has started another number of processes than the trainer is to use",
+            where="trainer.devices, trainer.num_nodes",
+            expected=f"{started} in all, which is what runs",
+            found=f"{probe.num_devices} devices x {probe.num_nodes} nodes = {wanted}",
+            remedy="one process a device: set trainer.devices to the processes of a node and trainer.num_nodes to the nodes, as in "
+            "docs/distributed.md; on one machine leave torchrun away",
+        )
+    return wanted
+
+
+def strategy(trainer: Mapping[str, Any], weights: Mapping[str, float]) -> str:
+    """The ``trainer`` options' strategy, told where there are several processes that some parameters never get a gradient.
+
+    That is so where a weight of 0 leaves an output without a loss. DistributedDataParallel waits for every parameter unless it is told,
+    and looking for idle ones in every step costs time that other runs need not spend.
+    """
+    chosen: str = trainer["strategy"]
+    idle = not all(weights[name] for name in ("cls", "box", "ctr")) or not any(weights[name] for name in MASK_TERMS)
+    return "ddp_find_unused_parameters_true" if idle and chosen in ("auto", "ddp") and _started()[1] > 1 else chosen
+
+
+def is_first() -> bool:
+    """Whether this process is rank 0, which alone writes files; known before any process group is made."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+
+
+def _started() -> tuple[str | None, int]:
+    """The launcher that started this process, and how many it started in all."""
+    if TorchElasticEnvironment.detect():
+        return "torchrun", int(os.environ["WORLD_SIZE"])
+    if SLURMEnvironment.detect():
+        return "SLURM", int(os.environ["SLURM_NTASKS"])
+    return None, 1
+
+
+def launch(task: str, plain: dict[str, Any], processes: int, run: Path) -> float | None:
+    """Runs ``task`` (the dotted name of the training function) on the resolved config in ``processes`` processes of this machine.
+
+    Returns what a sweep maximises.
+
+    Everything ends with the first process that fails: the others are stopped, and what that one said stands on the screen. A signal to
+    this process is passed on; the processes die with this one, however it dies.
+
+    Raises:
+        UserError: what the first process to fail said.
+        SystemExit: of its exit code, for any other failure; 128 + the signal that stopped the run.
+    """
+    with tempfile.TemporaryDirectory(prefix="cis_seg_") as folder, _environment(processes), _signals_restored():
+        job = Path(folder) / "job.json"
+        job.write_text(
+            json.dumps({"task": task, "config": plain, "arguments": sys.argv[1:], "logging": _logging(), "launcher": os.getpid()})
+        )
+        try:
+            elastic_launch(_launch_config(processes, folder), sys.executable)("-m", "cis_seg.training.rank", str(job))
+        except ChildFailedError as error:
+            _kill_children(error.failures)
+            _report_first(error.failures, processes)
+        except SignalException as error:
+            raise SystemExit(128 + error.sigval) from None
+    metrics: dict[str, float | None] = json.loads((run / METRICS).read_text())
+    return metrics.get(OBJECTIVE)
+
+
+def _launch_config(processes: int, folder: str) -> LaunchConfig:
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it has to say is said below, in our words
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",  # any free port
+        local_addr="localhost",  # because a machine's own name need not resolve
+        max_restarts=0,  # because a run continues from its checkpoint when it is called again
+        logs_specs=DefaultLogsSpecs(log_dir=folder),
+    )
+
+
+def _logging() -> dict[str, Any] | None:
+    """Hydra's set-up of the logs, so that rank 0 writes into the same file and in the same form."""
+    if not HydraConfig.initialized():
+        return None
+    plain = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+@contextmanager
+def _environment(processes: int) -> Iterator[None]:
+    """The environment of the processes: no place given by an outer launcher, and no more threads than processors."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(PLACES):
+            del os.environ[name]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(GRACE)
+    if "lo" in (name for _, name in socket.if_nameindex()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # because all are on this machine, whatever its name resolves to
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _signals_restored() -> Iterator[None]:
+    """torch's launcher replaces the handlers of these signals and leaves its own behind."""
+    before = {number: getsignal(number) for number in HANDLED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal(number, handler)
+
+
+def _kill_children(failures: Mapping[int, ProcessFailure]) -> None:
+    """Ends what dead processes have left: readers of images notice only after some seconds that nobody asks them any more."""
+    for failure in failures.values():
+        with suppress(ProcessLookupError):
+            os.killpg(failure.pid, Signals.SIGKILL)  # each process was started as the leader of a group
+
+
+def _report_first(failures: Mapping[int, ProcessFailure], processes: int) -> NoReturn:
+    """Says what the first process to fail has said; the others' errors are its consequences."""
+    rank, failure = min(failures.items(), key=lambda item: _moment(item[1]))
+    said = failure.error_file_data if failure.exitcode > 0 else {}
+    if said.get("exitcode") == EXIT_USER_ERROR:
+        raise UserError(said["message"])
+    which = f"process {rank} of {processes}"
+    if "exitcode" in said:
+        print(f"{said['message']}\n{which} failed first; the others were stopped", file=sys.stderr)
+    elif failure.exitcode < 0:
+        print(_killed(which, Signals(-failure.exitcode)), file=sys.stderr)
+    raise SystemExit(failure.exitcode if failure.exitcode > 0 else 1)
+
+
+def _moment(failure: ProcessFailure) -> tuple[bool, float]:
+    """When a process failed: by its own account, or when it was found dead, up to a second later; those that were told to end come last."""
+    told = failure.exitcode in (-Signals.SIGTERM, 128 + Signals.SIGTERM)
+    return told, float(failure.error_file_data.get("timestamp", failure.timestamp - 1))
+
+
+def _killed(which: str, death: Signals) -> UserError:
+    return UserError(
+        f"error: {which} was killed; the others were stopped",
+        found=f"signal {int(death)} ({death.name})",
+        remedy="continue with resume=true; if it happens again, look whether memory ran out (dmesg shows what the kernel killed)",
+    )

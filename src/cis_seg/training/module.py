@@ -1,0 +1,177 @@
+"""Training and validation of CondInst: the place where model, assignment, criterion and postprocess meet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cis_seg.assign.fcos_assigner import assign
+from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.coco.results import to_results
+from cis_seg.evaluation.metrics import Curves, GroundTruth, evaluate
+from cis_seg.inference.postprocess import Postprocess
+from cis_seg.losses.criterion import Criterion
+from cis_seg.model.condinst import CondInst
+from cis_seg.structures import Batch, DensePredictions, Instances
+
+log = logging.getLogger(__name__)
+
+#: first logged names of the scored sets; the second one, where there is one, is the training set
+SCORED_SETS = ("val", "train_set")
+
+
+class CondInstModule(L.LightningModule):
+    """One training step is: predict, assign, choose mask samples, render their masks, compare, sum.
+
+    Args:
+        model: the network.
+        criterion: raw loss terms.
+        postprocess: detections from predictions.
+        optimizer: makes the optimizer and its per-step scheduler for the model.
+        class_names: C names, in label order.
+        category_ids: COCO category id of each label, for results.
+        masks_per_image: budget of mask samples an image (AdelaiDet, Masks).
+        max_mask_samples: most of them an image, whatever the number of people.
+        size_ranges: borders in pixels between the levels' ranges of max(ltrb).
+        eval_area: ``published`` or ``mask``, see ``metrics.score``.
+        card: what a checkpoint must carry to be rebuilt without its run: resolved config, class names, category ids.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: CondInst,
+        criterion: Criterion,
+        postprocess: Postprocess,
+        optimizer: Callable[[CondInst], tuple[Optimizer, Any]],
+        class_names: Sequence[str],
+        category_ids: Sequence[int],
+        masks_per_image: int = 64,
+        max_mask_samples: int = 500,
+        size_ranges: Sequence[float] = (64, 128, 256, 512),
+        eval_area: str = "published",
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.criterion, self.postprocess = model, criterion, postprocess
+        self.optimizer_factory = optimizer
+        self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
+        self.masks_per_image, self.max_mask_samples = masks_per_image, max_mask_samples
+        self.size_ranges, self.eval_area = tuple(size_ranges), eval_area
+        self.card = dict(card or {})
+        self.final_metrics: dict[str, float | None] = {}
+        self.final_curves: dict[str, Curves] = {}  # by name of the scored set
+        self.scored_step = -1
+        self._results: list[dict[int, list[dict[str, Any]]]] = [{}, {}]
+        self._ground_truths: dict[int, GroundTruth] = {}
+
+    def predict_dense(self, batch: Batch) -> DensePredictions:
+        """Predictions at every location for a batch of raw pixels."""
+        predictions: DensePredictions = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
+        return predictions
+
+    def losses(self, batch: Batch, *, step: int) -> dict[str, Tensor]:
+        """Raw loss terms ``loss_*`` of ``batch`` at training step ``step`` (from 1), and what the criterion counts beside them."""
+        return self.losses_from(self.predict_dense(batch), batch, step=step)
+
+    def losses_from(self, dense: DensePredictions, batch: Batch, *, step: int) -> dict[str, Tensor]:
+        """``losses`` of given predictions."""
+        assignment = assign(
+            dense.locations,
+            dense.strides,
+            dense.level_inds,
+            batch.targets,
+            num_classes=len(self.class_names),
+            padded_size=(batch.pixels.shape[-2], batch.pixels.shape[-1]),
+            size_ranges=self.size_ranges,
+        )
+        with torch.no_grad():
+            quality = dense.cls_logits.float().sigmoid().amax(dim=-1) * dense.ctr_logits.float().sigmoid()
+        samples = select_mask_samples(assignment, quality, per_image=self.masks_per_image, at_most=self.max_mask_samples)
+        if samples.dropped:
+            ids = ", ".join(map(str, batch.image_ids))
+            log.warning("images %s: %d mask samples left out (model.max_mask_samples=%d)", ids, samples.dropped, self.max_mask_samples)
+        return self.criterion(dense, assignment, samples, self.model.mask_logits(dense, samples), batch, step=step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        output = self.weighted(self.losses(batch, step=self.global_step + 1))
+        logged = {f"train/{name}": value for name, value in output["losses"].items()} | {"train/loss": output["loss"].detach()}
+        self.log_dict(logged, batch_size=len(batch.targets), sync_dist=True, logger=False)
+        return output
+
+    def weighted(self, losses: Mapping[str, Tensor]) -> dict[str, Any]:
+        """``loss``, the weighted sum of the terms in ``losses``, and ``losses`` without their gradients."""
+        weights = self.criterion.weights
+        total = torch.stack([weights[k.removeprefix("loss_")] * v for k, v in losses.items() if k.startswith("loss_")]).sum()
+        return {"loss": total, "losses": {name: value.detach() for name, value in losses.items()}}
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        dense = self.predict_dense(batch)
+        padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
+        instances = self.postprocess(self.model.mask_logits, dense, batch.image_sizes, batch.original_sizes, padded)
+        self._keep_results(batch, instances, dataloader_idx)
+        return {"batch": batch, "instances": instances}
+
+    def _keep_results(self, batch: Batch, instances: list[Instances], dataloader_idx: int) -> None:
+        for image_id, found in zip(batch.image_ids, instances, strict=True):
+            self._results[dataloader_idx][image_id] = to_results(found, image_id, self.category_ids)
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores every validation set once, on rank 0's view of all ranks' results, and logs the headline numbers."""
+        metrics: dict[str, float | None] = {}
+        for index in range(len(self.trainer.datamodule.val_ground_truths)):  # type: ignore[attr-defined]
+            results = _gathered(self._results[index])
+            self._results[index] = {}
+            if self.trainer.sanity_checking:
+                continue
+            found = [entry for entries in results.values() for entry in entries]
+            evaluation = evaluate(self.ground_truth(index), found, area=self.eval_area)
+            scores, self.final_curves[SCORED_SETS[index]] = evaluation.metrics, evaluation.curves
+            logged = {f"{SCORED_SETS[index]}/{k.replace('/', '_')}": v for k, v in scores.items() if v is not None and k in HEADLINES}
+            self.log_dict(logged | _headline(scores, index), rank_zero_only=True, batch_size=1)
+            metrics |= {key if index == 0 else f"train/{key}": value for key, value in scores.items()}
+        self.final_metrics, self.scored_step = metrics, self.global_step
+
+    def ground_truth(self, index: int) -> GroundTruth:
+        """The truth of the scored set ``index``, read once."""
+        if index not in self._ground_truths:
+            path = self.trainer.datamodule.val_ground_truths[index]  # type: ignore[attr-defined]
+            self._ground_truths[index] = GroundTruth(path, categories=self.class_names)
+        return self._ground_truths[index]
+
+    def configure_optimizers(self) -> Any:
+        optimizer, scheduler = self.optimizer_factory(self.model)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["cis_seg"] = self.card
+
+
+#: scores worth a curve during training; metrics.json has all of them
+HEADLINES = ("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP", "bbox/AP50", "overlap/mean_degree", "shape/mask_to_box")
+
+
+def _headline(scores: Mapping[str, float | None], index: int) -> dict[str, float]:
+    """What the best checkpoint is chosen by: the held-out mask AP, or the box AP where the truth has no masks."""
+    best = scores.get("segm/AP")
+    best = scores.get("bbox/AP") if best is None else best
+    return {"val/score": best} if index == 0 and best is not None else {}
+
+
+def _gathered(results: dict[int, list[dict[str, Any]]]) -> dict[int, list[dict[str, Any]]]:
+    """The results of all processes; an image that two of them scored counts once."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return results
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, results)
+    merged: dict[int, list[dict[str, Any]]] = {}
+    for part in parts:
+        merged |= part
+    return merged

@@ -1,0 +1,82 @@
+"""A single training step in a file: its batches, the weights it began with, and what is needed to compute it again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cis_seg.checkpoints.reading import load_file
+from cis_seg.errors import CheckpointError
+from cis_seg.runtime.atomic_files import write_atomically
+from cis_seg.structures import Batch, Target
+
+#: what a step's file holds beside the entries of a checkpoint (``state_dict``, ``cis_seg``)
+STEP, PRECISION, BATCHES = "step", "precision", "batches"
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """What a step's file holds beside the network."""
+
+    step: int  # counted from 1
+    precision: str  # the trainer's
+    batches: tuple[Batch, ...]  # one a micro-batch, of the process that wrote it
+
+
+def save_step(path: Path, saved: SavedStep, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Writes ``saved`` as tensors and plain containers; with ``state`` and ``card`` the file is a checkpoint for ``init_from`` as well.
+
+    Args:
+        path: of the new file.
+        saved: the step.
+        state: every tensor of the ``CondInstModule``.
+        card: its card.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = {
+        STEP: saved.step,
+        PRECISION: saved.precision,
+        BATCHES: [_plain(batch) for batch in saved.batches],
+        "state_dict": dict(state),
+        "cis_seg": dict(card),
+    }
+    file = io.BytesIO()
+    torch.save(content, file)
+    write_atomically(path, file.getbuffer())
+
+
+def load_step(path: Path) -> tuple[SavedStep, dict[str, Any]]:
+    """A step that ``save_step`` wrote, and the whole content of its file.
+
+    Raises:
+        CheckpointError: missing, damaged, or not the file of a step.
+    """
+    content = load_file(path)
+    if not {STEP, PRECISION, BATCHES} <= content.keys():
+        raise CheckpointError(
+            f"{path} is not the file of a training step",
+            expected=f"the keys {STEP}, {PRECISION} and {BATCHES}",
+            found=", ".join(sorted(map(str, content))[:8]),
+            remedy="give a bad_steps/step*.pt of a run",
+        )
+    return SavedStep(content[STEP], content[PRECISION], tuple(_batch(plain) for plain in content[BATCHES])), content
+
+
+def _plain(item: Batch | Target) -> dict[str, Any]:
+    """Its fields on the CPU; tensors that are shared stay shared."""
+    moved = item.to("cpu")
+    plain = {field.name: getattr(moved, field.name) for field in fields(moved)}
+    return {name: [_plain(target) for target in value] if name == "targets" else value for name, value in plain.items()}
+
+
+def _batch(plain: Mapping[str, Any]) -> Batch:
+    targets: Sequence[Mapping[str, Any]] = plain["targets"]
+    return Batch(**{**plain, "targets": tuple(Target(**target) for target in targets)})

@@ -1,0 +1,272 @@
+"""Pictures of masks on images: truth and prediction side by side, readable at a glance. Masks are decoded one at a time.
+
+Legend: images are (H, W, 3) uint8 RGB; boxes x0, y0, x1, y1 in pixels of the original image; a view is the image at the
+size at which it is drawn (small images enlarged, so that lines and text are legible).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as coco_mask
+
+from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.structures import Instances
+
+Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+# Twelve colours that stay apart from each other and from skin, asphalt and sky when half transparent.
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (255, 59, 48), (0, 150, 255), (52, 220, 80), (255, 214, 10), (191, 64, 255), (0, 225, 225),
+    (255, 140, 0), (255, 80, 190), (170, 235, 30), (60, 80, 255), (0, 170, 130), (255, 170, 150),
+)  # fmt: skip
+CROWD_COLOR = (150, 150, 150)
+FILL = 0.42  # because less hides on bright clothes and more hides what lies beneath
+VIEW_SIDE = 720  # because at this longer side a line of 2 px and text of 13 px are legible
+SAME_OBJECT_IOU = 0.5  # the usual threshold at which a prediction and a truth are one object
+MARGIN = 8  # px between panels
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One object to draw on an image."""
+
+    box: Box
+    mask: Mapping[str, Any] | None  # RLE at the original size; None draws the box alone
+    label: int = 0
+    score: float | None = None  # None for the truth
+    caption: str = ""
+    crowd: bool = False  # a region to ignore, drawn in grey
+
+
+def predicted_drawings(instances: Instances, class_names: Sequence[str], threshold: float) -> list[Drawing]:
+    """The detections scored ``threshold`` or more; the class is named only where there are several."""
+    names = list(class_names) if len(class_names) > 1 else [""] * len(class_names)
+    rows = zip(instances.boxes.tolist(), instances.masks, instances.labels.tolist(), instances.scores.tolist(), strict=True)
+    return [
+        Drawing((box[0], box[1], box[2], box[3]), mask, label, score, f"{names[label]} {score:.2f}".strip())
+        for box, mask, label, score in rows
+        if score >= threshold
+    ]
+
+
+def true_drawings(ground_truth: GroundTruth, image_id: int) -> list[Drawing]:
+    """The annotations of an image; regions to ignore first, so that people lie on top of them."""
+    labels = {category_id: label for label, category_id in enumerate(ground_truth.category_ids)}
+    several = len(labels) > 1
+    drawings = []
+    for annotation in sorted(ground_truth.image_annotations(image_id), key=lambda a: -int(a["iscrowd"])):
+        x, y, width, height = annotation["bbox"]
+        label, crowd = labels[annotation["category_id"]], bool(annotation["iscrowd"])
+        caption = "crowd" if crowd else ground_truth.category_names[label] if several else ""
+        mask = None if annotation["id"] in ground_truth.maskless else annotation["segmentation"]
+        drawings.append(Drawing((x, y, x + width, y + height), mask, label, None, caption, crowd))
+    return drawings
+
+
+def box_iou(a: Sequence[Box], b: Sequence[Box]) -> NDArray[np.float64]:
+    """(len(a), len(b)) IoU of boxes x0, y0, x1, y1."""
+
+    def xywh(boxes: Sequence[Box]) -> NDArray[np.float64]:
+        corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+        return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+    if not a or not b:
+        return np.zeros((len(a), len(b)))
+    return np.asarray(coco_mask.iou(xywh(a), xywh(b), [0] * len(b)), dtype=np.float64)
+
+
+def neighbour_colors(drawings: Sequence[Drawing], like: Sequence[Drawing] = (), like_colors: Sequence[int] = ()) -> list[int]:
+    """A palette place for each drawing, such that objects whose boxes overlap differ (while twelve colours last).
+
+    Greedy, in order, each takes the colour that fewest neighbours and then fewest others have. An object that is also
+    in ``like`` (box IoU of 0.5 or more, each taken once) keeps the colour it has there, so that a person has one colour
+    in the truth and in the prediction.
+    """
+    boxes = [drawing.box for drawing in drawings]
+    near = box_iou(boxes, boxes) > 0
+    shared = box_iou(boxes, [drawing.box for drawing in like])
+    colors = [-1] * len(drawings)
+    while shared.size and shared.max() >= SAME_OBJECT_IOU:
+        own, other = np.unravel_index(int(shared.argmax()), shared.shape)
+        colors[int(own)] = like_colors[int(other)]
+        shared[own, :], shared[:, other] = 0, 0
+    for index, color in enumerate(colors):
+        if color < 0:
+            beside = [colors[other] for other in np.flatnonzero(near[index])]
+            colors[index] = min(range(len(PALETTE)), key=lambda place: (beside.count(place), colors.count(place), place))
+    return colors
+
+
+def view_scale(size: tuple[int, int], max_side: int | None = None) -> float:
+    """By how much an image of (height, width) is scaled to be looked at: a whole factor up, or down to ``max_side``."""
+    longer = max(size)
+    if max_side is not None and longer > max_side:
+        return max_side / longer
+    return float(max(round(VIEW_SIDE / longer), 1))
+
+
+def resized(pixels: Pixels, scale: float, *, smooth: bool = True) -> Pixels:
+    """``pixels`` (H, W[, 3]) scaled by ``scale``; ``smooth=False`` keeps the values of a mask or label map."""
+    if scale == 1:
+        return pixels.copy()
+    height, width = pixels.shape[:2]
+    way = cv2.INTER_NEAREST if not smooth else cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
+
+
+def far_to_near(drawings: Sequence[Drawing]) -> list[Drawing]:
+    """In the order in which to draw them, so that whoever stands in front lies on top.
+
+    No depth is measured. On level ground, seen by an upright camera, people's feet are the lower in the image the nearer they
+    stand: so the lower bottom of the box is the nearer; of two that end at the same height (both cut off by the image's edge)
+    the one whose box reaches higher.
+    """
+    return sorted(drawings, key=lambda drawing: (drawing.box[3], -drawing.box[1]))
+
+
+def draw_instances(
+    image: Pixels,
+    drawings: Sequence[Drawing],
+    colors: Sequence[int] | None = None,
+    *,
+    max_side: int | None = None,
+    size: tuple[int, int] | None = None,
+    boxes: bool = True,
+) -> Pixels:
+    """Translucent masks, crisp outlines, thin boxes and captions on an image.
+
+    Fills come first, outlines after all fills: where two masks claim the same pixels both outlines stay visible.
+
+    Args:
+        image: (H, W, 3) uint8 RGB at the original size, or a reduced copy.
+        drawings: what to draw, in pixels of the original.
+        colors: palette places from ``neighbour_colors``; chosen here if None.
+        max_side: larger images are drawn at this longer side, in pixels; None keeps their size.
+        size: (height, width) of the original where ``image`` is a reduced copy of it.
+        boxes: draw the box of what has a mask too; without it the caption stands on top of the mask.
+    Returns:
+        The view, (h, w, 3) uint8.
+    """
+    scale = view_scale((image.shape[0], image.shape[1]), max_side)
+    view = resized(image, scale)
+    if size is not None:
+        scale *= max(image.shape[:2]) / max(size)
+    width = max(round(max(view.shape[:2]) / VIEW_SIDE * 2), 2)
+    rgb = [CROWD_COLOR if d.crowd else PALETTE[c] for d, c in zip(drawings, colors or neighbour_colors(drawings), strict=True)]
+    outlines = [_fill(view, drawing, color) for drawing, color in zip(drawings, rgb, strict=True)]
+    for drawing, color, outline in zip(drawings, rgb, outlines, strict=True):
+        x0, y0, x1, y1 = (round(value * scale) for value in drawing.box)
+        if boxes or not outline:
+            cv2.rectangle(view, (x0, y0), (x1 - 1, y1 - 1), color, max(width // 2, 1))
+        cv2.drawContours(view, outline, -1, color, width, cv2.LINE_AA)
+    places = [_caption_place(drawing, [] if boxes else outline, scale) for drawing, outline in zip(drawings, outlines, strict=True)]
+    return _captioned(view, drawings, rgb, places)
+
+
+def fitted_mask(rle: Mapping[str, Any], size: tuple[int, int]) -> Pixels:
+    """A mask at the (height, width) of a view, (h, w) uint8 of 0 and 1: a pixel of the view belongs to it by its larger part.
+
+    So the edges of an enlarged mask are smooth instead of stairs, and thin parts of a reduced one do not break by chance.
+    """
+    columns = np.asarray(coco_mask.decode(rle), dtype=np.uint8).T  # (W, H): contiguous like this
+    if columns.shape != size[::-1]:
+        way = cv2.INTER_AREA if size[0] < columns.shape[1] else cv2.INTER_LINEAR
+        columns = np.asarray(cv2.resize(columns * np.uint8(255), size, interpolation=way) > 127, dtype=np.uint8)
+    return np.asarray(cv2.transpose(columns), dtype=np.uint8)
+
+
+def _fill(view: Pixels, drawing: Drawing, color: tuple[int, int, int]) -> list[Any]:
+    """Blend one mask into ``view``; its outlines in pixels of the view."""
+    if drawing.mask is None:
+        return []
+    mask = fitted_mask(drawing.mask, (view.shape[0], view.shape[1]))
+    x, y, width, height = cv2.boundingRect(mask)
+    part, inside = view[y : y + height, x : x + width], mask[y : y + height, x : x + width].astype(bool)
+    part[inside] = (part[inside] * (1 - FILL) + np.array(color) * FILL).astype(np.uint8)
+    return list(cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0])
+
+
+def _caption_place(drawing: Drawing, outline: Sequence[Any], scale: float) -> tuple[float, float, float]:
+    """x and y of a caption's lower edge in pixels of the view, and the share of its width that lies left of x.
+
+    Centred over the highest point of the outline; without one, above the box's left corner.
+    """
+    if not outline:
+        return drawing.box[0] * scale, drawing.box[1] * scale, 0.0
+    points = np.concatenate(outline)[:, 0]
+    x, y = points[points[:, 1].argmin()].tolist()
+    return x, y - 1, 0.5
+
+
+def _captioned(
+    view: Pixels,
+    drawings: Sequence[Drawing],
+    colors: Sequence[tuple[int, int, int]],
+    places: Sequence[tuple[float, float, float]],
+) -> Pixels:
+    """Captions on a ground of the object's colour at their places, moved down where one would cover another."""
+    canvas = Image.fromarray(view)
+    painter = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=max(round(max(view.shape[:2]) / VIEW_SIDE * 12), 11))
+    taken: list[Box] = []
+    for drawing, color, (anchor, lower, share) in zip(drawings, colors, places, strict=True):
+        if not drawing.caption:
+            continue
+        left, top, right, bottom = painter.textbbox((0, 0), drawing.caption, font=font)
+        width, height = right - left + 4, bottom - top + 4
+        x = min(max(anchor - share * width, 0), max(view.shape[1] - width, 0))
+        y = min(max(lower - height, 0), max(view.shape[0] - height, 0))
+        while any(x < t[2] and t[0] < x + width and y < t[3] and t[1] < y + height for t in taken) and y + 2 * height < view.shape[0]:
+            y += height
+        taken.append((x, y, x + width, y + height))
+        painter.rectangle((x, y, x + width, y + height), fill=color)
+        dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 120
+        painter.text((x + 2 - left, y + 2 - top), drawing.caption, font=font, fill=(0, 0, 0) if dark else (255, 255, 255))
+    return np.asarray(canvas)
+
+
+def side_by_side(panels: Sequence[Pixels], titles: Sequence[str]) -> Pixels:
+    """Panels (H, W, 3) from left to right on white, each under its title."""
+    text_size = max(round(max(panels[0].shape[:2]) / VIEW_SIDE * 16), 14)
+    font, head = ImageFont.load_default(size=text_size), round(text_size * 1.6)
+    width = sum(panel.shape[1] for panel in panels) + MARGIN * (len(panels) - 1)
+    canvas = Image.new("RGB", (width, head + max(panel.shape[0] for panel in panels)), "white")
+    painter, x = ImageDraw.Draw(canvas), 0
+    for panel, title in zip(panels, titles, strict=True):
+        painter.text((x + 4, head // 2), title, font=font, fill="black", anchor="lm")
+        canvas.paste(Image.fromarray(panel), (x, head))
+        x += panel.shape[1] + MARGIN
+    return np.asarray(canvas)
+
+
+def contact_sheet(panels: Sequence[Pixels], *, columns: int = 2, width: int = 960, height: int = 560) -> Pixels:
+    """All panels on one white page in rows of ``columns``, each scaled to fit into ``width`` x ``height`` pixels."""
+    fitted = [resized(panel, min(width / panel.shape[1], height / panel.shape[0])) for panel in panels]
+    rows = [fitted[start : start + columns] for start in range(0, len(fitted), columns)]
+    heights = [max(panel.shape[0] for panel in row) + MARGIN for row in rows]
+    sheet = np.full((sum(heights), min(columns, len(fitted)) * (width + MARGIN), 3), 255, dtype=np.uint8)
+    for row, y in zip(rows, np.cumsum([0, *heights[:-1]]), strict=True):
+        for column, panel in enumerate(row):
+            x = column * (width + MARGIN)
+            sheet[y : y + panel.shape[0], x : x + panel.shape[1]] = panel
+    return sheet
+
+
+def truth_and_prediction(
+    image: Pixels, truth: Sequence[Drawing], predictions: Sequence[Drawing], *, max_side: int | None = None, note: str = ""
+) -> Pixels:
+    """One panel: the truth on the left, the prediction on the right, a person in the same colour on both sides."""
+    true_colors = neighbour_colors(truth)
+    colors = neighbour_colors(predictions, truth, true_colors)
+    panels = [draw_instances(image, truth, true_colors, max_side=max_side), draw_instances(image, predictions, colors, max_side=max_side)]
+    people = sum(not drawing.crowd for drawing in truth)
+    return side_by_side(panels, [f"truth: {people}", f"prediction: {len(predictions)}{note}"])

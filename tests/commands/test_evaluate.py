@@ -1,0 +1,198 @@
+"""Scoring: a checkpoint scores what its run reported, and a results file what pycocotools says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from cis_seg.coco.submission import pack
+from cis_seg.commands import evaluate
+from cis_seg.errors import ConfigError
+from cis_seg.model.condinst import CondInst
+from runs import SMALL, composed, metrics_of, small_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short finished run."""
+    root = tmp_path_factory.mktemp("scored")
+    return small_run(root, "name=scored", "schedule.max_steps=3", "schedule.val_every=3", "schedule.save_every=3")
+
+
+def data_of(run: Path) -> list[str]:
+    root = run.parents[2]
+    return [f"paths.data={root}/data", *(o for o in SMALL if o.startswith("data."))]
+
+
+def test_a_checkpoint_scores_what_its_run_reported(run: Path, tmp_path: Path) -> None:
+    overrides = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}", "score_threshold=0.0001", *data_of(run)]
+    evaluate.evaluate(composed(*overrides, name="evaluate"))
+    metrics, reported = metrics_of(tmp_path), metrics_of(run)
+    assert {k: metrics[k] for k in ("num_images", "floor/ellipse_AP50")} == {k: reported[k] for k in ("num_images", "floor/ellipse_AP50")}
+    entries = json.loads((tmp_path / "predictions.json").read_text())
+    assert entries
+    assert set(entries[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}
+
+
+def test_the_default_threshold_gives_the_same_numbers(run: Path, tmp_path: Path) -> None:
+    evaluate.evaluate(composed(f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}", *data_of(run), name="evaluate"))
+    reported = metrics_of(run)
+    reported.pop("step")
+    assert metrics_of(tmp_path) == reported
+
+
+def test_another_size_than_the_runs_own_is_told(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own, far = 96, 200
+    for size in (own, far):
+        options = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/{size}", *data_of(run), f"data.test_size={size}"]
+        evaluate.evaluate(composed(*options, name="evaluate"))
+        assert (f"data.test_size={own} takes its own" in caplog.text) == (size == far)
+
+
+def test_its_own_predictions_score_the_same_again(run: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    checkpoint = f"checkpoint={run}/checkpoints/last.ckpt"
+    evaluate.evaluate(composed(checkpoint, f"output={first}", "score_threshold=0.0001", *data_of(run), name="evaluate"))
+    again = [f"predictions={first}/predictions.json", f"output={second}", *data_of(run)]
+    evaluate.evaluate(composed(*again, name="evaluate"))
+    assert metrics_of(first) == metrics_of(second)
+
+
+def test_a_results_file_scores_what_pycocotools_says(shared_data: Path, tmp_path: Path) -> None:
+    annotations = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(jittered(annotations)))
+    overrides = ["data=coco", f"data.root={shared_data}/coco_mini", f"predictions={results}", f"output={tmp_path}/out"]
+    evaluate.evaluate(composed(*overrides, name="evaluate"))
+    ours = metrics_of(tmp_path / "out")
+    for kind in ("segm", "bbox"):
+        stats = pycocotools_stats(annotations, results, kind)
+        expected = dict(zip(("AP", "AP50", "AP75", "APs", "APm", "APl"), stats[:6], strict=True)) | {"AR100": stats[8]}
+        assert {key: ours[f"{kind}/{key}"] for key in expected} == {key: 100 * value for key, value in expected.items()}
+    assert 5 < ours["segm/AP"] < 95
+
+
+def test_every_category_has_its_own_ap(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
+    names = {category["id"]: category["name"] for category in json.loads(annotations.read_text())["categories"]}
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(jittered(annotations)))
+    overrides = ["data=coco", f"data.root={shared_data}/coco_mini", f"predictions={results}", f"output={tmp_path}/out"]
+    evaluate.evaluate(composed(*overrides, name="evaluate"))
+    metrics, printed = metrics_of(tmp_path / "out"), capsys.readouterr().out.replace("│", "")
+    chosen = [number for number, name in names.items() if name in ("person", "dining table", "zebra")]
+    for kind in ("segm", "bbox"):
+        found = {key for key in metrics if key.startswith(f"{kind}/AP/") and "/crowd_" not in key}
+        assert found == {f"{kind}/AP/{name}" for name in names.values()}
+        for number in chosen:
+            alone = pycocotools_stats(annotations, results, kind, [number])[0]
+            assert metrics[f"{kind}/AP/{names[number]}"] == (None if alone == -1 else 100 * alone)
+    for number in chosen:
+        cells = ("-" if value is None else f"{value:.2f}" for value in (metrics[f"{kind}/AP/{names[number]}"] for kind in ("segm", "bbox")))
+        assert " ".join([names[number], *cells]) in " ".join(printed.split())
+
+
+def test_a_list_of_images_without_annotations_is_predicted(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As COCO's test-dev: results with the list's own ids, ready to be packed."""
+    content = {"images": [{"id": i, "file_name": f"{i}.jpg", "width": 90, "height": 60} for i in (7, 581_929)], "licenses": [], "info": {}}
+    for image in content["images"]:
+        Image.new("RGB", (90, 60), "gray").save(tmp_path / str(image["file_name"]))
+    categories = [{"id": 2, "name": "dog"}, {"id": 1, "name": "person"}]
+    (tmp_path / "image_info.json").write_text(json.dumps({**content, "categories": categories}))
+    data = ["data=coco", f"data.root={tmp_path}", "data.annotations=image_info.json", "data.images=.", "data.test_size=96"]
+    checkpoint = f"checkpoint={run}/checkpoints/last.ckpt"
+    few = ["score_threshold=0", "eval.max_detections=5", "data.workers=0"]
+    evaluate.evaluate(composed(checkpoint, *data, *few, f"output={tmp_path}/out", name="evaluate"))
+    assert "has no annotations, nothing was scored" in capsys.readouterr().out
+    metrics = metrics_of(tmp_path / "out")
+    assert (metrics["segm/AP"], metrics["bbox/AP"], metrics["num_images"], metrics["num_annotations"]) == (None, None, 2, 0)
+    packed = pack(tmp_path / "out" / "predictions.json", tmp_path / "image_info.json", name="short", output=tmp_path)
+    assert (packed.num_images, packed.num_known_images, packed.num_categories) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("size", [480, 680])
+def test_people_in_crowds_at_both_sizes_of_the_paper(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """``data=cis`` resizes the shorter side to 480 unless told otherwise; boxes and masks come back at the size of the file."""
+    Image.new("RGB", (90, 60), "gray").save(tmp_path / "a,b.jpg")
+    person = {"id": 0, "image_id": 0, "category_id": 1, "bbox": [10, 5, 30, 50], "area": 1500, "iscrowd": 0}
+    content = {
+        "images": [{"id": 0, "file_name": "a,b.jpg", "width": 90, "height": 60}],
+        "annotations": [person | {"segmentation": [[10, 5, 40, 5, 40, 55, 10, 55]]}],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (tmp_path / "CIS.json").write_text(json.dumps(content))
+    seen: list[tuple[int, int]] = []
+    forward = CondInst.normalize
+    monkeypatch.setattr(CondInst, "normalize", lambda self, images, sizes: (seen.extend(sizes), forward(self, images, sizes))[1])
+    overrides = ["data=cis", f"data.root={tmp_path}", f"data.val_images={tmp_path}", *([f"data.test_size={size}"] if size != 480 else [])]
+    checkpoint = f"checkpoint={run}/checkpoints/last.ckpt"
+    few = ["score_threshold=0", "eval.max_detections=5", "data.workers=0"]
+    evaluate.evaluate(composed(checkpoint, *overrides, *few, f"output={tmp_path}/out", name="evaluate"))
+    assert seen == [(size, size * 3 // 2)]
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert entries
+    assert {tuple(entry["segmentation"]["size"]) for entry in entries} == {(60, 90)}
+    assert metrics_of(tmp_path / "out")["num_annotations"] == 1
+
+
+def jittered(annotations: Path) -> list[dict[str, object]]:
+    """The truth moved by some pixels, with scores from a seed: neither perfect nor hopeless."""
+    truth = json.loads(annotations.read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    rng = np.random.default_rng(0)
+    entries: list[dict[str, object]] = []
+    for annotation in truth["annotations"]:
+        if annotation["iscrowd"]:
+            continue
+        height, width = sizes[annotation["image_id"]]
+        dx, dy = rng.integers(-6, 7, 2)
+        mask = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(annotation["segmentation"], height, width)))
+        moved = coco_mask.encode(np.asfortranarray(np.roll(mask, (dy, dx), (0, 1))))
+        x, y, w, h = annotation["bbox"]
+        entries.append({
+            "image_id": annotation["image_id"], "category_id": annotation["category_id"], "score": float(rng.random()),
+            "bbox": [x + float(dx), y + float(dy), w, h],
+            "segmentation": {"size": moved["size"], "counts": moved["counts"].decode()},
+        })  # fmt: skip
+    return entries
+
+
+def pycocotools_stats(annotations: Path, results: Path, kind: str, category_ids: list[int] | None = None) -> list[float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        evaluator = COCOeval(truth, truth.loadRes(str(results)), kind)
+        evaluator.params.catIds = category_ids or evaluator.params.catIds
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return [float(value) for value in evaluator.stats]
+
+
+def test_one_thing_is_scored_at_a_time(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="either checkpoint=PATH or predictions"):
+        evaluate.evaluate(composed(f"output={tmp_path}", name="evaluate"))
+
+
+def test_a_results_file_needs_an_output(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="output=DIR"):
+        evaluate.evaluate(composed(f"predictions={tmp_path}/r.json", "data=coco", f"data.root={tmp_path}", name="evaluate"))
+
+
+def test_a_results_file_needs_no_pixels(shared_data: Path, tmp_path: Path) -> None:
+    truth = json.loads((shared_data / "cis" / "CIS.json").read_text())
+    entries = [
+        {"image_id": a["image_id"], "category_id": 1, "score": 1.0, "segmentation": a["segmentation"]} for a in truth["annotations"][:200]
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(entries))
+    overrides = ["data=cis", f"data.root={shared_data}/cis", f"predictions={tmp_path}/results.json", f"output={tmp_path}/out"]
+    evaluate.evaluate(composed(*overrides, name="evaluate"))
+    assert metrics_of(tmp_path / "out")["num_annotations"] == 3453

@@ -1,0 +1,168 @@
+"""Masks for given boxes through the real ``main``: what comes out, what is refused, what is left out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from cis_seg.commands import masks_from_boxes
+from cis_seg.data.coco import CocoDataset
+from tiny_model import tiny_config, tiny_model
+
+NAME = "a,b (1)=c.jpg"  # as CrowdHuman's, and worse
+
+
+def content() -> dict[str, Any]:
+    """Four images of 60 x 80: people, a thing the network does not know, a crowd region, boxes without area; nobody."""
+    boxes = {5: [10, 10, 40, 40], 0: [30.5, 5, 20, 50], 9: [70, 50, 30, 30], 12: [90, 10, 10, 10], 3: [20, 20, 0, 9], 4: [39, 39, 1, 1]}
+    annotations = [{"id": i, "image_id": 2, "category_id": 1, "bbox": box, "extra": {"occluded": True}} for i, box in boxes.items()]
+    annotations += [
+        {"id": 20, "image_id": 0, "category_id": 7, "bbox": [5, 5, 50, 50], "area": 7, "iscrowd": 0, "segmentation": []},
+        {"id": 21, "image_id": 0, "category_id": 1, "bbox": [0, 0, 79, 30], "iscrowd": 1},
+    ]
+    images = [{"id": i, "file_name": name, "height": 60, "width": 80} for i, name in {2: NAME, 0: "b.png", 5: "nobody.jpg"}.items()]
+    categories = [{"id": 7, "name": "robot"}, {"id": 1, "name": "person"}]
+    return {"info": {"year": 2026}, "images": images, "annotations": annotations, "categories": categories}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint, photos and boxes; nobody.jpg is not there, as no box needs it."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    (tmp_path / "photos, all").mkdir()
+    for name in (NAME, "b.png"):
+        Image.fromarray(noise).save(tmp_path / "photos, all" / name)
+    state = {f"model.{name}": value for name, value in tiny_model(num_classes=2).state_dict().items()}
+    state["model.head.cls_logits.bias"] += 4  # untrained, the network is sure of next to nothing, ...
+    state["model.head.box_pred.bias"].fill_(2.0)  # ... and its boxes are points
+    card = {"config": {"model": asdict(tiny_config()), "data": {"test_size": 64, "test_max_size": 128}}, "class_names": ["dog", "person"]}
+    torch.save({"state_dict": state, "cis_seg": card}, tmp_path / "tiny.ckpt")
+    (tmp_path / "boxes.json").write_text(json.dumps(content()))
+    return tmp_path
+
+
+def masked(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
+    """The exit code of the command."""
+    paths = [f"checkpoint={folder}/tiny.ckpt", f"boxes={folder}/boxes.json", f"images={folder}/photos, all", f"output={folder}/out/m.json"]
+    monkeypatch.setattr("sys.argv", ["masks_from_boxes", *paths, "device=cpu", *overrides])
+    try:
+        masks_from_boxes.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_every_box_gets_its_mask(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    assert masked(monkeypatch, folder) == 0
+    given, out = content(), json.loads((folder / "out" / "m.json").read_text())
+    assert {key: out[key] for key in ("info", "images", "categories")} == {key: given[key] for key in ("info", "images", "categories")}
+    found = {annotation["id"]: annotation for annotation in out["annotations"]}
+    assert sorted(found) == sorted(annotation["id"] for annotation in given["annotations"])
+    for annotation in given["annotations"]:
+        same = annotation.keys() - {"segmentation", "area"}
+        assert {key: found[annotation["id"]][key] for key in same} == {key: annotation[key] for key in same}
+    assert found[21] == given["annotations"][-1]  # a crowd region stays as it is
+    for number in (5, 0, 9, 12, 3, 4, 20):
+        mask = coco_mask.decode(found[number]["segmentation"])
+        assert mask.shape == (60, 80)
+        assert found[number]["area"] == mask.sum()
+        assert 0 <= found[number]["confidence"] <= 1
+    assert found[9]["confidence"] > 0
+    assert all((found[number]["confidence"], found[number]["area"]) == (0, 0) for number in (12, 3))  # outside, and without width
+    assert found[4]["confidence"] == 0  # one pixel, between the locations
+    assert found[20]["iscrowd"] == 0
+    assert [path.name for path in sorted((folder / "out").iterdir())] == ["m.json", "m_000.png"]
+    assert Image.open(folder / "out" / "m_000.png").size[0] > 1000
+
+
+def test_our_readers_and_pycocotools_take_the_output(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    assert masked(monkeypatch, folder, "pages=0") == 0
+    output = folder / "out" / "m.json"
+    assert not list(output.parent.glob("*.png"))
+    dataset = CocoDataset(output, folder / "photos, all", load_masks=True)
+    sample = dataset.sample(0)
+    assert sample.masks is not None
+    assert len(sample.masks) == len(sample.boxes) == 4
+    assert len(COCO(str(output)).loadAnns([5, 0, 9])) == 3
+
+
+def test_a_box_s_mask_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    assert masked(monkeypatch, folder, "pages=0") == 0
+    together = {a["id"]: a for a in json.loads((folder / "out" / "m.json").read_text())["annotations"]}
+    monkeypatch.setattr(masks_from_boxes, "BOXES_AT_ONCE", 1)
+    assert masked(monkeypatch, folder, "pages=0") == 0
+    alone = {a["id"]: a for a in json.loads((folder / "out" / "m.json").read_text())["annotations"]}
+    for number, annotation in together.items():
+        if "confidence" in annotation:
+            assert alone[number]["confidence"] == pytest.approx(annotation["confidence"], abs=1e-3)
+            assert abs(alone[number]["area"] - annotation["area"]) <= 2
+
+
+def test_damaged_images_are_told_and_the_rest_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    Image.new("RGB", (60, 80)).save(folder / "photos, all" / "b.png")  # turned
+    assert masked(monkeypatch, folder) == masks_from_boxes.EXIT_SOME_UNREADABLE
+    text = capsys.readouterr().err
+    assert "1 images could not be used" in text
+    assert "b.png has another size than the json says (60 x 80)" in text
+    assert {a["image_id"] for a in json.loads((folder / "out" / "m.json").read_text())["annotations"]} == {2}
+
+
+def changed(folder: Path, **changes: Any) -> None:
+    """Changes the first annotation of the file of boxes."""
+    boxes = content()
+    boxes["annotations"][0] |= changes
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bbox": [1, 2, -3, 4]}, "annotation 5 of image 2 has a negative width"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "annotation 5 of image 2 has no usable box"),
+        ({"bbox": None}, "annotation 5 of image 2 has no usable box"),
+        ({"image_id": 77}, "annotation 5 belongs to an image that is not listed"),
+        ({"category_id": 2}, "annotation 5 belongs to a category that is not listed"),
+        ({"id": 0}, "annotation 0 has no usable id or is listed twice"),
+    ],
+)
+def test_boxes_that_make_no_sense(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, changes: dict[str, Any], said: str
+) -> None:
+    changed(folder, **changes)
+    assert masked(monkeypatch, folder) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert "Traceback" not in text
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("images=FOLDER", "2 of 2 images with boxes are missing"),
+        ("images=FOLDER/nowhere", "there is no image folder"),
+        ("boxes=FOLDER/nothing.json", "there is no annotation file"),
+        ("output=FOLDER/boxes.json", "the output cannot be written there"),
+        ("output=FOLDER", "the output cannot be written there"),
+        ("checkpoint=FOLDER/nowhere.ckpt", "there is no checkpoint"),
+        ("pages=-1", "pages: this value cannot work"),
+    ],
+)
+def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, override: str, said: str) -> None:
+    before = (folder / "boxes.json").read_text()
+    assert masked(monkeypatch, folder, override.replace("FOLDER", str(folder))) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert "Traceback" not in text
+    assert (folder / "boxes.json").read_text() == before

@@ -1,0 +1,272 @@
+"""What the doctor says about a sound run, and about broken ones: the fault's name, and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_mistakes import coco_folder
+
+from cis_seg import doctor
+from cis_seg.diagnostics import gpus, machine, room
+from cis_seg.diagnostics.finding import Finding, Line, Status, findings_of, ok
+from cis_seg.diagnostics.subject import Subject
+from cis_seg.diagnostics.trial import in_words
+from cis_seg.errors import DataError
+from cis_seg.training.initial_weights import load_start
+from runs import SMALL
+
+Usage = namedtuple("Usage", "total used free")
+NETWORK = tuple(option for option in SMALL if option.startswith(("model.", "optim.", "schedule.")))
+
+
+def report(*overrides: str, trial: bool = False) -> dict[str, list[Finding]]:
+    """The findings of each check."""
+    found: dict[str, list[Finding]] = {}
+    for finding in doctor.examine(overrides, trial=trial):
+        found.setdefault(finding.check, []).append(finding)
+    return found
+
+
+def worst(findings: list[Finding]) -> Finding:
+    return max(findings, key=lambda finding: list(Status).index(finding.status))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_sound_run_is_tried_and_foretold(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The crowd is not drawn yet: a small one stands in, in a folder that is removed again."""
+    options = [*(o for o in SMALL if not o.startswith("hydra")), "schedule.max_steps=400", "schedule.val_every=100", "logger=wandb"]
+    code = doctor.main([*options, "--json", "report.json"])
+    said, content = capsys.readouterr().out, json.loads(Path("report.json").read_text())
+    assert code == 0, said
+    assert content["problems"] == 0
+    assert [f["found"] for f in content["findings"] if f["status"] != "ok" and f["check"] not in ("processors", "GPUs")] == []
+    trial = [f["found"] for f in content["findings"] if f["check"] == "trial"]
+    assert "s a step of 2 images" in trial[0]
+    assert "images/s" in trial[0]
+    assert trial[1].startswith("loss ")
+    assert "peak memory" in trial[1]
+    assert trial[2].startswith("400 steps in about ")
+    assert "4 validations of 3 images" in trial[2]
+    assert all(f["check"] in said for f in content["findings"])
+    assert sorted(path.name for path in home.iterdir()) == ["report.json"], "nothing of the run itself is made"
+
+
+def test_a_data_set_is_read_and_tried(home: Path) -> None:
+    found = report("data=coco", f"data.root={coco_folder(home / 'coco')}", "data.workers=1", *NETWORK, trial=True)
+    texts = [finding.found for finding in found["data"]]
+    assert "classes: person, car" in texts[0]
+    assert "training: 2 images, 2 annotations" in texts[1]
+    assert "2 opened" in texts[2]
+    assert "128x96 to 128x96 pixels" in texts[2]
+    assert "workers share about" in found["sharing"][0].found
+    assert worst(found["trial"]).status != Status.PROBLEM
+
+
+@pytest.mark.parametrize(
+    ("overrides", "check", "words", "remedy"),
+    [
+        (["optim.lrr=1"], "configuration", "optim.lrr: there is no such option", "did you mean optim.lr?"),
+        (["modle=condinst_tiny"], "configuration", "modle", "did you mean model?"),
+        (["experiment=coco_minny"], "configuration", "there is no such choice", "coco_mini"),
+        (["optim.lr=fast"], "configuration", "could not be converted to Float", ""),
+        (["optim.lr=nan"], "configuration", "optim.lr: this value cannot work", "optim.lr=0.01"),
+        (["optim.batch_size=6", "optim.accumulate=4"], "configuration", "equal parts", "optim.batch_size=8"),
+        (["loss.overlap.reduction=masks"], "configuration", "loss.overlap.reduction has no effect", "leave the option out"),
+        (["schedule.max_steps=50"], "configuration", "decay_steps 1600, 1900 come after the last step", "depends on"),
+        (["data=coco"], "configuration", "data.root is needed", "data.root="),
+        (["data=coco", "data.root=/nowhere"], "data", "there is no such data folder", "set data.root"),
+        (["data.root=/nowhere/crowd"], "data", "there is no such data folder", "mkdir -p"),
+        (["init_from=/nowhere/last.ckpt"], "weights", "there is no checkpoint", "check the path"),
+        (["experiment=cis_r50_fpn_finetune", "data.root=."], "weights", "is not there", "experiment=cis_r50_fpn_pretrain"),
+        (["model.backbone.weights=/nowhere/r.pth"], "weights", "there is no checkpoint", "check the path"),
+        (["model=condinst_r50_fpn"], "weights", "resnet50-0676ba61.pth is not there", "without a network put"),
+        (["paths.runs=/proc/runs"], "disk", "/proc cannot be written", "set paths.runs"),
+        (["trainer.accelerator=gpu"], "devices", "these devices cannot be used", "trainer.devices=1"),
+        (["trainer.precision=16-mixed"], "devices", "becomes bf16 on a CPU", "trainer.precision=32-true"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], check: str, words: str, remedy: str
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(home))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = report(*overrides)
+    assert any(words in f.found and remedy in f.remedy and f.status != Status.OK for f in found[check]), found[check]
+    assert {"Python", "libraries", "processors"} <= found.keys(), "the other checks say what they can"
+
+
+def test_a_run_that_is_there_already(home: Path) -> None:
+    Path("runs/crowd_tiny/seed0").mkdir(parents=True)
+    Path("runs/crowd_tiny/seed0/metrics.json").touch()
+    assert "exists already" in worst(report()["configuration"]).found
+    assert worst(report("resume=true")["configuration"]).status == Status.OK
+
+
+def test_damaged_data(home: Path) -> None:
+    root = coco_folder(home / "coco")
+    (root / "val2017" / "1.jpg").unlink()
+    image = root / "train2017" / "0.jpg"
+    image.write_bytes(image.read_bytes()[:400])
+    lines = report("data=coco", f"data.root={root}")["data"]
+    assert "0.jpg cannot be read as an image" in lines[-1].found
+    shutil.copy(root / "train2017" / "1.jpg", image)
+    lines = report("data=coco", f"data.root={root}")["data"]
+    assert "1 of 2 image files looked for are missing" in lines[-1].found
+    assert lines[-1].status == Status.PROBLEM
+    (root / "annotations" / "instances_train2017.json").write_text("")
+    assert "not valid JSON" in report("data=coco", f"data.root={root}")["data"][-1].found
+
+
+def test_too_little_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 2**20, 2**20))
+    monkeypatch.setattr(room, "open_file_limit", lambda: 64)
+    found = report("data.workers=2", "data.train_sizes=[800]", "data.train_max_size=1333")
+    assert [f.status for f in found["disk"]] == [Status.PROBLEM, Status.PROBLEM], "the run, and the crowd"
+    assert "1 MB free" in found["disk"][0].found
+    assert "--shm-size" in found["sharing"][0].remedy
+    assert "ulimit -n" in found["sharing"][1].remedy
+    monkeypatch.setattr(machine, "free_memory", lambda: 2**20)
+    assert "end other programs" in next(iter(machine.check_processors()))[2]
+
+
+def test_the_size_of_a_run_is_near_the_truth() -> None:
+    """The paper's network with AdamW: 34 million numbers three times in each of four checkpoints."""
+    subject = Subject(["data=coco", "data.root=.", "model=condinst_r50_fpn", "schedule.val_every=2000", "schedule.max_steps=2000"])
+    checkpoints = 4 * 3 * 4 * 34_000_000
+    assert checkpoints < room.run_bytes(subject.typed) < 1.1 * checkpoints
+
+
+def test_libraries_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "rich":
+            raise metadata.PackageNotFoundError(name)
+        return {"lightning": "2.6.2", "numpy": "1.26"}.get(name) or real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    lines = list(machine.check_libraries())
+    wrong = [found for status, found, _ in lines if status == Status.PROBLEM]
+    assert any(text.startswith("lightning 2.6.2 is outside its range") for text in wrong), "a malicious release"
+    assert any("numpy 1.26" in text for text in wrong)
+    assert any("rich is missing" in text for text in wrong)
+    assert all("constraints.txt" in remedy for status, _, remedy in lines if status == Status.PROBLEM)
+
+
+def test_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version", "3.14.1 (main)")
+    ((status, found, _),) = machine.check_python()
+    assert (status, "wanted" in found) == (Status.PROBLEM, True)
+
+
+def test_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "version").touch()
+    monkeypatch.setattr(gpus, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(
+        torch.cuda, "init", lambda: (_ for _ in ()).throw(RuntimeError("The NVIDIA driver on your system is too old\nmore"))
+    )
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    ((status, found, remedy),) = gpus.check_gpus()
+    assert (status, "too old" in found, "update the NVIDIA driver" in remedy) == (Status.PROBLEM, True, True)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    ((status, found, _),) = gpus.check_gpus()
+    assert "built without CUDA" in found
+
+
+def test_a_gpu_that_is_older_than_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> torch.Tensor:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    answers = {
+        "is_available": True,
+        "device_count": 1,
+        "get_device_name": "Old",
+        "get_device_capability": (5, 0),
+        "get_arch_list": ["sm_90"],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *args, answer=answer: answer)
+    monkeypatch.setattr(torch, "ones", refuse)
+    ((status, found, remedy),) = gpus.check_gpus()
+    assert status == Status.PROBLEM
+    assert "GPU 0: Old, capability 5.0: CUDA error: no kernel image" in found
+    assert "sm_90" in remedy
+
+
+def test_a_check_reports_its_own_failure() -> None:
+    def fails() -> Iterator[Line]:
+        yield ok("first")
+        raise ZeroDivisionError("a bug")
+
+    def refuses() -> Iterator[Line]:
+        raise DataError("the file is empty", where="a.json", remedy="write it again")
+        yield
+
+    first, second = findings_of("one", fails)
+    assert (first.status, second.status) == (Status.OK, Status.PROBLEM)
+    assert "ZeroDivisionError: a bug" in second.found
+    (refused,) = findings_of("two", refuses)
+    assert (refused.found, refused.remedy) == ("the file is empty\n  where: a.json", "write it again")
+
+
+def test_a_trial_that_finds_no_number(home: Path) -> None:
+    """A start that blows up is seen before the days are spent."""
+    found = report(*NETWORK, "optim.lr=100", "optim.name=sgd", "optim.clip_norm=null", "optim.warmup_steps=0", trial=True)["trial"]
+    assert [f for f in found if "loss" in f.found]
+
+
+MISSING = """
+import sys
+for name in {names}:
+    sys.modules[name] = None
+from cis_seg import doctor
+sys.exit(doctor.main([]))
+"""
+
+
+@pytest.mark.parametrize("names", [("hydra", "omegaconf"), ("rich", "torch"), ("packaging", "lightning")])
+def test_it_speaks_where_libraries_are_missing(home: Path, names: tuple[str, ...]) -> None:
+    wide = {**os.environ, "COLUMNS": "200"}  # no line of the table is broken
+    done = subprocess.run([sys.executable, "-c", MISSING.format(names=names)], capture_output=True, text=True, env=wide)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "the library" in done.stdout
+    assert any(name in done.stdout for name in names)
+    assert "pip install -e . -c constraints.txt" in " ".join(done.stdout.split())
+
+
+def test_a_duration_reads_well() -> None:
+    assert [in_words(seconds) for seconds in (5, 90, 600, 5400, 100_000, 260_000)] == [
+        "5 s",
+        "2 min",
+        "10 min",
+        "1.5 h",
+        "27.8 h",
+        "3.0 days",
+    ]
+
+
+def test_load_start_needs_no_network_in_a_trial(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that would be downloaded are left out, and the report says so."""
+    monkeypatch.setenv("TORCH_HOME", str(home))
+    monkeypatch.setattr("cis_seg.diagnostics.trial.load_start", lambda *args, **kwargs: pytest.fail(str(load_start)))
+    found = report(*NETWORK, "model.backbone.depth=18", "model.backbone.weights=imagenet", "model.backbone.norm=batch", trial=True)["trial"]
+    assert "its weights are not at hand" in found[1].found

@@ -1,0 +1,376 @@
+"""Scores against pycocotools itself, and against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from cis_seg.coco.ground_truth import GroundTruth, silenced
+from cis_seg.coco.results import read_results
+from cis_seg.errors import ConfigError, DataError
+from cis_seg.evaluation.baselines import crowd_bins, floor_results, mask_to_box, mean_overlap_degree
+from cis_seg.evaluation.metrics import evaluate, floors, score
+
+SIDE = 100
+FULL = pytest.approx(100)  # COCOeval adds an eps to the precision's denominator
+
+
+def rectangle(x: int, y: int, width: int, height: int) -> list[list[int]]:
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
+
+
+def person(number: int, image: int, box: tuple[int, int, int, int], **more: Any) -> dict[str, Any]:
+    area = box[2] * box[3]
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "bbox": list(box),
+        "area": area,
+        "iscrowd": 0,
+        "segmentation": rectangle(*box),
+    } | more
+
+
+def found(image: int, box: tuple[int, int, int, int], score: float = 0.9) -> dict[str, Any]:
+    rle = coco_mask.merge(coco_mask.frPyObjects(rectangle(*box), SIDE, SIDE))
+    return {"image_id": image, "category_id": 1, "bbox": list(box), "score": score, "segmentation": rle}
+
+
+def written(folder: Path, annotations: list[dict[str, Any]], images: int = 2) -> Path:
+    path = folder / "truth.json"
+    path.write_text(json.dumps({
+        "images": [{"id": i, "height": SIDE, "width": SIDE, "file_name": f"{i}.jpg"} for i in range(images)],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": annotations,
+    }))  # fmt: skip
+    return path
+
+
+def truth(folder: Path, annotations: list[dict[str, Any]], images: int = 2) -> GroundTruth:
+    return GroundTruth(written(folder, annotations, images))
+
+
+def jittered(truth_file: Path, seed: int) -> list[dict[str, Any]]:
+    """The truth as predictions: shifted, some left out, some doubled, scored at random, with box and mask."""
+    rng = np.random.default_rng(seed)
+    coco = COCO(str(truth_file))
+    results = []
+    for annotation in coco.dataset["annotations"]:
+        for _ in range(int(rng.integers(0, 3))):
+            dy, dx = (int(shift) for shift in rng.integers(-6, 7, 2))
+            mask = np.asfortranarray(np.roll(coco.annToMask(annotation), (dy, dx), (0, 1)))
+            rle = coco_mask.encode(mask)
+            box = [annotation["bbox"][0] + dx, annotation["bbox"][1] + dy, *annotation["bbox"][2:]]
+            results.append(
+                {
+                    "image_id": annotation["image_id"],
+                    "category_id": annotation["category_id"],
+                    "bbox": box,
+                    "score": float(rng.random()),
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                }
+            )
+    return results
+
+
+@pytest.mark.parametrize("with_boxes", [True, False])
+def test_equals_pycocotools_to_the_last_digit(shared_data: Path, tmp_path: Path, with_boxes: bool) -> None:
+    truth_file = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
+    entries = jittered(truth_file, seed=3)
+    if not with_boxes:
+        entries = [{key: value for key, value in entry.items() if key != "bbox"} for entry in entries]
+    results_file = tmp_path / "results.json"
+    results_file.write_text(json.dumps(entries))
+    ours = GroundTruth(truth_file)
+    scores = score(ours, read_results(results_file, ours))
+    for iou_type in ("segm", "bbox"):
+        with silenced():
+            theirs = COCO(str(truth_file))
+            evaluator = COCOeval(theirs, theirs.loadRes(str(results_file)), iou_type)
+            evaluator.evaluate()
+            evaluator.accumulate()
+            evaluator.summarize()
+        names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+        assert [scores[f"{iou_type}/{name}"] for name in names] == [100 * value for value in evaluator.stats[:6]]
+        assert scores[f"{iou_type}/AR100"] == 100 * evaluator.stats[8]
+        with silenced():
+            alone = COCOeval(theirs, theirs.loadRes(str(results_file)), iou_type)
+            alone.params.catIds = theirs.getCatIds(catNms=["person"])
+            alone.evaluate()
+            alone.accumulate()
+            alone.summarize()
+        assert scores[f"{iou_type}/AP/person"] == 100 * alone.stats[0]
+        restricted = GroundTruth(truth_file, ["person"])
+        assert score(restricted, read_results(results_file, restricted))[f"{iou_type}/AP"] == 100 * alone.stats[0]
+    assert scores["num_images"] == 35
+    assert scores["num_annotations"] == 366
+    assert scores["segm/AP"] is not None
+    assert 20 < scores["segm/AP"] < 90
+
+
+@pytest.fixture(scope="module")
+def cis(shared_data: Path) -> GroundTruth:
+    return GroundTruth(shared_data / "cis" / "CIS.json")
+
+
+def test_cis_floors_and_quirks(cis: GroundTruth) -> None:
+    """PAPER.md: the filled box scores AP 2.2 to 2.5, the inscribed ellipse 7.3 to 7.7; the truth itself 100."""
+    assert cis.dropped_parts == 5
+    box = score(cis, floor_results(cis, "box"), iou_types=("segm",))
+    ellipse = score(cis, floor_results(cis, "ellipse"), iou_types=("segm",))
+    assert 2.2 <= (box["segm/AP"] or 0) <= 2.5
+    assert 7.3 <= (ellipse["segm/AP"] or 0) <= 7.7
+    assert box["segm/AP50"] == box["floor/box_AP50"]
+    assert ellipse["segm/AP50"] == box["floor/ellipse_AP50"]
+    assert box["floor/mask_to_box"] == pytest.approx(0.45, abs=0.005)
+    itself = [{**annotation, "score": 1.0} for annotation in cis.annotations]
+    assert score(cis, itself, iou_types=("segm",))["segm/AP"] == FULL  # by the published areas too
+    scores = score(cis, itself, iou_types=("segm",), area="mask")
+    assert scores["segm/AP"] == FULL
+    assert scores["num_annotations"] == 3453
+    assert [scores[f"segm/AP/crowd_{name}"] for name in ("none", "low", "mid", "high")] == [FULL] * 4
+
+
+def test_area_protocol_on_cis(cis: GroundTruth) -> None:
+    """By their masks 350 people are small (data/README.md); the file's areas are those of the boxes, so fewer."""
+    small = [a for a in cis.annotations if coco_mask.area(a["segmentation"]) < 32**2]
+    assert len(small) == 350
+    results = [{**annotation, "score": 1.0} for annotation in small]
+    by_mask = score(cis, results, iou_types=("segm",), area="mask")
+    assert by_mask["segm/APs"] == FULL
+    assert (by_mask["segm/APm"] or 0) < 1  # not 0: a few people are outlined twice, smaller and larger
+    assert (score(cis, results, iou_types=("segm",))["segm/APm"] or 0) > 20
+
+
+def test_hand_made_average_precision(tmp_path: Path) -> None:
+    """One of two people found and one false alarm below it: precision 1 at the 51 recalls 0 .. 0.5 of 101."""
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 1, (50, 20, 20, 40))])
+    scores = score(ours, [found(0, (10, 10, 20, 40), 0.9), found(1, (5, 5, 20, 40), 0.8)])
+    for key in ("segm/AP", "segm/AP50", "bbox/AP", "segm/APs", "segm/AP/person", "segm/AP/crowd_none"):
+        assert scores[key] == pytest.approx(100 * 51 / 101), key
+    assert scores["segm/AR100"] == pytest.approx(50)
+    assert scores["segm/APl"] is None
+    assert scores["segm/AP/crowd_high"] is None
+    assert scores["overlap/mean_degree"] is None
+    assert scores["shape/mask_to_box"] == 1
+    assert scores["num_images"] == 2
+
+
+def test_annotation_id_zero_can_be_matched(tmp_path: Path) -> None:
+    path = written(tmp_path, [person(0, 0, (10, 10, 20, 40))])
+    results = [found(0, (10, 10, 20, 40))]
+    with silenced():
+        theirs = COCO(str(path))
+        evaluator = COCOeval(theirs, theirs.loadRes(results), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    assert evaluator.stats[0] < 1, "pycocotools reads id 0 as no match"
+    assert score(GroundTruth(path), results)["segm/AP"] == FULL
+
+
+def test_no_results_score_zero(tmp_path: Path) -> None:
+    scores = score(truth(tmp_path, [person(1, 0, (10, 10, 20, 40))]), [])
+    assert scores["segm/AP"] == 0
+    assert scores["bbox/AP50"] == 0
+    assert scores["shape/mask_to_box"] is None
+    assert json.loads(json.dumps(scores)) == scores
+
+
+def test_overlap_degree_by_hand() -> None:
+    box, beside, far = (10, 10, 20, 20), (30, 10, 20, 20), (60, 60, 10, 10)
+    assert mean_overlap_degree([found(0, box), found(0, box)]) == 0.5
+    assert mean_overlap_degree([found(0, box), found(0, beside)]) == 0  # boxes that share an edge touch, the masks do not
+    assert mean_overlap_degree([found(0, box), found(0, far)]) is None
+    assert mean_overlap_degree([found(0, box), found(1, box)]) is None
+    half = (20, 10, 20, 20)  # 200 px of 400 + 400 are shared
+    assert mean_overlap_degree([found(0, box), found(0, half)]) == pytest.approx(0.25)
+    mixed = [found(0, box), found(0, box), found(0, far), found(1, box), found(1, half)]
+    assert mean_overlap_degree(mixed) == pytest.approx((0.5 + 0.25) / 2)
+
+
+def test_overlap_and_shape_count_shown_predictions_only(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40))])
+    shown, hidden = found(0, (10, 10, 20, 40), 0.3), found(0, (10, 10, 20, 40), 0.29)
+    hidden["bbox"] = [0, 0, 100, 100]
+    scores = score(ours, [shown, hidden])
+    assert scores["overlap/mean_degree"] is None
+    assert scores["shape/mask_to_box"] == 1
+
+
+def test_mask_to_box_by_hand() -> None:
+    entries = [found(0, (0, 0, 10, 10)) | {"bbox": [0, 0, 10, 10 * factor]} for factor in (1, 2, 4)]
+    assert mask_to_box(entries) == 0.5
+    assert mask_to_box([found(0, (0, 0, 10, 10)) | {"bbox": [0, 0, 0, 5]}]) is None
+
+
+def test_crowd_bins(tmp_path: Path) -> None:
+    """Boxes of 20 x 20 shifted by d share (20 - d) / (20 + d): 1/3 for 10, 1/9 for 16, 9/11 for 2."""
+    pairs = [(0, 10, "mid"), (1, 16, "low"), (2, 2, "high")]
+    people = [person(2 * image + k + 1, image, (10 + k * d, 10, 20, 20)) for image, d, _ in pairs for k in (0, 1)]
+    alone = person(7, 3, (10, 10, 20, 20))
+    crowd = person(8, 3, (10, 10, 20, 20), iscrowd=1)
+    ours = truth(tmp_path, [*people, alone, crowd], images=4)
+    expected = {2 * image + k + 1: name for image, _, name in pairs for k in (0, 1)} | {7: "none"}
+    assert crowd_bins(ours.annotations) == expected
+    scores = score(ours, [found(3, (10, 10, 20, 20)), found(0, (10, 10, 20, 20))])
+    assert scores["segm/AP/crowd_none"] == FULL  # the missed people of the other bins cost nothing
+    assert scores["segm/AP/crowd_mid"] == pytest.approx(100 * 51 / 101)
+    assert scores["segm/AP/crowd_low"] == 0
+    assert scores["segm/AP/crowd_high"] == 0
+
+
+def test_annotation_without_mask_is_a_region_to_ignore(tmp_path: Path) -> None:
+    maskless = person(2, 0, (50, 10, 30, 60))
+    del maskless["segmentation"]
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), maskless, person(3, 1, (5, 5, 9, 9), segmentation=[])])
+    assert ours.maskless == {2, 3}
+    inside = found(0, (55, 20, 10, 30), 0.99)
+    scores = score(ours, [inside, found(0, (10, 10, 20, 40), 0.9)])
+    assert scores["segm/AP"] == FULL  # neither the mask inside the region nor the two missing masks cost anything
+    assert (scores["bbox/AP"] or 0) < 50
+    assert scores["floor/box_AP50"] == FULL
+
+
+def test_truth_without_any_mask_scores_boxes(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40), segmentation=None)])
+    scores = score(ours, [found(0, (10, 10, 20, 40))])
+    assert scores["bbox/AP"] == FULL
+    assert scores["segm/AP"] is None
+    assert scores["segm/AP/person"] is None
+    assert "floor/box_AP50" not in scores
+
+
+def test_results_without_masks_score_boxes(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40))])
+    scores = score(ours, [{"image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 40], "score": 0.5}])
+    assert scores["bbox/AP"] == FULL
+    assert scores["segm/AP"] is None
+    assert scores["floor/box_AP50"] == FULL
+
+
+def test_missing_area(tmp_path: Path) -> None:
+    annotation = person(7, 0, (10, 10, 20, 40))
+    del annotation["area"]
+    ours = truth(tmp_path, [annotation])
+    with pytest.raises(DataError, match=r"annotation 7(.|\n)*eval\.area=mask"):
+        score(ours, [])
+    assert score(ours, [found(0, (10, 10, 20, 40))], area="mask")["segm/APs"] == FULL
+    with pytest.raises(ConfigError, match=r"eval\.area"):
+        score(ours, [], area="box")
+
+
+def test_scoring_leaves_results_and_truth_alone(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (20, 10, 20, 40))])
+    results = [found(0, (10, 10, 20, 40))]
+    before = json.dumps(results, default=str)
+    first = score(ours, results)
+    assert json.dumps(results, default=str) == before
+    score(ours, results, area="mask")
+    assert score(ours, results) == first
+
+
+def test_floors_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40))])
+    first = floors(ours)
+    monkeypatch.setattr("cis_seg.evaluation.metrics.floor_results", None)
+    assert floors(ours) == first == {"floor/box_AP50": FULL, "floor/ellipse_AP50": FULL, "floor/mask_to_box": 1}
+
+
+def test_ellipse_fills_pi_quarters_of_its_box(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 40, 80)), person(2, 0, (80, 60, 60, 60)), person(3, 0, (0, 0, 9, 9), iscrowd=1)])
+    ellipse, cut = floor_results(ours, "ellipse")
+    assert coco_mask.area(ellipse["segmentation"]) == pytest.approx(np.pi / 4 * 40 * 80, rel=0.01)
+    assert coco_mask.area(cut["segmentation"]) == pytest.approx(np.pi / 4 * 20 * 40, rel=0.03)  # of the part inside the image
+
+
+def damaged(**changes: Any) -> list[dict[str, Any]]:
+    return [person(1, 0, (10, 10, 20, 40)), person(17, 0, (10, 10, 20, 40)) | changes]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        (damaged(id=1), "more than once"),
+        (damaged(image_id=99), "annotation 17(.|\n)*image_id 99"),
+        (damaged(bbox=[10, 10, -5, 40]), "annotation 17(.|\n)*negative"),
+        (damaged(bbox=[10, 10, float("nan"), 40]), "annotation 17(.|\n)*finite"),
+        (damaged(bbox=None, segmentation=None), "annotation 17"),
+        (damaged(segmentation={"size": [3, 4], "counts": [12]}), "annotation 17(.|\n)*size"),
+    ],
+)
+def test_damaged_annotations_are_named(tmp_path: Path, annotations: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        truth(tmp_path, annotations)
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"does not exist(.|\n)*nowhere\.json"):
+        GroundTruth(tmp_path / "nowhere.json")
+    cut_off = tmp_path / "cut.json"
+    cut_off.write_text('{"images": [')
+    with pytest.raises(DataError, match=r"not valid JSON(.|\n)*cut\.json"):
+        GroundTruth(cut_off)
+    cut_off.write_text("[1, 2]")
+    with pytest.raises(DataError, match="not a COCO json"):
+        GroundTruth(cut_off)
+    with pytest.raises(DataError, match=r"'persn' does not exist(.|\n)*person"):
+        GroundTruth(written(tmp_path, []), ["persn"])
+
+
+def test_the_published_file_is_recognised_and_others_are_counted(
+    shared_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = shared_data / "cis" / "CIS.json"
+    with caplog.at_level("INFO", logger="cis_seg"):
+        GroundTruth(source)
+        assert "459 images, 3,453 instances" in caplog.text
+        assert "463" in caplog.text
+        assert "5 polygon parts of fewer than 3 points left out" in caplog.text
+        caplog.clear()
+        content = json.loads(source.read_text())
+        content["annotations"].pop()
+        (tmp_path / "CIS.json").write_text(json.dumps(content))
+        GroundTruth(tmp_path / "CIS.json")
+        assert "459 images, 3452 annotations" in caplog.text
+        assert "463" not in caplog.text
+
+
+@pytest.mark.parametrize("category_id", [7, None, [1], True])
+def test_nobody_is_left_out_for_a_category_that_is_not_listed(tmp_path: Path, category_id: Any) -> None:
+    with pytest.raises(DataError, match=r"category that is not listed(.|\n)*annotation 2"):
+        truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (10, 10, 20, 40), category_id=category_id)])
+
+
+def test_small_ellipses_keep_the_centre(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 40, 80))])
+    (small,) = floor_results(ours, "small_ellipse")
+    assert coco_mask.area(small["segmentation"]) == pytest.approx(0.81 * np.pi / 4 * 40 * 80, rel=0.01)
+    x, y, w, h = coco_mask.toBbox(small["segmentation"])
+    assert (x + w / 2, y + h / 2) == pytest.approx((30, 50), abs=0.6)
+
+
+def test_curves_are_precision_over_recall_at_two_thresholds(tmp_path: Path) -> None:
+    ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (60, 10, 20, 40))])
+    results = [found(0, (10, 10, 20, 40), 0.9), found(0, (40, 60, 10, 10), 0.8), found(0, (60, 10, 20, 28), 0.7)]  # the last: IoU 0.7
+    evaluation = evaluate(ours, results)
+    assert evaluation.metrics == score(ours, results)
+    for kind in ("segm", "bbox"):
+        at50, at75 = (evaluation.curves[f"{kind}/{threshold}"] for threshold in (50, 75))
+        assert at50 == pytest.approx([1.0] * 51 + [2 / 3] * 50)  # all recalls to 0.5 with one detection, the rest with three
+        assert at75 == pytest.approx([1.0] * 51 + [0.0] * 50)
+        assert 100 * at75.mean() == pytest.approx(evaluation.metrics[f"{kind}/AP75"])
+
+
+def test_there_is_no_curve_without_anything_to_measure(tmp_path: Path) -> None:
+    assert evaluate(truth(tmp_path, []), [found(0, (10, 10, 20, 40))]).curves == {}
+    maskless = truth(tmp_path, [person(1, 0, (10, 10, 20, 40), segmentation=[])])
+    assert evaluate(maskless, [found(0, (10, 10, 20, 40))]).curves.keys() == {"bbox/50", "bbox/75"}

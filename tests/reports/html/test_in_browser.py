@@ -1,0 +1,165 @@
+"""The page in headless Chromium: what a person sees is measured there, and nothing complains."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cis_seg.reports.html.style import COLORS, DARK_COLORS
+from finished_runs import write_run
+
+SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "report.py"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: nothing is fetched, nothing is asked; without the sandbox, because CI runs as root
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--log-level=0"),
+)
+WIDTH, HEIGHT = 1300, 1000  # px
+EXPERIMENTS = 9  # two more than there are colours
+
+#: what a copy of the page measures of itself, and leaves where --dump-dom shows it
+PROBE = """
+<script>
+const size = e => { const r = e.getBoundingClientRect(); return [r.width, r.height]; };
+const all = (selector, of) => [...document.querySelectorAll(selector)].map(of);
+const look = e => { const s = getComputedStyle(e); return [s.color, s.strokeDasharray]; };
+const visible = () => all('.charts polyline', e => e.getClientRects().length > 0).filter(v => v).length;
+addEventListener('load', () => {
+  const told = {
+    svg: all('.charts svg', size), lines: all('.charts polyline', e => e.getTotalLength()), tables: all('table', size),
+    images: all('img', e => [...size(e), e.naturalWidth]), swatches: all('.legend label', look),
+    legend: all('.legend line', size), overflow: document.documentElement.scrollWidth - innerWidth, before: visible(),
+  };
+  document.querySelector('#show0').click();
+  told.without_first = visible();
+  document.querySelector('figure label').click();
+  told.enlarged = size(document.querySelector('img'));
+  const pre = document.createElement('pre');
+  pre.id = 'probe'; pre.textContent = JSON.stringify(told); document.body.append(pre);
+});
+</script>
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the browser printed: the page after its scripts, and its log."""
+
+    text: str
+    log: str
+
+    @property
+    def complaints(self) -> list[str]:
+        return [line for line in self.log.splitlines() if ":CONSOLE" in line]
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., Seen]:
+    """Opens a file in a browser of its own, with further options."""
+    browser = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(NAMES)}")
+
+    def browse(page: Path, *options: str, width: int = WIDTH) -> Seen:
+        profile = tmp_path / "profile"
+        shutil.rmtree(profile, ignore_errors=True)
+        fixed = (*OPTIONS, f"--user-data-dir={profile}", f"--window-size={width},{HEIGHT}")
+        done = subprocess.run([browser, *fixed, *options, page.as_uri()], check=True, capture_output=True, text=True, timeout=300)
+        return Seen(done.stdout, done.stderr)
+
+    return browse
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine experiments with a log and overlays each, and a figure, made by the script itself."""
+    folder = tmp_path_factory.mktemp("page")
+    for number in range(EXPERIMENTS):
+        run = write_run(
+            folder / "runs", f"experiment_with_a_long_name_{number}", 0, ap=10.0 + number, area="mask" if number else "published"
+        )
+        (run / "csv" / "version_0").mkdir(parents=True)
+        rows = [f"{step},{1 / (step + 1 + number)},{step if step % 20 == 0 else ''}" for step in range(41)]
+        (run / "csv" / "version_0" / "metrics.csv").write_text("\n".join(["step,train/loss,val/segm_AP", *rows, ""]))
+        (run / "overlays").mkdir()
+        Image.new("RGB", (1900, 300), (200, 30 * number, 90)).save(run / "overlays" / "latest.png")
+    main = runpy.run_path(str(SCRIPT))["main"]
+    assert main([str(folder / "runs"), "--output", str(folder / "report.html")]) == 0
+    return folder / "report.html"
+
+
+def measured(browse: Callable[..., Seen], page: Path, folder: Path, width: int = WIDTH) -> dict[str, Any]:
+    """What a copy of ``page`` with the probe in it says of itself."""
+    copy = folder / "probed.html"
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    seen = browse(copy, "--dump-dom", width=width)
+    assert seen.complaints == []
+    told = re.search(r'<pre id="probe">(.*?)</pre>', seen.text, re.DOTALL)
+    assert told is not None, seen.log
+    content: dict[str, Any] = json.loads(unescape(told[1]))
+    return content
+
+
+def test_everything_is_displayed(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
+    told = measured(browse, page, tmp_path)
+    assert len(told["svg"]) == 2
+    assert all(width > 300 and height > 150 for width, height in told["svg"])
+    assert len(told["lines"]) == 2 * EXPERIMENTS
+    assert min(told["lines"]) > 100
+    assert len(told["tables"]) == 3  # of runs by the two protocols, of what differs
+    assert all(width > 200 and height > 50 for width, height in told["tables"])
+    assert [natural for *_, natural in told["images"]] == [1900] * EXPERIMENTS
+    assert all(300 < width < WIDTH and height > 50 for width, height, _ in told["images"])
+    assert len(told["legend"]) == EXPERIMENTS
+    assert all(width > 20 for width, _ in told["legend"])
+    assert told["overflow"] <= 0, "the page itself must not scroll sideways"
+
+
+def test_each_experiment_has_a_line_of_its_own(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
+    told = measured(browse, page, tmp_path)
+    assert len({tuple(look) for look in told["swatches"]}) == EXPERIMENTS
+    assert len({color for color, _ in told["swatches"]}) == len(COLORS)
+
+
+def test_boxes_hide_lines_and_a_click_enlarges(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
+    told = measured(browse, page, tmp_path)
+    assert (told["before"], told["without_first"]) == (2 * EXPERIMENTS, 2 * EXPERIMENTS - 2)
+    assert told["enlarged"] == [1900, 300]
+
+
+def test_on_a_narrow_screen(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
+    assert measured(browse, page, tmp_path, width=520)["overflow"] <= 0
+
+
+@pytest.mark.parametrize(("scheme", "background", "colors"), [(1, (255, 255, 255), COLORS), (0, (18, 18, 18), DARK_COLORS)])
+def test_it_is_painted(
+    scheme: int, background: tuple[int, ...], colors: tuple[str, ...], browse: Callable[..., Seen], page: Path, tmp_path: Path
+) -> None:
+    shot = tmp_path / "shot.png"
+    seen = browse(page, f"--screenshot={shot}", f"--blink-settings=preferredColorScheme={scheme}")
+    assert seen.complaints == []
+    with Image.open(shot) as image:
+        assert image.size == (WIDTH, HEIGHT)
+        painted = {color for _, color in image.convert("RGB").getcolors(1 << 24) or []}
+        assert image.convert("RGB").getpixel((3, 3)) == background
+    assert {tuple(bytes.fromhex(color[1:])) for color in colors} <= painted
+
+
+def test_a_complaint_is_seen(browse: Callable[..., Seen], tmp_path: Path) -> None:
+    """Else the tests above could not fail."""
+    (tmp_path / "wrong.html").write_text("<!DOCTYPE html><title>x</title><script>nothing.there</script>")
+    seen = browse(tmp_path / "wrong.html", "--dump-dom")
+    assert len(seen.complaints) == 1
+    assert "nothing is not defined" in seen.complaints[0]

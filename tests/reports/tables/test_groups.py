@@ -1,0 +1,120 @@
+"""Seeds become mean and spread, and OverlapLoss is compared with its own control, pair by pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cis_seg.errors import DataError
+from cis_seg.reports.tables.groups import Group, Spread, gain, grouped, mixed_protocols, spread
+from cis_seg.reports.tables.runs import find_runs
+from finished_runs import write_evaluation, write_run
+
+
+def groups_of(*paths: Path) -> dict[str, Group]:
+    return {f"{group.first.name} {group.first.weight:g}": group for group in grouped(find_runs(paths)[0])}
+
+
+def test_mean_and_sample_spread_by_hand() -> None:
+    found = spread([1.0, 2.0, 6.0, None])
+    assert (found.mean, found.n) == (3.0, 3)
+    assert found.std == pytest.approx(7**0.5)  # ((-2)^2 + (-1)^2 + 3^2) / (3 - 1)
+    assert spread([5.0]) == Spread(5.0, std=None, n=1)
+    assert spread([None]) == Spread(None, std=None, n=0)
+
+
+def test_the_gain_is_taken_seed_by_seed(tmp_path: Path) -> None:
+    for seed, without, with_ in ((0, 10.0, 12.0), (1, 20.0, 23.0), (2, 30.0, 37.0)):
+        write_run(tmp_path, "x_finetune", seed, ap=without)
+        write_run(tmp_path, "x_finetune_overlap", seed, ap=with_, weight=2.0)
+    write_run(tmp_path, "x_finetune", 3, ap=99.0)  # no partner: in its own mean, not in the gain
+    groups = groups_of(tmp_path)
+    control, overlap = groups["x_finetune 0"], groups["x_finetune_overlap 2"]
+    assert control.spread("AP").mean == pytest.approx((10 + 20 + 30 + 99) / 4)
+    assert overlap.spread("AP").mean == pytest.approx(24.0)
+    found = gain(overlap, groups.values())
+    assert found is not None
+    assert found.control is control
+    assert found.seeds == (0, 1, 2)
+    assert found.spreads["AP"].mean == pytest.approx(4.0)  # of 2, 3, 7
+    assert found.spreads["AP"].std == pytest.approx(7**0.5)
+    assert found.spreads["overlap degree"].mean == 0
+    assert gain(control, groups.values()) is None
+
+
+def test_no_common_seed_compares_means(tmp_path: Path) -> None:
+    write_run(tmp_path, "x_finetune", 0, ap=10.0)
+    write_run(tmp_path, "x_finetune_overlap", 1, ap=14.0, weight=2.0)
+    groups = groups_of(tmp_path)
+    found = gain(groups["x_finetune_overlap 2"], groups.values())
+    assert found is not None
+    assert found.seeds == ()
+    assert found.spreads["AP"] == Spread(4.0, std=None, n=0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"steps": 1500},
+        {"init_from": "runs/another_pretrain/seed0/checkpoints/last.ckpt"},
+        {"init_from": None},
+        {"num_images": 20},
+        {"area": "mask"},
+        {"data": {"test_size": 680}},
+        {"weight": 1.0},
+    ],
+    ids=str,
+)
+def test_what_is_no_control(tmp_path: Path, other: dict[str, object]) -> None:
+    write_run(tmp_path, "x_finetune", 0, **other)  # type: ignore[arg-type]
+    write_run(tmp_path, "x_finetune_overlap", 0, weight=2.0)
+    groups = groups_of(tmp_path)
+    assert gain(groups["x_finetune_overlap 2"], groups.values()) is None
+
+
+def test_of_two_controls_the_one_with_more_common_seeds(tmp_path: Path) -> None:
+    base = f"{tmp_path}/x_pretrain/seed0/checkpoints/last.ckpt"
+    write_run(tmp_path, "x_ov0", 0, init_from=base)
+    for seed in (0, 1):
+        write_run(tmp_path, "x_finetune", seed)
+        write_run(tmp_path, "x_finetune_overlap", seed, weight=2.0)
+    groups = groups_of(tmp_path)
+    found = gain(groups["x_finetune_overlap 2"], groups.values())
+    assert found is not None
+    assert found.control.first.name == "x_finetune"
+
+
+def test_one_name_with_two_settings_is_two_groups(tmp_path: Path) -> None:
+    for weight, folder in ((1.0, "one"), (2.0, "two")):
+        write_run(tmp_path / folder, "x", 0, weight=weight)
+    assert set(groups_of(tmp_path / "one", tmp_path / "two")) == {"x 1", "x 2"}
+
+
+def test_order_of_a_table(tmp_path: Path) -> None:
+    base = f"{tmp_path}/b_pretrain/seed0/checkpoints/last.ckpt"
+    for name, weight in (("b_ov4", 4.0), ("b_finetune_overlap", 2.0), ("b_ov0.5", 0.5)):
+        write_run(tmp_path, name, 0, weight=weight, init_from=base)
+    write_run(tmp_path, "b_masks", 0, weight=0.1, reduction="masks", init_from=base)
+    for name in ("b_finetune", "b_pretrain", "a_finetune"):
+        write_run(tmp_path, name, 0)
+    order = [group.first.name for group in grouped(find_runs([tmp_path])[0])]
+    assert order == ["a_finetune", "b_pretrain", "b_finetune", "b_masks", "b_ov0.5", "b_finetune_overlap", "b_ov4"]
+
+
+def test_one_seed_twice_is_refused(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write_run(tmp_path / folder, "x", 3)
+    with pytest.raises(DataError, match="two results for seed 3 of x"):
+        grouped(find_runs([tmp_path / "one", tmp_path / "two"])[0])
+
+
+def test_protocols_are_not_mixed(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "x", 0)
+    write_run(tmp_path, "y", 0)
+    scored = write_evaluation(run, "cis_680", ap=30.0, test_size=680)
+    groups = grouped(find_runs([tmp_path, scored])[0])
+    assert sorted((g.first.name, g.first.protocol.test_size, len(g.runs)) for g in groups) == [("x", 480, 1), ("x", 680, 1), ("y", 480, 1)]
+    (sentence,) = mixed_protocols(groups)
+    assert sentence.startswith("x was scored in 2 ways")
+    assert str(scored) in sentence
