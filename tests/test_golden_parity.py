@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ def per_level(dense: DensePredictions, values: Tensor, levels: dict[int, Tensor]
     """``(B, K, C)`` -> the levels' maps ``(B, C, h, w)``."""
     for index, level in enumerate(LEVELS):
         height, width = levels[int(level[1])].shape[-2:]
-        yield values[:, dense.level_inds == index].unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        yield values[:, dense.locations.level_inds == index].unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 # ---------------------------------------------------------------- conversion
@@ -163,7 +164,7 @@ def test_controller(reference: Reference, activations: Activations) -> None:
 
 def located(dense: DensePredictions, level: int, x: int, y: int) -> int:
     """The place of a location in the K of all levels."""
-    here = (dense.level_inds == level) & (dense.locations == torch.tensor([x, y])).all(dim=1)
+    here = (dense.locations.level_inds == level) & (dense.locations.xy == torch.tensor([x, y])).all(dim=1)
     return int(here.nonzero().item())
 
 
@@ -189,10 +190,10 @@ def detections(reference: Reference, golden: Path, image: str, threshold: float)
     with torch.no_grad():
         dense = model(model.normalize(batch.pixels, batch.image_sizes))
         post = Postprocess(score_threshold=threshold)
-        (found,) = post(render, dense, batch.image_sizes, batch.original_sizes, PADDED)
+        (found,) = post(SimpleNamespace(mask_logits=render), dense, batch)
     ((locs, logits),) = rendered
     means = logits.sigmoid().flatten(1).mean(dim=1)
-    keys = zip(dense.level_inds[locs].tolist(), *dense.locations[locs].long().t().tolist(), found.labels.tolist(), strict=True)
+    keys = zip(dense.locations.level_inds[locs].tolist(), *dense.locations.xy[locs].long().t().tolist(), found.labels.tolist(), strict=True)
     values = zip(found.boxes.tolist(), found.scores.tolist(), coco_mask.area(list(found.masks)).tolist(), means.tolist(), strict=True)
     return {key: dict(zip(("box", "score", "area", "mean"), value, strict=True)) for key, value in zip(keys, values, strict=True)}
 
@@ -259,8 +260,7 @@ def step(reference: Reference) -> Iterator[Step]:
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     with torch.no_grad():
         dense = module.predict_dense(batch)
-    grid = (dense.locations, dense.strides, dense.level_inds)
-    assignment = assign(*grid, batch.targets, num_classes=80, padded_size=PADDED)
+    assignment = assign(dense.locations, batch.targets, num_classes=80, padded_size=PADDED)
     quality = dense.cls_logits.sigmoid().amax(dim=-1) * dense.ctr_logits.sigmoid()
     gradients: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -298,7 +298,7 @@ def test_losses_when_the_warmup_begins(reference: Reference, step: Step) -> None
 
 def keyed(dense: DensePredictions, im_inds: Tensor, loc_inds: Tensor, gt_inds: Tensor) -> list[tuple[int, ...]]:
     """(image, level, x, y, ground truth) as golden.json counts: B's boxes after A's five."""
-    rows = [im_inds, dense.level_inds[loc_inds], *dense.locations[loc_inds].long().t(), gt_inds + 5 * im_inds]
+    rows = [im_inds, dense.locations.level_inds[loc_inds], *dense.locations.xy[loc_inds].long().t(), gt_inds + 5 * im_inds]
     return [tuple(row) for row in torch.stack(rows, dim=1).tolist()]
 
 

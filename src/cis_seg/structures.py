@@ -65,6 +65,11 @@ class Batch(_Movable):
     positions: tuple[int, ...]  # B, place of each image in the endless training stream (0, 1, .. in evaluation)
     targets: tuple[Target, ...]  # length B
 
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """(H, W), the size of the network's input."""
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """A copy on ``device``; pixels that are shared stay shared, so they travel once."""
         moved = super().to(device, non_blocking)
@@ -86,18 +91,25 @@ class Batch(_Movable):
 
 
 @dataclass(frozen=True)
+class Locations:
+    """The grid points of all levels, P3 first; every image of a batch has the same ones."""
+
+    xy: Tensor  # (K, 2) float32 in pixels of the network's input
+    strides: Tensor  # (K,) float32, stride of each location's level
+    level_inds: Tensor  # (K,) int64, 0 is the finest level
+    neighbours: Tensor  # (K, 9) int64, the 3x3 locations around each, row by row; -1 outside its level
+
+
+@dataclass(frozen=True)
 class DensePredictions:
-    """What the network says at every location of every level, levels concatenated P3 first."""
+    """The network's output at every location of every level."""
 
     cls_logits: Tensor  # (B, K, C)
     ltrb: Tensor  # (B, K, 4) >= 0, distances in units of the stride
     ctr_logits: Tensor  # (B, K)
-    tower_feats: Tensor  # (B, K, F) of the box tower; at chosen locations the controller makes mask parameters of them
+    tower_feats: Tensor  # (B, K, F) of the box tower; the controller turns those of chosen locations into mask parameters
     mask_feats: Tensor  # (B, M, H / mask_feat_stride, W / mask_feat_stride)
-    locations: Tensor  # (K, 2) xy in pixels of the network's input
-    level_inds: Tensor  # (K,) int64, 0 is the finest level
-    strides: Tensor  # (K,) float32, stride of each location's level
-    neighbours: Tensor  # (K, 9) int64 the 3x3 locations around each, row by row; -1 outside its level
+    locations: Locations
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,20 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 import oracles
 from cis_seg.assign.fcos_assigner import assign
-from cis_seg.ops.boxes import level_locations, ltrb_to_boxes
-from cis_seg.structures import Target
+from cis_seg.ops.boxes import ltrb_to_boxes
+from cis_seg.ops.locations import pyramid_locations
+from cis_seg.structures import Locations, Target
 from golden_arrays import isolated_json
 
 SIZE = (128, 160)
 STRIDES = (8, 16, 32, 64, 128)
 
 
-def _pyramid(size: tuple[int, int] = SIZE) -> tuple[Tensor, Tensor, Tensor]:
-    grids = [(-(-size[0] // s), -(-size[1] // s)) for s in STRIDES]
-    locations = torch.cat([level_locations(h, w, s, "cpu") for (h, w), s in zip(grids, STRIDES, strict=True)])
-    levels = torch.repeat_interleave(torch.arange(5), torch.tensor([h * w for h, w in grids]))
-    return locations, torch.tensor(STRIDES, dtype=torch.float32)[levels], levels
+def _pyramid(size: tuple[int, int] = SIZE) -> Locations:
+    return pyramid_locations([(-(-size[0] // s), -(-size[1] // s)) for s in STRIDES], STRIDES, "cpu")
 
 
 def _target(boxes: list[list[float]], labels: list[int]) -> Target:
@@ -27,11 +24,11 @@ def _target(boxes: list[list[float]], labels: list[int]) -> Target:
 
 def _positives(boxes: list[list[float]], labels: list[int]) -> list[list[int]]:
     """[level, x, y, gt, label] of every positive, as the golden file lists them."""
-    locations, strides, levels = _pyramid()
-    result = assign(locations, strides, levels, (_target(boxes, labels),), num_classes=80, padded_size=SIZE)
+    locations = _pyramid()
+    result = assign(locations, (_target(boxes, labels),), num_classes=80, padded_size=SIZE)
     positive = result.gt_inds[0] >= 0
     assert torch.equal(positive, result.labels[0] < 80)
-    columns = (levels, locations[:, 0].long(), locations[:, 1].long(), result.gt_inds[0], result.labels[0])
+    columns = (locations.level_inds, *locations.xy.long().t(), result.gt_inds[0], result.labels[0])
     return torch.stack(columns, dim=1)[positive].tolist()
 
 
@@ -83,17 +80,17 @@ def test_golden(golden, name: str) -> None:
 def test_random_crowds_equal_the_loop(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     size, ranges = (96, 128), (16.0, 32.0, 64.0, 96.0)
-    locations, strides, levels = _pyramid(size)
+    locations = _pyramid(size)
     low = torch.rand(12, 2, generator=generator) * torch.tensor([110.0, 80.0])
     boxes = torch.cat((low, low + 2 + torch.rand(12, 2, generator=generator) * 90), dim=1).mul(4).round().div(4)
     boxes[3] = boxes[2]  # a tie
     boxes[:, 0::2].clamp_(max=128)
     boxes[:, 1::2].clamp_(max=96)
     target = Target(boxes, torch.randint(0, 5, (12,), generator=generator))
-    result = assign(locations, strides, levels, (target,), num_classes=5, padded_size=size, size_ranges=ranges, radius=1.0)
-    points = [tuple(xy) for xy in locations.tolist()]
+    result = assign(locations, (target,), num_classes=5, padded_size=size, size_ranges=ranges, radius=1.0)
+    points = [tuple(xy) for xy in locations.xy.tolist()]
     people = [tuple(box) for box in boxes.tolist()]
-    expected = oracles.assign(points, strides.tolist(), levels.tolist(), people, size, ranges, 1.0)
+    expected = oracles.assign(points, locations.strides.tolist(), locations.level_inds.tolist(), people, size, ranges, 1.0)
     assert result.gt_inds[0].tolist() == expected
     assert sum(g >= 0 for g in expected) >= 8
     for k, g in enumerate(expected):
@@ -103,17 +100,17 @@ def test_random_crowds_equal_the_loop(seed: int) -> None:
             assert result.centerness[0, k] == 0
         else:
             assert result.labels[0, k] == target.labels[g]
-            decoded = ltrb_to_boxes(locations[k], result.ltrb[0, k] * strides[k])
+            decoded = ltrb_to_boxes(locations.xy[k], result.ltrb[0, k] * locations.strides[k])
             torch.testing.assert_close(decoded, boxes[g])
             ltrb = tuple(result.ltrb[0, k].tolist())
             assert result.centerness[0, k].item() == pytest.approx(oracles.centerness(*ltrb), rel=1e-5)
 
 
 def test_images_without_people_are_background() -> None:
-    locations, strides, levels = _pyramid()
+    locations = _pyramid()
     targets = (_target([], []), _target([[10, 10, 50, 50]], [0]), _target([], []))
-    result = assign(locations, strides, levels, targets, num_classes=1, padded_size=SIZE)
-    count = len(locations)
+    result = assign(locations, targets, num_classes=1, padded_size=SIZE)
+    count = len(locations.xy)
     assert result.labels.shape == result.gt_inds.shape == result.centerness.shape == (3, count)
     assert result.ltrb.shape == (3, count, 4)
     assert (result.gt_inds >= 0).sum(dim=1).tolist() == [0, 9, 0]
@@ -123,12 +120,12 @@ def test_images_without_people_are_background() -> None:
 
 
 def test_background_in_an_ignore_region_is_marked_unless_it_is_in_a_persons_box() -> None:
-    locations, strides, levels = _pyramid()
+    locations = _pyramid()
     boxes, regions = torch.tensor([[10.0, 10, 50, 50]]), torch.tensor([[40.0, 40, 90, 90], [100, 0, 160, 20]])
     with_regions = Target(boxes, torch.zeros(1, dtype=torch.int64), ignore_boxes=regions)
     without = _target([[10, 10, 50, 50]], [0])
-    plain = assign(locations, strides, levels, (without, without), num_classes=1, padded_size=SIZE)
-    marked = assign(locations, strides, levels, (without, with_regions), num_classes=1, padded_size=SIZE)
+    plain = assign(locations, (without, without), num_classes=1, padded_size=SIZE)
+    marked = assign(locations, (without, with_regions), num_classes=1, padded_size=SIZE)
     assert plain.ignored is None
     assert all(torch.equal(getattr(plain, name), getattr(marked, name)) for name in ("labels", "gt_inds", "ltrb", "centerness"))
     assert marked.ignored is not None
@@ -137,7 +134,7 @@ def test_background_in_an_ignore_region_is_marked_unless_it_is_in_a_persons_box(
     def inside(point: list[float], box: list[float]) -> bool:
         return box[0] < point[0] < box[2] and box[1] < point[1] < box[3]
 
-    expected = [any(inside(p, r) for r in regions.tolist()) and not inside(p, [10, 10, 50, 50]) for p in locations.tolist()]
+    expected = [any(inside(p, r) for r in regions.tolist()) and not inside(p, [10, 10, 50, 50]) for p in locations.xy.tolist()]
     assert marked.ignored[1].tolist() == expected
     assert 0 < sum(expected) < len(expected)
     assert not (marked.ignored & (marked.gt_inds >= 0)).any()

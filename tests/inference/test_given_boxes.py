@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from cis_seg.inference.given_boxes import ANY_CLASS, BoxFits, fit_given_boxes
-from cis_seg.ops.boxes import boxes_to_ltrb, level_locations
-from cis_seg.structures import DensePredictions
+from cis_seg.ops.boxes import boxes_to_ltrb
+from cis_seg.ops.locations import pyramid_locations
+from cis_seg.structures import DensePredictions, Locations
 
 SIZE, STRIDES, RANGES = (128, 160), (8, 16, 32, 64, 128), (64.0, 128.0, 256.0, 512.0)
 BOX = [20.0, 20.0, 60.0, 60.0]  # centroid of its pixels 40: the locations 36 and 44 of P3 may learn it
@@ -15,30 +15,28 @@ BOX = [20.0, 20.0, 60.0, 60.0]  # centroid of its pixels 40: the locations 36 an
 
 def dense_of(predicted: dict[tuple[int, int, int], tuple[list[float], list[float]]]) -> DensePredictions:
     """A network that predicts, at (level, x, y), a box and a probability for each of two classes; elsewhere nothing near."""
-    grids = [(-(-SIZE[0] // s), -(-SIZE[1] // s)) for s in STRIDES]
-    locations = torch.cat([level_locations(h, w, s, "cpu") for (h, w), s in zip(grids, STRIDES, strict=True)])
-    levels = torch.repeat_interleave(torch.arange(5), torch.tensor([h * w for h, w in grids]))
-    strides = torch.tensor(STRIDES, dtype=torch.float32)[levels]
-    scores, ltrb = torch.full((1, len(levels), 2), 0.01), torch.full((1, len(levels), 4), 0.01)
+    locations = pyramid_locations([(-(-SIZE[0] // s), -(-SIZE[1] // s)) for s in STRIDES], STRIDES, "cpu")
+    count = len(locations.xy)
+    scores, ltrb = torch.full((1, count, 2), 0.01), torch.full((1, count, 4), 0.01)
     for place, (box, probabilities) in predicted.items():
-        at = where(locations, levels, place)
-        ltrb[0, at] = boxes_to_ltrb(locations[at], torch.tensor(box)) / strides[at]
+        at = where(locations, place)
+        ltrb[0, at] = boxes_to_ltrb(locations.xy[at], torch.tensor(box)) / locations.strides[at]
         scores[0, at] = torch.tensor(probabilities)
-    sure = torch.full((1, len(levels)), 50.0)  # centerness 1
+    sure = torch.full((1, count), 50.0)  # centerness 1
     nothing = torch.zeros(1)
-    return DensePredictions(scores.logit(), ltrb, sure, nothing, nothing, locations, levels, strides, torch.full((len(levels), 9), -1))
+    return DensePredictions(scores.logit(), ltrb, sure, nothing, nothing, locations)
 
 
-def where(locations: Tensor, levels: Tensor, place: tuple[int, int, int]) -> int:
+def where(locations: Locations, place: tuple[int, int, int]) -> int:
     level, x, y = place
-    (found,) = ((levels == level) & (locations == torch.tensor([x, y])).all(dim=1)).nonzero().flatten().tolist()
+    (found,) = ((locations.level_inds == level) & (locations.xy == torch.tensor([x, y])).all(dim=1)).nonzero().flatten().tolist()
     return int(found)
 
 
 def fitted(dense: DensePredictions, boxes: list[list[float]], labels: list[int]) -> tuple[list[tuple[int, int, int]], BoxFits]:
     """(level, x, y) chosen for each box, and all that was found out."""
     fits = fit_given_boxes(dense, 0, torch.tensor(boxes), torch.tensor(labels), padded_size=SIZE, size_ranges=RANGES)
-    chosen = [(int(dense.level_inds[i]), *map(int, dense.locations[i].tolist())) for i in fits.loc_inds.tolist()]
+    chosen = [(int(dense.locations.level_inds[i]), *map(int, dense.locations.xy[i].tolist())) for i in fits.loc_inds.tolist()]
     return chosen, fits  # type: ignore[return-value]
 
 

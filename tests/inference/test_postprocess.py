@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ from torch import Tensor
 import oracles
 from cis_seg.inference import postprocess
 from cis_seg.inference.postprocess import Postprocess, render_masks
-from cis_seg.structures import DensePredictions, MaskSamples
+from cis_seg.structures import Batch, DensePredictions, Instances, Locations, MaskSamples
 from golden_arrays import isolated_arrays, isolated_json
 from tiny_model import ORIGINALS, PADDED, SIZES, tiny_batch, tiny_model
+
+MaskRenderer = Callable[[DensePredictions, MaskSamples], Tensor]
 
 
 def _dense(
@@ -30,11 +34,23 @@ def _dense(
     ltrb = torch.cat([locations - corners[:, :2], corners[:, 2:] - locations], dim=1) / strides[:, None]
     cls_logits, ctr_logits = torch.tensor([cls_scores]).logit(), torch.tensor([ctr_scores]).logit()
     nothing, alone = torch.zeros(1, len(boxes), 0), torch.full((len(boxes), 9), -1)
-    return DensePredictions(cls_logits, ltrb[None], ctr_logits, nothing, torch.zeros(1, 1, 8, 12), locations, level_inds, strides, alone)
+    return DensePredictions(
+        cls_logits, ltrb[None], ctr_logits, nothing, torch.zeros(1, 1, 8, 12), Locations(locations, strides, level_inds, alone)
+    )
 
 
 def _blank(dense: DensePredictions, samples: MaskSamples) -> Tensor:
     return torch.full((len(samples.loc_inds), 16, 24), -9.0)
+
+
+def _postprocessed(
+    renderer: MaskRenderer, dense: DensePredictions, size: tuple[int, int], original: tuple[int, int], padded: tuple[int, int] = PADDED
+) -> Instances:
+    """The instances of one image whose masks ``renderer`` makes."""
+    pixels = torch.zeros(1, 3, *padded, dtype=torch.uint8)
+    batch = Batch(pixels, pixels, (size,), (original,), (0,), (0,), ())
+    (found,) = Postprocess()(SimpleNamespace(mask_logits=renderer), dense, batch)  # type: ignore[arg-type]
+    return found
 
 
 def _found(post: Postprocess, dense: DensePredictions) -> list[tuple[int, int, float]]:
@@ -48,7 +64,7 @@ def test_golden(golden: Path) -> None:
     post = isolated_json(golden)["post"]
     sizes = [tuple(post[name]) for name in ("resized_hw", "out_hw", "padded_hw")]
     dense = _dense(post["in_boxes"], [[0.9], [0.8], [0.7]], [0.999999] * 3)
-    (found,) = Postprocess()(lambda _, samples: prob.logit()[samples.loc_inds, 0], dense, [sizes[0]], [sizes[1]], sizes[2])
+    found = _postprocessed(lambda _, samples: prob.logit()[samples.loc_inds, 0], dense, *sizes)
     assert len(found.boxes) == len(found.masks) == post["kept"] == 2, "the third box is empty after clipping"
     torch.testing.assert_close(found.boxes, torch.tensor(post["out_boxes"]), rtol=1e-6, atol=1e-5)
     assert np.array_equal(coco_mask.decode(list(found.masks)).transpose(2, 0, 1), expected.numpy())
@@ -109,7 +125,7 @@ def test_best_thousand_a_level_and_best_hundred() -> None:
 
 def test_boxes_at_the_original_size() -> None:
     dense = _dense([[10.0, 20, 50, 40], [-10, -10, 30, 30], [60, 10, 120, 80], [71, 10, 90, 40]], [[0.9], [0.8], [0.7], [0.6]], [0.9] * 4)
-    (found,) = Postprocess()(_blank, dense, [(50, 70)], [(100, 210)], PADDED)
+    found = _postprocessed(_blank, dense, (50, 70), (100, 210))
     # twice the height, three times the width; the last box lies in the padding
     assert found.boxes.tolist() == [[30, 40, 150, 80], [0, 0, 90, 60], [180, 20, 210, 100]]
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
@@ -120,7 +136,7 @@ def test_nothing_found() -> None:
     model, batch = tiny_model().eval(), tiny_batch()
     with torch.no_grad():
         dense = model(model.normalize(batch.pixels, SIZES))
-    for found, original in zip(Postprocess()(model.mask_logits, dense, SIZES, ORIGINALS, PADDED), ORIGINALS, strict=True):
+    for found, original in zip(Postprocess()(model, dense, batch), ORIGINALS, strict=True):
         assert (found.boxes.shape, found.scores.shape, found.labels.shape) == ((0, 4), (0,), (0,))
         assert found.masks == ()
         assert found.image_size == original
@@ -129,7 +145,7 @@ def test_nothing_found() -> None:
 # ---------------------------------------------------------------- masks
 def test_masks_are_not_cut_to_their_boxes() -> None:
     dense = _dense([[10.0, 20, 20, 30]], [[0.9]], [0.9])
-    (found,) = Postprocess()(lambda *_: torch.full((1, 16, 24), 9.0), dense, [(50, 70)], [(100, 140)], PADDED)
+    found = _postprocessed(lambda *_: torch.full((1, 16, 24), 9.0), dense, (50, 70), (100, 140))
     assert coco_mask.area(list(found.masks)).tolist() == [100 * 140]
 
 
@@ -177,9 +193,9 @@ def test_images_of_two_sizes_equal_one_by_one() -> None:
     torch.nn.init.constant_(model.head.get_parameter("box_pred.bias"), 1.5)
     dense = model(model.normalize(batch.pixels, SIZES))
     post = Postprocess(score_threshold=0.05, nms_threshold=0.9, max_detections=20)
-    together = post(model.mask_logits, dense, SIZES, ORIGINALS, PADDED)
+    together = post(model, dense, batch)
     for i, found in enumerate(together):
-        (alone,) = post(model.mask_logits, _image(dense, i), [SIZES[i]], [ORIGINALS[i]], PADDED)
+        (alone,) = post(model, _image(dense, i), replace(batch, image_sizes=(SIZES[i],), original_sizes=(ORIGINALS[i],)))
         assert len(found.masks) > 5
         assert found.image_size == alone.image_size == ORIGINALS[i]
         for name in ("boxes", "scores", "labels"):
@@ -193,6 +209,6 @@ def test_images_of_two_sizes_equal_one_by_one() -> None:
 def test_bfloat16_predictions() -> None:
     dense = _dense([[10.0, 20, 50, 40]], [[0.9]], [0.8])
     half = replace(dense, **{name: getattr(dense, name).bfloat16() for name in ("cls_logits", "ltrb", "ctr_logits")})
-    (found,) = Postprocess()(lambda *_: torch.zeros(1, 16, 24, dtype=torch.bfloat16), half, [PADDED], [PADDED], PADDED)
+    found = _postprocessed(lambda *_: torch.zeros(1, 16, 24, dtype=torch.bfloat16), half, PADDED, PADDED)
     assert found.boxes.dtype == found.scores.dtype == torch.float32
     assert found.scores.item() == pytest.approx((0.9 * 0.8) ** 0.5, abs=5e-3)

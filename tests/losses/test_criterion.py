@@ -29,8 +29,7 @@ def _predictions(batch: Batch, *, num_classes: int = 2) -> tuple[DensePrediction
     """What training hands to the criterion: the tiny network's outputs, gradients connected."""
     model = tiny_model(num_classes)
     dense = model(model.normalize(batch.pixels, batch.image_sizes))
-    grid = (dense.locations, dense.strides, dense.level_inds)
-    assignment = assign(*grid, batch.targets, num_classes=num_classes, padded_size=PADDED)
+    assignment = assign(dense.locations, batch.targets, num_classes=num_classes, padded_size=PADDED)
     samples = select_mask_samples(assignment, dense.ctr_logits.detach().sigmoid(), per_image=4)
     return dense, assignment, samples, model.mask_logits(dense, samples)
 
@@ -191,7 +190,7 @@ def test_nothing_to_learn_is_zero_and_reaches_every_parameter() -> None:
     batch = tiny_batch(with_masks=True)
     model = tiny_model()
     dense = model(model.normalize(batch.pixels, SIZES))
-    assignment = assign(dense.locations, dense.strides, dense.level_inds, batch.targets, num_classes=2, padded_size=PADDED)
+    assignment = assign(dense.locations, batch.targets, num_classes=2, padded_size=PADDED)
     samples = select_mask_samples(assignment, dense.ctr_logits.detach())
     losses = Criterion(ALL)(dense, assignment, samples, model.mask_logits(dense, samples), batch, step=10_000)
     assert losses.keys() == {f"loss_{term}" for term in ALL}

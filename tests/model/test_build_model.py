@@ -65,7 +65,7 @@ def test_sizes_of_the_config_reach_the_parts() -> None:
 @torch.no_grad()
 def test_bifpn_forward_of_a_flat_image() -> None:
     dense = tiny_model(neck="bifpn").eval()(torch.randn(1, 3, 32, 320))
-    assert dense.level_inds.bincount().tolist() == [4 * 40, 2 * 20, 10, 5, 3]
+    assert dense.locations.level_inds.bincount().tolist() == [4 * 40, 2 * 20, 10, 5, 3]
     assert dense.cls_logits.isfinite().all()
     assert dense.mask_feats.shape == (1, 4, 4, 40)
 

@@ -65,13 +65,13 @@ def test_shapes_and_grid(level: int, grid: tuple[int, int]) -> None:
     assert dense.ltrb.shape == (2, num, 4)
     assert dense.ctr_logits.shape == (2, num)
     assert dense.tower_feats.shape == (2, num, model.head.controller.in_channels)
-    assert dense.neighbours.shape == (num, 9)
-    assert dense.neighbours[:, 4].tolist() == list(range(num))
-    assert dense.neighbours[96].tolist() == [-1, -1, -1, -1, 96, 97, -1, 102, 103]  # the first of the second level, 4 rows of 6
+    assert dense.locations.neighbours.shape == (num, 9)
+    assert dense.locations.neighbours[:, 4].tolist() == list(range(num))
+    assert dense.locations.neighbours[96].tolist() == [-1, -1, -1, -1, 96, 97, -1, 102, 103]  # the first of the second level, 4 rows of 6
     assert dense.mask_feats.shape == (2, 4, *grid)
-    assert dense.level_inds.tolist() == [i for i, count in enumerate(counts) for _ in range(count)]
-    assert dense.strides.tolist() == [8.0 * 2**i for i, count in enumerate(counts) for _ in range(count)]
-    assert dense.locations[[0, 1, 12, 96, 96 + 7, 128]].tolist() == [[4, 4], [12, 4], [4, 12], [8, 8], [24, 24], [64, 64]]
+    assert dense.locations.level_inds.tolist() == [i for i, count in enumerate(counts) for _ in range(count)]
+    assert dense.locations.strides.tolist() == [8.0 * 2**i for i, count in enumerate(counts) for _ in range(count)]
+    assert dense.locations.xy[[0, 1, 12, 96, 96 + 7, 128]].tolist() == [[4, 4], [12, 4], [4, 12], [8, 8], [24, 24], [64, 64]]
 
 
 @torch.no_grad()
@@ -83,8 +83,8 @@ def test_mask_logits_belong_to_the_chosen_locations() -> None:
     logits = model.mask_logits(dense, MaskSamples(im_inds, loc_inds, im_inds, (1, 2), (1, 2)))
     assert logits.shape == (3, 16, 24)
     for n, (image, k) in enumerate(zip(im_inds.tolist(), loc_inds.tolist(), strict=True)):
-        stride = [8, 16, 32, 64, 128][int(dense.level_inds[k])]
-        x, y = dense.locations[k].tolist()
+        stride = [8, 16, 32, 64, 128][int(dense.locations.level_inds[k])]
+        x, y = dense.locations.xy[k].tolist()
         params = model.mask_params(dense, torch.tensor([image]), torch.tensor([k]))
         arguments = (dense.mask_feats[image : image + 1], params, torch.tensor([[x, y]]), torch.tensor([stride]))
         torch.testing.assert_close(logits[n : n + 1], model.mask_head(*arguments, [1]), rtol=1e-5, atol=1e-4)
@@ -100,7 +100,7 @@ def test_bfloat16() -> None:
         dense = model(images)
         logits = model.mask_logits(dense, samples)
     assert dense.mask_feats.dtype == dense.tower_feats.dtype == torch.bfloat16
-    assert dense.locations.dtype == dense.strides.dtype == torch.float32
+    assert dense.locations.xy.dtype == dense.locations.strides.dtype == torch.float32
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, model.mask_logits(exact, samples), rtol=0, atol=1e-2)
     torch.testing.assert_close(dense.cls_logits.float(), exact.cls_logits, rtol=0, atol=5e-2)

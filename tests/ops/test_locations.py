@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import oracles
-from cis_seg.ops.boxes import level_locations, level_neighbours
+from cis_seg.ops.locations import level_locations, level_neighbours
 
 
 def test_typed_numbers() -> None:

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from cis_seg.ops.boxes import box_areas, boxes_to_ltrb, centerness_targets, rasterised_centers
-from cis_seg.structures import Assignment, Target
+from cis_seg.structures import Assignment, Locations, Target
 
 
 @torch.no_grad()
 def assign(
-    locations: Tensor,
-    strides: Tensor,
-    level_inds: Tensor,
+    locations: Locations,
     targets: Sequence[Target],
     *,
     num_classes: int,
@@ -38,9 +36,7 @@ def assign(
     Deviation from the reference, which drops every positive of an image whose first box has its centroid at x = 0: a bug, left out.
 
     Args:
-        locations: ``(K, 2)`` (x, y) in pixels.
-        strides: ``(K,)`` stride of each location's level.
-        level_inds: ``(K,)`` int64 level, 0 the finest.
+        locations: the K grid points of all levels.
         targets: the B images' boxes and labels.
         num_classes: the label that background gets.
         padded_size: (height, width) of the network's input.
@@ -52,12 +48,10 @@ def assign(
     """
     rows = []
     for target in targets:
-        allowed = allowed_pairs(
-            locations, strides, level_inds, target.boxes, padded_size=padded_size, size_ranges=size_ranges, radius=radius
-        )
-        rows.append(_smallest_box(locations, strides, allowed, target, num_classes))
+        allowed = allowed_pairs(locations, target.boxes, padded_size=padded_size, size_ranges=size_ranges, radius=radius)
+        rows.append(_smallest_box(locations, allowed, target, num_classes))
     labels, gt_inds, ltrb = (torch.stack(column) for column in zip(*rows, strict=True))
-    return Assignment(labels, gt_inds, ltrb, centerness_targets(ltrb), ignored_locations(locations, targets))
+    return Assignment(labels, gt_inds, ltrb, centerness_targets(ltrb), ignored_locations(locations.xy, targets))
 
 
 def ignored_locations(locations: Tensor, targets: Sequence[Target]) -> Tensor | None:
@@ -78,9 +72,7 @@ def _inside_any(locations: Tensor, boxes: Tensor) -> Tensor:
 
 
 def allowed_pairs(
-    locations: Tensor,
-    strides: Tensor,
-    level_inds: Tensor,
+    locations: Locations,
     boxes: Tensor,
     *,
     padded_size: tuple[int, int],
@@ -88,29 +80,29 @@ def allowed_pairs(
     radius: float = 1.5,
 ) -> Tensor:
     """``(K, G)`` True where the location may learn the box, see ``assign``; one axis at a time, so that no ``(K, G, 4)`` tensor exists."""
-    lower = locations.new_tensor((-1.0, *size_ranges))[level_inds]  # (K,)
-    upper = locations.new_tensor((*size_ranges, torch.inf))[level_inds]
-    reach = strides * radius
+    lower = boxes.new_tensor((-1.0, *size_ranges))[locations.level_inds]  # (K,)
+    upper = boxes.new_tensor((*size_ranges, torch.inf))[locations.level_inds]
+    reach = locations.strides * radius
     centers = rasterised_centers(boxes, padded_size)  # (G, 2), NaN: near no location
-    farthest = locations.new_full((len(locations), len(boxes)), -torch.inf)
+    farthest = boxes.new_full((len(locations.xy), len(boxes)), -torch.inf)
     inside = torch.ones_like(farthest, dtype=torch.bool)
     for axis in (0, 1):
-        at = locations[:, axis, None]  # (K, 1)
+        at = locations.xy[:, axis, None]  # (K, 1)
         low, high, center = boxes[:, axis], boxes[:, axis + 2], centers[:, axis]
         inside &= (at > torch.maximum(low, center - reach[:, None])) & (at < torch.minimum(high, center + reach[:, None]))
         farthest = torch.maximum(farthest, torch.maximum(at - low, high - at))
     return inside & (farthest >= lower[:, None]) & (farthest <= upper[:, None])
 
 
-def _smallest_box(locations: Tensor, strides: Tensor, allowed: Tensor, target: Target, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+def _smallest_box(locations: Locations, allowed: Tensor, target: Target, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Labels ``(K,)``, ground truth indices ``(K,)`` and ltrb in strides ``(K, 4)`` of one image."""
-    labels = torch.full((len(locations),), num_classes, dtype=torch.int64, device=locations.device)
+    labels = torch.full((len(allowed),), num_classes, dtype=torch.int64, device=allowed.device)
     if len(target.boxes) == 0:
-        return labels, torch.full_like(labels, -1), locations.new_zeros((len(locations), 4))
+        return labels, torch.full_like(labels, -1), target.boxes.new_zeros((len(allowed), 4))
     areas = box_areas(target.boxes).expand(allowed.shape).masked_fill(~allowed, torch.inf)
     smallest, gt_inds = areas.min(dim=1)  # of equal areas the first
     positive = smallest < torch.inf
-    ltrb = boxes_to_ltrb(locations, target.boxes[gt_inds]) / strides[:, None]
+    ltrb = boxes_to_ltrb(locations.xy, target.boxes[gt_inds]) / locations.strides[:, None]
     return (
         torch.where(positive, target.labels[gt_inds], labels),
         torch.where(positive, gt_inds, -1),

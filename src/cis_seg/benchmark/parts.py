@@ -77,7 +77,7 @@ def step_by_part(model: CondInst, batch: Batch, step: Step, optimizer: torch.opt
         feats = clock.timed("mask branch", lambda: model.mask_branch([level_cut[i] for i in range(model.finest_mask_level, LEVELS[2] + 1)]))
         cut = [_cut(x) for x in (*heads, feats)]
         cls_logits, ltrb, ctr_logits, tower_feats, mask_feats = cut
-        dense = DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, *model.grid(level_cut))
+        dense = DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, model.grid(level_cut))
         losses = clock.timed("masks", lambda: our_module(model, step).losses_from(dense, batch, step=1))
     total = torch.stack([value for name, value in losses.items() if name.startswith("loss_")]).sum()
     clock.timed("masks", total.backward)

@@ -82,14 +82,14 @@ def our_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
 
 def textbook_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
     """The same losses with the mask head and the mask losses as a textbook writes them, in the default order of memory."""
-    padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
+    padded = batch.padded_size
     dense = model(model.normalize(batch.pixels, batch.image_sizes).contiguous())
-    assignment = assign(dense.locations, dense.strides, dense.level_inds, batch.targets, num_classes=1, padded_size=padded)
+    assignment = assign(dense.locations, batch.targets, num_classes=1, padded_size=padded)
     with torch.no_grad():
         quality = dense.cls_logits.sigmoid().amax(dim=-1) * dense.ctr_logits.sigmoid()
     samples = select_mask_samples(assignment, quality, per_image=step.masks_per_image)
     params, at = _controlled_everywhere(model, dense, padded)[samples.im_inds, samples.loc_inds], samples.loc_inds
-    logits = textbook.dynamic_mask_head(dense.mask_feats, params, dense.locations[at], dense.strides[at], samples.im_inds)
+    logits = textbook.dynamic_mask_head(dense.mask_feats, params, dense.locations.xy[at], dense.locations.strides[at], samples.im_inds)
     detection = Criterion(WEIGHTS).detection_losses(dense, assignment)
     return detection | _textbook_mask_losses(logits, samples, batch, padded)
 

@@ -117,13 +117,13 @@ class _Masker:
         """Mask and confidence of the G boxes, a few at a time."""
         batch = collate([self.transform(sample, position=0)]).to(self.device)
         dense = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
-        padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
         boxes, labels = _at_input_size(sample, batch.image_sizes[0]).to(self.device), torch.from_numpy(sample.labels).to(self.device)
         for few, of_few in zip(boxes.split(BOXES_AT_ONCE), labels.split(BOXES_AT_ONCE), strict=True):
-            fits = fit_given_boxes(dense, 0, few, of_few, padded_size=padded, size_ranges=self.size_ranges)
+            fits = fit_given_boxes(dense, 0, few, of_few, padded_size=batch.padded_size, size_ranges=self.size_ranges)
             zeros, counts = torch.zeros_like(fits.loc_inds), (len(few),)
             logits = self.model.mask_logits(dense, MaskSamples(zeros, fits.loc_inds, zeros, counts, counts))
-            yield from zip(render_masks(logits, batch.image_sizes[0], sample.original_size, padded), fits.confidence.tolist(), strict=True)
+            masks = render_masks(logits, batch.image_sizes[0], sample.original_size, batch.padded_size)
+            yield from zip(masks, fits.confidence.tolist(), strict=True)
 
 
 def _at_input_size(sample: Sample, size: tuple[int, int]) -> Tensor:

@@ -50,9 +50,9 @@ def fit_given_boxes(
         padded_size: (height, width) of the network's input.
         size_ranges: as in ``assign``; those the network was trained with.
     """
-    allowed = allowed_pairs(dense.locations, dense.strides, dense.level_inds, boxes, padded_size=padded_size, size_ranges=size_ranges)
-    ltrb_px = dense.ltrb[index].float() * dense.strides[:, None]
-    iou = box_iou(ltrb_to_boxes(dense.locations, ltrb_px), boxes)  # (K, G)
+    allowed = allowed_pairs(dense.locations, boxes, padded_size=padded_size, size_ranges=size_ranges)
+    ltrb_px = dense.ltrb[index].float() * dense.locations.strides[:, None]
+    iou = box_iou(ltrb_to_boxes(dense.locations.xy, ltrb_px), boxes)  # (K, G)
     fit = (iou * _scores(dense, index, labels)).masked_fill(~allowed, -1)
     best, loc_inds = fit.max(dim=0)
     fallback = best < 0
@@ -71,5 +71,5 @@ def _nearest(dense: DensePredictions, boxes: Tensor, size_ranges: Sequence[float
     """``(G,)`` location nearest to the centre of each box, on the level whose range holds the distance from there to its sides."""
     centers, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     levels = torch.bucketize(sides.amax(dim=1) / 2, boxes.new_tensor(list(size_ranges)))  # (G,)
-    distances = torch.cdist(dense.locations, centers)  # (K, G)
-    return distances.masked_fill(dense.level_inds[:, None] != levels, torch.inf).argmin(dim=0)
+    distances = torch.cdist(dense.locations.xy, centers)  # (K, G)
+    return distances.masked_fill(dense.locations.level_inds[:, None] != levels, torch.inf).argmin(dim=0)

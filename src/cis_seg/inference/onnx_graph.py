@@ -72,9 +72,9 @@ class OnnxGraph(nn.Module):
         # not `stable`, which the exporter does not know: ONNX sorts stably anyway (TopK takes the lower index first)
         values, order = product[locs, labels].sort(descending=True)
         locs, labels = locs[order], labels[order]
-        kept = _places(_rank_in_level(dense.level_inds[locs]) <= self.settings.candidates_per_level)
+        kept = _places(_rank_in_level(dense.locations.level_inds[locs]) <= self.settings.candidates_per_level)
         locs, labels, scores = locs[kept], labels[kept], values[kept].sqrt()
-        boxes = ltrb_to_boxes(dense.locations[locs], dense.ltrb[0, locs] * dense.strides[locs].unsqueeze(-1))
+        boxes = ltrb_to_boxes(dense.locations.xy[locs], dense.ltrb[0, locs] * dense.locations.strides[locs].unsqueeze(-1))
         best = nms(_apart(boxes, labels), scores, self.settings.nms_threshold)[: self.settings.max_detections]
         return locs[best], labels[best], scores[best], boxes[best]
 

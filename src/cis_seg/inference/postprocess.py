@@ -5,7 +5,6 @@ Legend: B batch, K locations, C classes, n detections of an image, H W padded in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,12 +16,10 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from cis_seg.model.condinst import CondInst
 from cis_seg.ops.boxes import clip_boxes, ltrb_to_boxes
 from cis_seg.ops.masks import aligned_bilinear
-from cis_seg.structures import RLE, DensePredictions, Instances, MaskSamples
-
-#: ``CondInst.mask_logits``: the logits ``(N, h, w)`` of chosen locations
-MaskRenderer = Callable[[DensePredictions, MaskSamples], Tensor]
+from cis_seg.structures import RLE, Batch, DensePredictions, Instances, MaskSamples
 
 #: full-size pixels rendered at once (float32): 64 MB, so a 100-person image never needs a (N, H, W) stack
 MAX_PIXELS_AT_ONCE = 16_000_000
@@ -49,37 +46,18 @@ class Postprocess:
     mask_threshold: float = 0.5
 
     @torch.no_grad()
-    def __call__(
-        self,
-        mask_logits: MaskRenderer,
-        dense: DensePredictions,
-        image_sizes: Sequence[tuple[int, int]],
-        original_sizes: Sequence[tuple[int, int]],
-        padded_size: tuple[int, int],
-    ) -> list[Instances]:
-        """Instances of every image of a batch; images of different sizes are fine (the reference fails there).
+    def __call__(self, model: CondInst, dense: DensePredictions, batch: Batch) -> list[Instances]:
+        """Return the instances of every image of ``batch``, at the original sizes.
 
         Args:
-            mask_logits: the model's method of that name.
-            dense: the model's predictions.
-            image_sizes: B x (height, width) of the network's input before padding.
-            original_sizes: B x (height, width) of the files, the coordinates of the result.
-            padded_size: (H, W) of the network's input.
+            model: the network that made ``dense``; renders the masks of the detections.
+            dense: predictions for ``batch``.
+            batch: its images may have different sizes (the reference fails there).
         """
-        return [
-            self._image(mask_logits, dense, i, size, original, padded_size)
-            for i, (size, original) in enumerate(zip(image_sizes, original_sizes, strict=True))
-        ]
+        return [self._image(model, dense, batch, i) for i in range(len(batch.image_sizes))]
 
-    def _image(
-        self,
-        mask_logits: MaskRenderer,
-        dense: DensePredictions,
-        index: int,
-        size: tuple[int, int],
-        original: tuple[int, int],
-        padded: tuple[int, int],
-    ) -> Instances:
+    def _image(self, model: CondInst, dense: DensePredictions, batch: Batch, index: int) -> Instances:
+        size, original = batch.image_sizes[index], batch.original_sizes[index]
         locs, labels, scores, boxes = self.detect(dense, index)
         scale = boxes.new_tensor([original[1] / size[1], original[0] / size[0]]).repeat(2)
         boxes = clip_boxes(boxes * scale, original)
@@ -87,7 +65,7 @@ class Postprocess:
         locs, labels, scores, boxes = locs[filled], labels[filled], scores[filled], boxes[filled]
         counts = tuple(len(locs) if i == index else 0 for i in range(dense.cls_logits.shape[0]))
         samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts)
-        masks = render_masks(mask_logits(dense, samples), size, original, padded, threshold=self.mask_threshold)
+        masks = render_masks(model.mask_logits(dense, samples), size, original, batch.padded_size, threshold=self.mask_threshold)
         return Instances(boxes, scores, labels, masks, original)
 
     def detect(self, dense: DensePredictions, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -95,10 +73,10 @@ class Postprocess:
         product = dense.cls_logits[index].float().sigmoid() * dense.ctr_logits[index].float().sigmoid().unsqueeze(-1)  # (K, C)
         loc, label = (product > self.score_threshold).nonzero(as_tuple=True)
         value = product[loc, label]
-        keep = _best_per_level(value, dense.level_inds[loc], self.candidates_per_level)
+        keep = _best_per_level(value, dense.locations.level_inds[loc], self.candidates_per_level)
         loc, label, value = loc[keep], label[keep], value[keep]
-        ltrb_px = dense.ltrb[index, loc].float() * dense.strides[loc].unsqueeze(-1)
-        boxes = ltrb_to_boxes(dense.locations[loc], ltrb_px)
+        ltrb_px = dense.ltrb[index, loc].float() * dense.locations.strides[loc].unsqueeze(-1)
+        boxes = ltrb_to_boxes(dense.locations.xy[loc], ltrb_px)
         scores = value.sqrt()
         kept = batched_nms(boxes, scores, label, self.nms_threshold)[: self.max_detections]
         return loc[kept], label[kept], scores[kept], boxes[kept]

@@ -95,5 +95,4 @@ def predict_batch(model: CondInst, postprocess: Postprocess, batch: Batch, devic
     """The instances of the B images of ``batch``, at the sizes of their files; the model must be on ``device`` already."""
     on_device = batch.to(device)
     dense = model(model.normalize(on_device.pixels, batch.image_sizes))
-    padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
-    return postprocess(model.mask_logits, dense, batch.image_sizes, batch.original_sizes, padded)
+    return postprocess(model, dense, batch)

@@ -33,7 +33,7 @@ def batch_panel(batch: Batch, index: int, class_names: Sequence[str], *, mask_st
         mask_stride: pixels of the input per cell of the mask grid.
         note: added to the left title.
     """
-    target, canvas = batch.targets[index], (batch.pixels.shape[-2], batch.pixels.shape[-1])
+    target, canvas = batch.targets[index], batch.padded_size
     people, regions = _people(target, canvas, class_names), _regions(target, canvas)
     colors = neighbour_colors(people)
     pixels = np.ascontiguousarray(batch.pixels[index].permute(1, 2, 0).numpy())

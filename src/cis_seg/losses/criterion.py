@@ -116,10 +116,9 @@ class Criterion:
         return self.weights.get(name.removeprefix("loss_"), 0.0) != 0
 
     def _pairwise(self, samples: MaskSamples, mask_logits: Tensor, inside: Tensor, batch: Batch) -> Tensor:
-        padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
         colors = pooled_colors(batch.clean_pixels, self.mask_out_stride, truncate=self.truncate_colors)
         valid = valid_mask(
-            batch.image_sizes, batch.original_sizes, padded, self.mask_out_stride, mask_logits.device, bottom_margin=self.bottom_margin
+            batch.image_sizes, batch.original_sizes, batch.padded_size, self.mask_out_stride, mask_logits.device, self.bottom_margin
         )
         similarity = color_similarity(colors, valid, size=self.pairwise_size, dilation=self.pairwise_dilation)
         total, weight = pairwise_sums(

@@ -6,7 +6,6 @@ Legend: B batch, K locations of all levels, N instances, P parameters, H W padde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,8 @@ from cis_seg.model.dynamic_mask_head import DynamicMaskHead
 from cis_seg.model.fcos_head import FCOSHead
 from cis_seg.model.fpn import FPN
 from cis_seg.model.mask_branch import MaskBranch
-from cis_seg.ops.boxes import level_locations, level_neighbours
-from cis_seg.structures import DensePredictions, MaskSamples
+from cis_seg.ops.locations import pyramid_locations
+from cis_seg.structures import DensePredictions, Locations, MaskSamples
 
 LEVELS = (3, 4, 5, 6, 7)
 
@@ -85,19 +84,19 @@ class CondInst(nn.Module):
         levels = self.neck(self.backbone(images))
         cls_logits, ltrb, ctr_logits, tower_feats = self.head([levels[i] for i in LEVELS])
         mask_feats = self.mask_branch([levels[i] for i in range(self.finest_mask_level, LEVELS[2] + 1)])
-        return DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, *self.grid(levels))
+        return DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, self.grid(levels))
 
     def mask_params(self, dense: DensePredictions, im_inds: Tensor, loc_inds: Tensor) -> Tensor:
         """``(N, P)`` parameters of the mask heads of the chosen locations; both arguments ``(N,)`` int64."""
-        return self.head.mask_params(dense.tower_feats, dense.neighbours[loc_inds], im_inds)
+        return self.head.mask_params(dense.tower_feats, dense.locations.neighbours[loc_inds], im_inds)
 
     def mask_logits(self, dense: DensePredictions, samples: MaskSamples) -> Tensor:
         """``(N, h, w)`` logits at ``mask_out_stride`` of the chosen locations."""
         return self._render(
             dense.mask_feats,
             self.mask_params(dense, samples.im_inds, samples.loc_inds),
-            dense.locations[samples.loc_inds],
-            dense.strides[samples.loc_inds],
+            dense.locations.xy[samples.loc_inds],
+            dense.locations.strides[samples.loc_inds],
             samples.counts,
         )
 
@@ -110,12 +109,7 @@ class CondInst(nn.Module):
         self._render = torch.compile(self.mask_head.__call__, dynamic=True)
 
     @staticmethod
-    def grid(levels: dict[int, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Locations, level numbers, strides and neighbours of the K locations."""
-        device = levels[LEVELS[0]].device
-        sizes = [(levels[i].shape[-2], levels[i].shape[-1]) for i in LEVELS]
-        starts = list(accumulate((h * w for h, w in sizes), initial=0))
-        locations = [level_locations(h, w, 2**i, device) for i, (h, w) in zip(LEVELS, sizes, strict=True)]
-        level_inds = torch.cat([torch.full((h * w,), i, device=device) for i, (h, w) in enumerate(sizes)])
-        around = [level_neighbours(h, w, start, device) for (h, w), start in zip(sizes, starts, strict=False)]
-        return torch.cat(locations), level_inds, (2.0 ** (level_inds + LEVELS[0])).float(), torch.cat(around)
+    def grid(levels: dict[int, Tensor]) -> Locations:
+        """The locations of the given levels ``{level: (B, C, h, w)}``."""
+        grids = [(levels[i].shape[-2], levels[i].shape[-1]) for i in LEVELS]
+        return pyramid_locations(grids, [2**i for i in LEVELS], levels[LEVELS[0]].device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cis_seg.errors import ConfigError
-from cis_seg.ops.boxes import level_locations
+from cis_seg.ops.locations import level_locations
 from cis_seg.ops.masks import aligned_bilinear
 from cis_seg.ops.precision import at_least_float32, without_autocast
 

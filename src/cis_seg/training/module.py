@@ -85,11 +85,9 @@ class CondInstModule(L.LightningModule):
         """``losses`` of given predictions."""
         assignment = assign(
             dense.locations,
-            dense.strides,
-            dense.level_inds,
             batch.targets,
             num_classes=len(self.class_names),
-            padded_size=(batch.pixels.shape[-2], batch.pixels.shape[-1]),
+            padded_size=batch.padded_size,
             size_ranges=self.size_ranges,
         )
         with torch.no_grad():
@@ -114,8 +112,7 @@ class CondInstModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         dense = self.predict_dense(batch)
-        padded = (batch.pixels.shape[-2], batch.pixels.shape[-1])
-        instances = self.postprocess(self.model.mask_logits, dense, batch.image_sizes, batch.original_sizes, padded)
+        instances = self.postprocess(self.model, dense, batch)
         self._keep_results(batch, instances, dataloader_idx)
         return {"batch": batch, "instances": instances}
 

@@ -27,7 +27,7 @@ class RunCard(L.Callback):
         if self._written or not trainer.is_global_zero:
             return
         self._written = True
-        summary = summarize(pl_module.model, batch.pixels.shape[-2], batch.pixels.shape[-1])  # type: ignore[arg-type]
+        summary = summarize(pl_module.model, *batch.padded_size)  # type: ignore[arg-type]
         Console(stderr=True).print(summary_table(summary))
         Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, summary))
 
