@@ -8,10 +8,10 @@ PIP_FLAGS := --quiet --disable-pip-version-check --prefer-binary --progress-bar 
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check faults clean
+.PHONY: help install train test test-all check faults clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 install: $(STAMP)  ## install the package and everything it needs into .venv (about 6 GB; safe to repeat)
 
@@ -29,18 +29,22 @@ STAGES := crowd_tiny_pretrain,crowd_tiny_finetune_overlap
 train: install  ## train BoxInst, then OverlapLoss, on the generated crowd; a finished run is reported, an interrupted one continued
 	$(BIN)/python -m cis_seg.train -m experiment=$(STAGES) resume=true $(ARGS)
 
-# Two processes of one thread each: the tests are many and small. loadscope keeps a file's tests together, so that its fixtures are built once; in their
-# own order, because by size the longest tests of all would come last and keep one process waiting.
-test: install  ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+# Two processes of one thread each, because the tests are many and small. loadscope keeps the tests of a file together, so that its fixtures are
+# built once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+test: install  ## run the tests that prove the behaviour (6 minutes on two cores)
+	$(PYTEST) -m "not slow" $(ARGS)
 
-check: install  ## lint, strict types, import arrows
+test-all: install  ## run all tests, the slow ones too: whole README, recipes, notebooks, fault injection, whole networks
+	$(PYTEST) $(ARGS)
+
+check: install  ## lint, strict types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src $(wildcard scripts/*.py)
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-faults: install  ## break runs on purpose in many ways and report what survived (long; a short form is part of make test)
+faults: install  ## break runs on purpose in many ways and report what survived (long; a short form is part of make test-all)
 	$(BIN)/python scripts/faults.py $(ARGS)
 
 clean:  ## remove caches and build products (not .venv, data or runs)

@@ -47,6 +47,7 @@ def test_every_option_composes(group: str) -> None:
         assert schema.to_dataclass(composed(f"{group}={option}", "data.root=somewhere")).name
 
 
+@pytest.mark.slow
 def test_coco_mini_starts_on_a_coco_folder(tmp_path: Path) -> None:
     root = coco_folder(tmp_path / "coco")
     own = [o for o in SMALL if not o.startswith("data.num_")]

@@ -23,6 +23,7 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     assert "faults tried and survived" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_fault_that_does_not_exist() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), "--only", "earthquake"], capture_output=True, text=True)
     assert done.returncode == 1

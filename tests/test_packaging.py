@@ -99,6 +99,7 @@ def test_the_wheel_holds_every_source_and_configuration_file(wheel: Path) -> Non
     assert any(name.endswith("/licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
 
 
+@pytest.mark.slow
 def test_the_wheel_finds_its_configuration_from_anywhere(wheel: Path, tmp_path: Path) -> None:
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     zipfile.ZipFile(wheel).extractall(site)

@@ -95,6 +95,7 @@ def test_the_readme_has_commands() -> None:
     assert len(commands()) >= 12
 
 
+@pytest.mark.slow
 def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages = re.search(r"^STAGES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert stages

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -16,6 +18,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "COLUMNS": "160"})
 
 
+@pytest.mark.slow
 def test_quick_rows_and_json(tmp_path: Path) -> None:
     done = _run("--quick", "--rows", "projection_loss", "--json", str(tmp_path / "rows.json"))
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from cis_seg import evaluate, predict
+from cis_seg.commands import evaluate, predict
 from cis_seg.config.schema import PredictConfig
 from cis_seg.errors import DataError
 from cis_seg.inference.inputs import Source

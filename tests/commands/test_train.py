@@ -75,6 +75,7 @@ def test_resume_continues_as_if_never_stopped(whole: Path, tmp_path: Path, worke
     assert metrics_of(run) == metrics_of(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_weights(whole: Path, tmp_path: Path) -> None:
     common = ("name=killed", "data.photometric=light", "data.workers=2", *STEPS)
     process = subprocess.Popen(command(tmp_path, *common), start_new_session=True, stderr=subprocess.DEVNULL)

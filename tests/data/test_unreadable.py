@@ -158,6 +158,7 @@ def _killed(batches: Iterator[Batch]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_noticed(root: Path) -> None:
     data = CocoDataModule(root=root, workers=1, **SIZES)
     with (

@@ -115,6 +115,7 @@ def test_training_reaches_every_parameter() -> None:
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.slow
 def test_the_compiled_mask_head_gives_the_same_masks_and_gradients_for_any_number() -> None:
     torch.manual_seed(0)
     model = tiny_model().eval()

@@ -78,6 +78,7 @@ def test_the_exit_code(signum: int, code: int) -> None:
 STEPS = ("schedule.max_steps=4", "schedule.val_every=4", "schedule.save_every=4", "data.workers=1")
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_the_job_that_a_signal_to_all_processes_stopped(tmp_path: Path) -> None:
     """As a scheduler sends it, to the readers of images too; the job continues to the same bits."""
     overrides = [option for option in SMALL if not option.startswith("hydra.")]

@@ -46,6 +46,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_one_command_runs_base_control_and_overlap_for_each_seed(tmp_path: Path) -> None:
     experiments = "crowd_tiny_pretrain,crowd_tiny_finetune,crowd_tiny_finetune_overlap"
     done = run(tmp_path, "-m", f"experiment={experiments}", "seed=0,1")
@@ -66,6 +67,7 @@ def test_one_command_runs_base_control_and_overlap_for_each_seed(tmp_path: Path)
     assert "overlap" not in next(curves).read_text().splitlines()[0].replace("overlap_mean_degree", "")
 
 
+@pytest.mark.slow
 def test_lambda_on_a_grid(base: Path) -> None:
     name = "name=grid_${loss.weights.overlap}"
     done = run(base, "-m", "experiment=crowd_tiny_finetune_overlap", "loss.weights.overlap=0,0.5,1", name)
@@ -74,6 +76,7 @@ def test_lambda_on_a_grid(base: Path) -> None:
     assert metrics_of(base / "runs/grid_0.5/seed0")["step"] == 2
 
 
+@pytest.mark.slow
 def test_optuna(base: Path) -> None:
     pytest.importorskip("optuna", reason="the optional dependency cis-seg[sweep] is not installed")
     done = run(base, "-m", "sweep=optuna_lambda", "experiment=crowd_tiny_finetune_overlap", "hydra.sweeper.n_trials=2")
@@ -87,6 +90,7 @@ def test_optuna(base: Path) -> None:
     assert best["best_params"]["loss.weights.overlap"] in tried
 
 
+@pytest.mark.slow
 def test_the_command_of_a_wandb_agent(base: Path) -> None:
     """The agent's command as W&B's own functions expand it, without its server; offline in the place of online."""
     sweep = yaml.safe_load((REPOSITORY / "scripts" / "wandb_sweep.yaml").read_text())

@@ -209,6 +209,7 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"wandb"}))
 """
 
 
+@pytest.mark.slow
 def test_without_wandb_its_package_is_not_imported(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-c", WITHOUT, str(tmp_path), "logger=tensorboard", *STEPS]
