@@ -5,6 +5,8 @@ Every one is a ``ValueError``: the entry points print it as one message, without
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class UserError(ValueError):
     """A mistake the user can mend: what is wrong, where, what was expected and what to do.
@@ -41,3 +43,12 @@ class CheckpointError(UserError):
 
 class RunError(UserError):
     """A training that cannot go on: losses that are no numbers, a process that died or hangs. It can be resumed."""
+
+
+def listing(folder: Path, pattern: str = "*", most: int = 12) -> str:
+    """What a folder contains, for the ``found`` of a message."""
+    if not folder.is_dir():
+        return "(no such folder)"
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.glob(pattern))
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) + more) or "(nothing)"

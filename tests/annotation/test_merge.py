@@ -17,7 +17,8 @@ from cis_seg.annotation.exports import read_export
 from cis_seg.annotation.job import Job, read_dropped, read_job
 from cis_seg.annotation.merging import Merged, data_card, merge
 from cis_seg.annotation.rules import ACCEPTABLE, KINDS
-from cis_seg.coco.ground_truth import GroundTruth, box_mask
+from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.coco.rle import box_mask
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import find_oddities
@@ -240,7 +241,7 @@ def test_what_is_refused_is_listed_and_what_is_accepted_stands_in_the_card(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["FOLDER/nothing.json"], "there is no annotation file"),
+        (["FOLDER/nothing.json"], "the annotation file does not exist"),
         (["FOLDER/text.json"], "is not valid JSON"),
         (["FOLDER/results.json"], "is not a COCO instances file"),
         (["FOLDER/export.json", "--accept", "missing"], f"expected: {' or '.join(ACCEPTABLE)}"),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cis_seg.annotation import job as outlines
-from cis_seg.annotation.job import plain_rle, polygons
-from cis_seg.coco.ground_truth import encode_mask
+from cis_seg.coco import rle as outlines
+from cis_seg.coco.checks import degenerate_parts
+from cis_seg.coco.rle import from_segmentation, polygons, to_json
 
 SIZE = (20, 30)
 
@@ -26,8 +26,8 @@ def encoded(*rectangles: tuple[int, int, int, int]) -> dict[str, Any]:
 
 
 def iou(mask: dict[str, Any], parts: list[list[int]], size: tuple[int, int]) -> float:
-    drawn, dropped = encode_mask(parts, size)
-    assert dropped == 0
+    drawn = from_segmentation(parts, size)
+    assert degenerate_parts(parts) == 0
     assert drawn is not None
     return float(coco_mask.iou([mask], [drawn], [0])[0, 0])
 
@@ -67,7 +67,7 @@ def test_real_masks_stray_by_a_pixel(shared_data: Path, monkeypatch: pytest.Monk
     content = json.loads((shared_data / "cis" / "CIS.json").read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     sample = content["annotations"][::60]
-    masks = [(encode_mask(a["segmentation"], sizes[a["image_id"]])[0] or {}, sizes[a["image_id"]]) for a in sample]
+    masks = [(from_segmentation(a["segmentation"], sizes[a["image_id"]]) or {}, sizes[a["image_id"]]) for a in sample]
     simple = [iou(mask, polygons(mask), size) for mask, size in masks]
     assert np.median(simple) > 0.98
     points = sum(len(part) for mask, _ in masks for part in polygons(mask))
@@ -76,6 +76,6 @@ def test_real_masks_stray_by_a_pixel(shared_data: Path, monkeypatch: pytest.Monk
     assert sum(len(part) for mask, _ in masks for part in polygons(mask)) > 4 * points
 
 
-def test_plain_rle_is_json() -> None:
+def test_to_json_is_json() -> None:
     mask = encoded((3, 5, 9, 20))
-    assert coco_mask.area(json.loads(json.dumps(plain_rle(mask)))) == coco_mask.area(mask) == 6 * 15
+    assert coco_mask.area(json.loads(json.dumps(to_json(mask)))) == coco_mask.area(mask) == 6 * 15

@@ -104,12 +104,12 @@ def test_other_categories_of_the_file_are_allowed(tmp_path: Path, ground_truth: 
         (entry(category_id=2), "category_id 2"),
         (entry(score=float("nan")), "finite score"),
         (entry(score=None), "finite score"),
-        (entry(bbox=[1, 2, 3]), "box makes no sense"),
+        (entry(bbox=[1, 2, 3]), "no usable box"),
         (entry(bbox=[1, 2, -3, 4]), "negative"),
         (entry(bbox="absent"), "neither a box nor a mask"),
         (entry(segmentation={"size": [WIDTH, HEIGHT], "counts": "abc"}), r"size \[30, 50\]"),
-        (entry(segmentation={"size": [HEIGHT, WIDTH]}), "mask cannot be read"),
-        (entry(segmentation="mask.png"), "mask cannot be read"),
+        (entry(segmentation={"size": [HEIGHT, WIDTH]}), "no usable mask"),
+        (entry(segmentation="mask.png"), "no usable mask"),
     ],
 )
 def test_bad_entries_are_named(tmp_path: Path, ground_truth: GroundTruth, bad: Any, message: str) -> None:

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cis_seg.coco.submission import ImageInfo, pack
+from cis_seg.coco.submission import pack, read_image_list
 from cis_seg.errors import ConfigError, DataError
 
 HEIGHT, WIDTH = 30, 50
@@ -109,12 +109,12 @@ def test_any_form_of_a_mask_becomes_a_compressed_code(info: Path, tmp_path: Path
     [
         ({"image_id": 5}, "image that the data set does not have"),
         ({"category_id": 2}, "category that the data set does not have"),
-        ({"segmentation": {**code(), "size": [WIDTH, HEIGHT]}}, r"mask cannot be read(.|\n)*\[30, 50\]"),
+        ({"segmentation": {**code(), "size": [WIDTH, HEIGHT]}}, r"no usable mask(.|\n)*\[30, 50\]"),
         ({"segmentation": "absent", "bbox": [0, 0, 5, 5]}, "has no mask"),
         ({"segmentation": {**code(), "counts": f"b'{code()['counts']}'"}}, "run-length code is broken"),
         ({"segmentation": {**code(), "counts": ""}}, "run-length code is broken"),
-        ({"score": 1.5}, "no probability"),
-        ({"score": -0.1}, "no probability"),
+        ({"score": 1.5}, "not a probability"),
+        ({"score": -0.1}, "not a probability"),
         ({"score": float("nan")}, "no finite score"),
         ({"score": "absent"}, "lacks score"),
     ],
@@ -145,17 +145,17 @@ def test_a_name_is_part_of_a_file_name(info: Path, tmp_path: Path, name: str) ->
 
 
 def test_the_list_of_images_has_no_ground_truth(info: Path, tmp_path: Path) -> None:
-    assert ImageInfo(info).image_size(4) == (HEIGHT, WIDTH)
+    assert read_image_list(info).image_size(4) == (HEIGHT, WIDTH)
     listed = json.loads(info.read_text())
     for changed, message in (
-        (listed | {"annotations": [{}]}, "has a ground truth"),
-        ({"images": []}, "no list categories"),
-        ([], "no list images, categories"),
-        (listed | {"images": [{"id": 4}]}, "without id or size"),
+        (listed | {"annotations": [{"id": 1, "image_id": 4, "category_id": 18, "bbox": [1, 1, 2, 2]}]}, "has a ground truth"),
+        ({"images": []}, r"not a COCO instances file(.|\n)*categories"),
+        ([], r"not a COCO instances file(.|\n)*images, annotations, categories"),
+        (listed | {"images": [{"id": 4}]}, "image 4 has no usable size"),
     ):
         info.write_text(json.dumps(changed))
         with pytest.raises(DataError, match=message):
-            ImageInfo(info)
+            read_image_list(info)
 
 
 def test_a_mistake_ends_with_2(info: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,9 +128,9 @@ def changed(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"bbox": [1, 2, -3, 4]}, "annotation 5 of image 2 has a negative width"),
-        ({"bbox": [1, 2, float("nan"), 4]}, "annotation 5 of image 2 has no usable box"),
-        ({"bbox": None}, "annotation 5 of image 2 has no usable box"),
+        ({"bbox": [1, 2, -3, 4]}, f"annotation 5 of image 2 ({NAME}) has a negative width"),
+        ({"bbox": [1, 2, float("nan"), 4]}, f"annotation 5 of image 2 ({NAME}) has no usable box"),
+        ({"bbox": None}, f"annotation 5 of image 2 ({NAME}) has no usable box"),
         ({"image_id": 77}, "annotation 5 belongs to an image that is not listed"),
         ({"category_id": 2}, "annotation 5 belongs to a category that is not listed"),
         ({"id": 0}, "annotation 0 has no usable id or is listed twice"),
@@ -152,7 +152,7 @@ def test_boxes_that_make_no_sense(
     [
         ("images=FOLDER", "2 of 2 images with boxes are missing"),
         ("images=FOLDER/nowhere", "there is no image folder"),
-        ("boxes=FOLDER/nothing.json", "there is no annotation file"),
+        ("boxes=FOLDER/nothing.json", "the annotation file does not exist"),
         ("output=FOLDER/boxes.json", "the output cannot be written there"),
         ("output=FOLDER", "the output cannot be written there"),
         ("checkpoint=FOLDER/nowhere.ckpt", "there is no checkpoint"),

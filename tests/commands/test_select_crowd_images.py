@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cis_seg.annotation.job import read_job
-from cis_seg.coco.ground_truth import encode_mask
+from cis_seg.coco.rle import from_segmentation
 from cis_seg.commands import check_dataset, evaluate, select_crowd_images
 from cis_seg.config import schema
 from runs import SMALL, composed, metrics_of, small_run
@@ -129,7 +129,7 @@ def test_the_job_is_what_annotation_tools_import(monkeypatch: pytest.MonkeyPatch
     assert masked
     for polygons, rle in masked:
         assert all(len(part) >= 6 for part in polygons["segmentation"])
-        codes = [encode_mask(annotation["segmentation"], sizes[annotation["image_id"]])[0] for annotation in (polygons, rle)]
+        codes = [from_segmentation(annotation["segmentation"], sizes[annotation["image_id"]]) for annotation in (polygons, rle)]
         assert coco_mask.area(codes[1]) == rle["area"]
         assert {key: polygons[key] for key in polygons.keys() - {"segmentation"}} == {
             key: rle[key] for key in rle.keys() - {"segmentation"}

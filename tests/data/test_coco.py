@@ -189,7 +189,7 @@ def test_unknown_category_names_the_nearest(coco_content: Content, write_coco: W
 
 def test_files_that_are_missing_or_something_else(coco_content: Content, write_coco: WriteCoco) -> None:
     path, images = write_coco(coco_content)
-    with pytest.raises(DataError, match=r"no annotation file[\s\S]*other.json[\s\S]*instances_train2017.json"):
+    with pytest.raises(DataError, match=r"annotation file does not exist[\s\S]*other.json[\s\S]*instances_train2017.json"):
         CocoDataset(path.with_name("other.json"), images)
     with pytest.raises(DataError, match=r"no image folder[\s\S]*train2017/"):
         CocoDataset(path, images.with_name("nowhere"))

@@ -299,7 +299,7 @@ def damaged(**changes: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        (damaged(id=1), "more than once"),
+        (damaged(id=1), "listed twice"),
         (damaged(image_id=99), "annotation 17(.|\n)*image_id 99"),
         (damaged(bbox=[10, 10, -5, 40]), "annotation 17(.|\n)*negative"),
         (damaged(bbox=[10, 10, float("nan"), 40]), "annotation 17(.|\n)*finite"),
@@ -320,7 +320,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not valid JSON(.|\n)*cut\.json"):
         GroundTruth(cut_off)
     cut_off.write_text("[1, 2]")
-    with pytest.raises(DataError, match="not a COCO json"):
+    with pytest.raises(DataError, match="not a COCO instances file"):
         GroundTruth(cut_off)
     with pytest.raises(DataError, match=r"'persn' does not exist(.|\n)*person"):
         GroundTruth(written(tmp_path, []), ["persn"])
@@ -346,7 +346,7 @@ def test_the_published_file_is_recognised_and_others_are_counted(
 
 @pytest.mark.parametrize("category_id", [7, None, [1], True])
 def test_nobody_is_left_out_for_a_category_that_is_not_listed(tmp_path: Path, category_id: Any) -> None:
-    with pytest.raises(DataError, match=r"category that is not listed(.|\n)*annotation 2"):
+    with pytest.raises(DataError, match=r"annotation 2 belongs to a category that is not listed"):
         truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (10, 10, 20, 40), category_id=category_id)])
 
 

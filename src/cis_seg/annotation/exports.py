@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
-from cis_seg.annotation.job import Job, plain_rle
+from cis_seg.annotation.job import Job
 from cis_seg.annotation.rules import Problem
+from cis_seg.coco import rle
 from cis_seg.inspection.contents import Contents, read_contents
 from cis_seg.inspection.oddities import find_oddities, outline_beyond
 
@@ -41,7 +39,7 @@ class Outline:
     @property
     def box(self) -> list[int]:
         """The mask's tight box."""
-        return [int(side) for side in coco_mask.toBbox(self.mask)]
+        return [int(side) for side in rle.tight_box(self.mask)]
 
 
 @dataclass
@@ -124,7 +122,7 @@ def _keys(name: str) -> list[str]:
 
 def _is_region(annotation: dict[str, Any], regions: Sequence[dict[str, Any]]) -> bool:
     mask = annotation["segmentation"]
-    return bool(mask and regions) and bool(np.max(coco_mask.iou([mask], list(regions), [0] * len(regions))) >= SAME_REGION)
+    return bool(mask and regions) and bool(rle.mask_iou([mask], regions).max() >= SAME_REGION)
 
 
 def _add(annotation: dict[str, Any], image_id: int, contents: Contents, export: Export) -> None:
@@ -133,13 +131,13 @@ def _add(annotation: dict[str, Any], image_id: int, contents: Contents, export: 
     beyond = outline_beyond(parts, size)
     if mask is None:
         _problem(export, "no_mask", contents, annotation, "a box alone")
-    elif not coco_mask.area(mask):
+    elif not rle.area(mask):
         _problem(export, "empty_mask", contents, annotation, "0 px")
     elif beyond > ROUNDING:
         _problem(export, "polygon_outside", contents, annotation, f"{beyond:g} px")
     else:
         export.moved += beyond > 0
-        segmentation = [_inside(part, size) for part in parts] or plain_rle(mask)
+        segmentation = [_inside(part, size) for part in parts] or rle.to_json(mask)
         export.outlines[image_id].append(Outline(export.source, annotation["id"], mask, segmentation))
 
 

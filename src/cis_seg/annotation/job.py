@@ -10,45 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
-
-from cis_seg.coco.ground_truth import box_mask, encode_mask
-from cis_seg.coco.json_values import MIN_POLYGON_NUMBERS
-from cis_seg.data.checks import parse_box
-from cis_seg.data.coco import check_annotation, image_records, read_json
+from cis_seg.coco import rle
+from cis_seg.coco.boxes import corners
+from cis_seg.coco.entries import Needs
+from cis_seg.coco.reader import read_coco
 from cis_seg.errors import DataError
-
-TOLERANCE = 1.0  # px that a polygon may stray from its mask's edge, because people move its points by hand and stairs have too many
-
-
-def plain_rle(mask: dict[str, Any]) -> dict[str, Any]:
-    """A compressed RLE fit for ``json.dump``."""
-    counts = mask["counts"]
-    return {"size": [int(side) for side in mask["size"]], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
-
-
-def polygons(mask: dict[str, Any]) -> list[list[int]]:
-    """The outlines of a mask's pieces, each of three points or more; none for a mask without a pixel.
-
-    COCO's polygons know no holes: those of the mask are filled. Points are whole numbers, as in CIS.json.
-    """
-    left, top, width, height = (int(side) for side in coco_mask.toBbox(mask))
-    if not width:
-        return []
-    pixels = np.asarray(coco_mask.decode(mask))[top : top + height, left : left + width]
-    # OpenCV's contours run through the centres of the outermost pixels. With every pixel doubled, index 2x is the pixel at the left edge of
-    # column x and 2x + 1 the one at its right edge, so that half of the next number is the edge itself.
-    contours, _ = cv2.findContours(pixels.repeat(2, axis=0).repeat(2, axis=1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [(_simple((np.asarray(contour, dtype=np.int32) + 1) // 2)[:, 0] + (left, top)).ravel().tolist() for contour in contours]
-
-
-def _simple(contour: NDArray[np.int32]) -> NDArray[np.int32]:
-    """A contour (P, 1, 2) with fewer points; as it is where nothing would be left of it."""
-    simple = np.asarray(cv2.approxPolyDP(contour, TOLERANCE, closed=True), dtype=np.int32)
-    return simple if simple.size >= MIN_POLYGON_NUMBERS and cv2.contourArea(simple) else contour
 
 
 def read_dropped(path: Path | None, job: Job) -> dict[int, str]:
@@ -106,7 +72,7 @@ def job_content(content: Json, lines: Collection[int], description: str) -> Json
 
 
 def _entry(annotation: Json, number: int, image_id: int, size: tuple[int, int]) -> Json:
-    region = plain_rle(box_mask(annotation["bbox"], size)) if annotation["iscrowd"] else []
+    region = rle.to_json(rle.box_mask(annotation["bbox"], size)) if annotation["iscrowd"] else []
     kept = {key: annotation[key] for key in ("bbox", "area", "iscrowd")}
     return {"id": number, "image_id": image_id, "category_id": PERSON["id"], **kept, "segmentation": region}
 
@@ -124,8 +90,8 @@ def with_draft(content: Json, draft: Json, form: str) -> Json:
     for annotation in content["annotations"]:
         found = masked[annotation["id"]]
         if not annotation["iscrowd"] and found["area"]:
-            rle = found["segmentation"]
-            annotation = {**found, "segmentation": polygons(rle) if form == "polygons" else rle}
+            mask = found["segmentation"]
+            annotation = {**found, "segmentation": rle.polygons(mask) if form == "polygons" else mask}
         annotations.append(annotation)
     return {**content, "annotations": annotations}
 
@@ -155,29 +121,16 @@ def read_job(path: Path) -> Job:
     Raises:
         DataError: no COCO json, or an id, a box or a mask makes no sense; the message names it.
     """
-    content = read_json(path)
-    records = image_records(content["images"], path)
-    known = {category["id"] for category in content["categories"] if isinstance(category.get("id"), int)}
-    people: dict[int, dict[int, Json]] = {image_id: {} for image_id in records}
-    regions: dict[int, dict[int, Json]] = {image_id: {} for image_id in records}
-    seen: set[int] = set()
-    for entry in content["annotations"]:
-        image_id = check_annotation(entry, records, known, seen, path).image_id
-        culprit = f"annotation {entry['id']}"
-        if parse_box(entry.get("bbox"), culprit=culprit, where=path) is None:
-            raise DataError(f"{culprit} has a box without width or height", where=path, remedy="give the job as it was written")
-        mask = _mask(entry.get("segmentation"), records[image_id].size, culprit, path)
-        (regions if entry.get("iscrowd") else people)[image_id][entry["id"]] = {**entry, "segmentation": mask}
-    info = content.get("info")
+    file = read_coco(path, Needs(masks="optional"))
+    people: dict[int, dict[int, Json]] = {image_id: {} for image_id in file.images}
+    regions: dict[int, dict[int, Json]] = {image_id: {} for image_id in file.images}
+    for annotation in file.annotations:
+        if corners(annotation.box) is None:
+            problem = f"annotation {annotation.id} has a box without width or height"
+            raise DataError(problem, where=path, remedy="use the job as it was written")
+        mask = rle.from_segmentation(annotation.entry.get("segmentation"), file.image_size(annotation.image_id))
+        group = regions if annotation.crowd else people
+        group[annotation.image_id][annotation.id] = {**annotation.entry, "segmentation": mask}
+    info = file.others.get("info")
     description = str(info.get("description", "")) if isinstance(info, Mapping) else ""
-    return Job(path, description, {image["id"]: image for image in content["images"]}, people, regions)
-
-
-def _mask(segmentation: Any, size: tuple[int, int], culprit: str, where: Path) -> Json | None:
-    try:
-        mask, _ = encode_mask(segmentation, size)
-        if mask is not None:
-            coco_mask.area(mask)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{culprit} has a mask that cannot be read", where=where, found=error, remedy="give the job as written") from error
-    return mask
+    return Job(path, description, file.images, people, regions)

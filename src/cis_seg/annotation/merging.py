@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from cis_seg.annotation.exports import Export, Outline
-from cis_seg.annotation.job import PERSON, Job, plain_rle
+from cis_seg.annotation.job import PERSON, Job
 from cis_seg.annotation.rules import Problem
 from cis_seg.annotation.rules import as_text as problems_as_text
-from cis_seg.coco.ground_truth import encode_mask
+from cis_seg.coco import rle
+from cis_seg.coco.boxes import box_iou
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import BOX_IOU, DUPLICATE_IOU, find_oddities
 from cis_seg.inspection.report import as_text
@@ -131,8 +131,7 @@ def match(people: Mapping[int, Json], outlines: Sequence[Outline]) -> tuple[dict
     if not people or not outlines:
         return {}, list(outlines)
     numbers = list(people)
-    boxes, tight = (np.array(rows, dtype=np.float64) for rows in ([people[i]["bbox"] for i in numbers], [o.box for o in outlines]))
-    ious = np.array(coco_mask.iou(boxes, tight, [0] * len(tight)))  # (people, outlines)
+    ious = box_iou([people[i]["bbox"] for i in numbers], [o.box for o in outlines])  # (people, outlines)
     found: dict[int, int] = {}
     for _ in range(min(ious.shape)):
         row, column = np.unravel_index(int(ious.argmax()), ious.shape)
@@ -168,15 +167,10 @@ def _check(
     for outline in unlisted:
         merged.problems.append(Problem("unlisted", outline.source, name, (outline.export_id,), f"box {outline.box}"))
     for number, outline in matched.items():
-        iou = _box_iou(people[number]["bbox"], outline.box)
+        iou = float(box_iou([people[number]["bbox"]], [outline.box])[0, 0])
         if iou < BOX_IOU:
             detail = f"IoU {iou:.2f} of its tight box with the box of person {number} in the job"
             merged.problems.append(Problem("box_off_mask", outline.source, name, (outline.export_id,), detail))
-
-
-def _box_iou(first: Sequence[float], second: Sequence[float]) -> float:
-    boxes = (np.array([box], dtype=np.float64) for box in (first, second))
-    return float(coco_mask.iou(*boxes, [0])[0, 0])
 
 
 def _write(job: Job, image_id: int, outlines: Sequence[Outline], merged: Merged) -> None:
@@ -185,17 +179,18 @@ def _write(job: Job, image_id: int, outlines: Sequence[Outline], merged: Merged)
     number = len(merged.content["images"]) + 1
     merged.content["images"].append({"id": number, **{key: entry[key] for key in ("width", "height", "file_name")}})
     merged.people += len(outlines)
-    masks = [(outline.segmentation, 0) for outline in outlines] + [(plain_rle(region), 1) for region in regions]
+    masks = [(outline.segmentation, 0) for outline in outlines] + [(rle.to_json(region), 1) for region in regions]
     for segmentation, crowd in masks:
-        rle, _ = encode_mask(segmentation, job.size(image_id))
+        mask = rle.from_segmentation(segmentation, job.size(image_id))
+        assert mask is not None  # because outlines and regions without one were refused
         merged.content["annotations"].append(
             {
                 "id": len(merged.content["annotations"]) + 1,
                 "image_id": number,
                 "category_id": PERSON["id"],
                 "iscrowd": crowd,
-                "bbox": [int(side) for side in coco_mask.toBbox(rle)],
-                "area": int(coco_mask.area(rle)),
+                "bbox": [int(side) for side in rle.tight_box(mask)],
+                "area": rle.area(mask),
                 "segmentation": segmentation,
             }
         )
@@ -206,4 +201,4 @@ def _compare_with_draft(people: Mapping[int, Json], matched: Mapping[int, Outlin
         draft = people[number]["segmentation"]
         if draft is not None:
             merged.drafted += 1
-            merged.unchanged += bool(coco_mask.iou([outline.mask], [draft], [0])[0, 0] > SAME_MASK)
+            merged.unchanged += bool(rle.mask_iou([outline.mask], [draft])[0, 0] > SAME_MASK)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
-from cis_seg.data.checks import parse_box
+from cis_seg.coco.boxes import largest_iou
+from cis_seg.coco.checks import check_box
 from cis_seg.data.crowdhuman import BOX_KEYS
 from cis_seg.errors import DataError
 
@@ -113,11 +113,8 @@ def _largest_ious(people: Sequence[dict[str, Any]], kind: str) -> NDArray[np.flo
     """
     key = BOX_KEYS[kind]
     for place, person in enumerate(people):
-        parse_box(person.get(key), culprit=f"{key} of person {place}", where="gtboxes")
-    boxes = np.array([person[key] for person in people], dtype=np.float64)
-    ious: NDArray[np.float64] = np.array(coco_mask.iou(boxes, boxes, [0] * len(boxes)))
-    np.fill_diagonal(ious, 0.0)
-    return np.asarray(ious.max(axis=1))
+        check_box(person.get(key), culprit=f"{key} of person {place}", where="gtboxes")
+    return largest_iou([person[key] for person in people])
 
 
 def draw(verdicts: Sequence[Verdict], count: int | None, seed: int, damage: Callable[[str], str | None]) -> list[Verdict]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pycocotools import mask as coco_mask
-
-from cis_seg.coco.ground_truth import encode_mask, read_json
+from cis_seg.coco import rle
+from cis_seg.coco.checks import check_box, check_mask, is_id, is_score
+from cis_seg.coco.reader import read_json
 from cis_seg.errors import DataError
 from cis_seg.structures import Instances
 
 
 class KnownImages(Protocol):
-    """What a results file is checked against: a ground truth, or a list of images that has none."""
+    """What a results file is checked against: a ground truth, or a list of images without one."""
 
     path: Path
     images: dict[int, dict[str, Any]]
@@ -26,14 +25,15 @@ class KnownImages(Protocol):
 
 
 def to_results(instances: Instances, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Detections of one image as COCO results entries, ready for ``json.dump`` and for ``metrics.score``.
+    """Convert the detections of one image to COCO results entries, ready for ``json.dump`` and for ``metrics.score``.
 
     Args:
         instances: the detections, boxes in pixels of the original image.
         image_id: the id of the image in the ground truth.
         category_ids: category id of each label.
+
     Returns:
-        One entry a detection: image_id, category_id, bbox [x, y, width, height], score, segmentation (compressed RLE,
+        One entry per detection: image_id, category_id, bbox [x, y, width, height], score, segmentation (compressed RLE,
         counts as text).
     """
     corners, sizes = instances.boxes[:, :2], instances.boxes[:, 2:] - instances.boxes[:, :2]
@@ -44,7 +44,7 @@ def to_results(instances: Instances, image_id: int, category_ids: Sequence[int])
             "category_id": int(category_ids[label]),
             "bbox": box,
             "score": score,
-            "segmentation": {"size": [int(side) for side in mask["size"]], "counts": mask["counts"].decode("ascii")},
+            "segmentation": rle.to_json(mask),
         }
         for box, score, label, mask in zip(boxes, instances.scores.tolist(), instances.labels.tolist(), instances.masks, strict=True)
     ]
@@ -53,13 +53,13 @@ def to_results(instances: Instances, image_id: int, category_ids: Sequence[int])
 def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, Any]]:
     """Read and check a COCO results file that any system wrote.
 
-    A segmentation may be polygons, a plain or a compressed RLE, and comes back compressed; one that is missing or
-    empty is absent, and the entry is scored as a box only. A box that is missing in some entries comes from the mask;
-    missing in all entries it stays away, because pycocotools takes the detections' areas (which decide the small,
-    medium and large split) from the boxes where there are any and from the masks otherwise.
+    A segmentation may be polygons, plain or compressed run lengths, and comes back compressed. If it is missing or empty, the
+    entry is scored as a box only. A box that is missing in some entries is taken from the mask. If it is missing in all
+    entries it stays missing, because pycocotools takes the detections' areas (which decide the small, medium and large
+    split) from the boxes if there are any and from the masks otherwise.
 
     Raises:
-        DataError: no such file, no JSON, no list, or an entry that cannot be scored; the message names the entry.
+        DataError: no such file, not JSON, not a list, or an entry that cannot be scored; the message names the entry.
     """
     path = Path(path)
     entries = read_json(path, "the results file")
@@ -75,12 +75,12 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
     if any("bbox" in entry for entry in checked):
         for entry in checked:
             if "bbox" not in entry:
-                entry["bbox"] = [float(value) for value in coco_mask.toBbox(entry["segmentation"])]
+                entry["bbox"] = rle.tight_box(entry["segmentation"])
     return checked
 
 
 def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any]:
-    """One entry with its mask compressed, or the error that names it."""
+    """One entry with its mask compressed."""
     missing = [k for k in ("image_id", "category_id", "score") if not isinstance(entry, dict) or k not in entry]
     if missing:
         raise DataError(
@@ -91,7 +91,7 @@ def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any
             remedy="write the missing keys",
         )
     image_id, category_id, score = entry["image_id"], entry["category_id"], entry["score"]
-    if not isinstance(image_id, int) or image_id not in ground_truth.images:
+    if not is_id(image_id) or image_id not in ground_truth.images:
         raise DataError(
             "a result is for an image that the data set does not have",
             where=where,
@@ -99,7 +99,7 @@ def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any
             expected=f"an image id of {ground_truth.path}",
             remedy="use it with the data set it was made for",
         )
-    if not isinstance(category_id, int) or category_id not in ground_truth.known_category_ids:
+    if not is_id(category_id) or category_id not in ground_truth.known_category_ids:
         known = ", ".join(str(known_id) for known_id in sorted(ground_truth.known_category_ids)[:10])
         raise DataError(
             "a result has a category that the data set does not have",
@@ -108,47 +108,16 @@ def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any
             expected=f"one of {known}, ...",
             remedy="write the data set's category ids, not the labels of the network",
         )
-    if not isinstance(score, int | float) or not math.isfinite(score):
+    if not is_score(score):
         raise DataError("a result has no finite score", where=where, expected="a number", found=score, remedy="correct or remove the entry")
     checked: dict[str, Any] = {"image_id": image_id, "category_id": category_id, "score": score}
-    box, mask = _box(entry.get("bbox"), where), _mask(entry.get("segmentation"), ground_truth.image_size(image_id), where)
-    if box is None and mask is None:
+    size = ground_truth.image_size(image_id)
+    check_mask(entry.get("segmentation"), size, culprit="a result", where=where)
+    mask = rle.from_segmentation(entry.get("segmentation"), size)
+    if entry.get("bbox"):
+        checked["bbox"] = list(check_box(entry["bbox"], culprit="a result", where=where))
+    elif mask is None:
         raise DataError("a result has neither a box nor a mask", where=where, expected="bbox or segmentation", remedy="remove the entry")
-    if box is not None:
-        checked["bbox"] = box
     if mask is not None:
-        checked["segmentation"] = mask
+        checked["segmentation"] = rle.to_json(mask)
     return checked
-
-
-def _box(box: Any, where: str) -> list[float] | None:
-    if not box:
-        return None
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
-    if not numbers or min(box[2:]) < 0:
-        raise DataError(
-            "a result's box makes no sense",
-            where=where,
-            expected="bbox [x, y, width, height], finite, no negative side",
-            found=box,
-            remedy="correct or remove the entry",
-        )
-    return list(box)
-
-
-def _mask(segmentation: Any, size: tuple[int, int], where: str) -> dict[str, Any] | None:
-    try:
-        rle, _ = encode_mask(segmentation, size)
-        if rle is None:
-            return None
-        coco_mask.area(rle)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            "a result's mask cannot be read",
-            where=where,
-            expected=f"polygons or an RLE of size {list(size)} (height, width)",
-            found=error,
-            remedy="write masks at the size of the original image",
-        ) from error
-    counts = rle["counts"]
-    return {"size": list(rle["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}

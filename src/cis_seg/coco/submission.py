@@ -1,4 +1,4 @@
-"""A results file of COCO's test-dev2017, checked and packed as the evaluation server wants it.
+"""A results file of COCO's test-dev2017, checked and packed for the evaluation server.
 
 The server (cocodataset.org, Upload) takes ``detections_test-dev2017_[alg]_results.zip`` with one JSON of the same name
 in it; whether boxes or masks are scored is chosen there. ``detections`` is the type of both tasks.
@@ -14,64 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
-from cis_seg.coco.ground_truth import read_json
+from cis_seg.coco import rle
+from cis_seg.coco.entries import Needs
+from cis_seg.coco.reader import CocoFile, read_coco
 from cis_seg.coco.results import read_results
 from cis_seg.errors import ConfigError, DataError
 
 NUM_IMAGES = 20_288  # of the official image_info_test-dev2017.json
-MAX_DETECTIONS = 100  # an image, over all categories: the server scores no more
+MAX_DETECTIONS = 100  # per image, over all categories: the server scores no more
 SCORE_DIGITS = 6  # because float32 scores hold no more, and the server limits the size of an upload
-
-
-class ImageInfo:
-    """COCO's list of images without ground truth: ``image_info_test-dev2017.json``.
-
-    Args:
-        path: the json.
-
-    Attributes:
-        images: each image's entry (id, height, width, ...) by id.
-        known_category_ids: every category id of the file.
-
-    Raises:
-        DataError: the file is missing or damaged, or holds annotations and is therefore another set.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        content = read_json(self.path, "the list of images")
-        lists = content if isinstance(content, dict) else {}
-        missing = [key for key in ("images", "categories") if not isinstance(lists.get(key), list)]
-        if missing or not all({"id", "height", "width"} <= image.keys() for image in lists["images"]):
-            raise DataError(
-                "this is no list of images",
-                where=self.path,
-                expected="lists images (with id, height and width) and categories",
-                found=f"no list {', '.join(missing)}" if missing else "an image without id or size",
-                remedy="give COCO's image_info_test-dev2017.json",
-            )
-        if lists.get("annotations"):
-            raise DataError(
-                "this set has a ground truth, so it is not test-dev",
-                where=self.path,
-                found=f"{len(lists['annotations'])} annotations",
-                expected="COCO's image_info_test-dev2017.json",
-                remedy="score it here: python -m cis_seg.evaluate predictions=RESULTS.json data=coco ...",
-            )
-        self.images: dict[int, dict[str, Any]] = {image["id"]: image for image in lists["images"]}
-        self.known_category_ids = frozenset(category["id"] for category in lists["categories"])
-
-    def image_size(self, image_id: int) -> tuple[int, int]:
-        """(height, width) of one image."""
-        image = self.images[image_id]
-        return int(image["height"]), int(image["width"])
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What was packed."""
+    """Summary of what was packed."""
 
     path: Path
     num_results: int
@@ -92,24 +48,25 @@ class Submission:
 
 
 def pack(results: Path, image_info: Path, *, name: str, output: Path) -> Submission:
-    """Checks a results file and writes ``output/detections_test-dev2017_NAME_results.zip``.
+    """Check a results file and write ``output/detections_test-dev2017_NAME_results.zip``.
 
     Entries are written as COCO's format for segments has them: image_id, category_id, segmentation (a compressed RLE,
-    whatever form it came in) and score. Boxes stay out: where there are any, pycocotools takes the detections' areas,
-    which decide the small, medium and large split, from them and not from the masks.
+    in whatever form it came) and score. Boxes are left out: pycocotools would take the detections' areas, which decide the
+    small, medium and large split, from them instead of from the masks.
 
     Args:
         results: COCO results file with masks, of any system.
         image_info: COCO's ``image_info_test-dev2017.json``.
         name: the algorithm, part of the file's name.
         output: folder to write into.
+
     Raises:
-        ConfigError: a name that is no part of a file name.
+        ConfigError: a name that cannot be part of a file name.
         DataError: a file that cannot be read, or an entry that the server would refuse or not score; the message names it.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", name):
         raise ConfigError("the name of the algorithm becomes part of a file name", expected="letters, digits, - and .", found=repr(name))
-    known = ImageInfo(image_info)
+    known = read_image_list(image_info)
     entries = read_results(results, known)
     for index, entry in enumerate(entries):
         _check_entry(entry, f"{results}, entry {index}")
@@ -123,17 +80,35 @@ def pack(results: Path, image_info: Path, *, name: str, output: Path) -> Submiss
     return Submission(path, len(entries), len(images), len(known.images), len(categories))
 
 
+def read_image_list(path: Path) -> CocoFile:
+    """COCO's list of images without ground truth: ``image_info_test-dev2017.json``.
+
+    Raises:
+        DataError: the file is missing or corrupt, or has annotations and is therefore another set.
+    """
+    known = read_coco(path, Needs(file_names=False))
+    if known.annotations:
+        raise DataError(
+            "this set has a ground truth, so it is not test-dev",
+            where=path,
+            found=f"{len(known.annotations)} annotations",
+            expected="COCO's image_info_test-dev2017.json",
+            remedy="score it here: python -m cis_seg.evaluate predictions=RESULTS.json data=coco ...",
+        )
+    return known
+
+
 def _check_entry(entry: dict[str, Any], where: str) -> None:
-    """What ``read_results`` lets pass and this task does not: boxes alone, other scores than probabilities, broken codes."""
+    """Refuse what ``read_results`` accepts and this task does not: entries without a mask, scores outside [0, 1], broken codes."""
     if "segmentation" not in entry:
         raise DataError(
             "a result has no mask", where=where, expected="a segmentation", remedy="submit it to the bbox task, or add the masks"
         )
     if not 0 <= entry["score"] <= 1:
-        raise DataError("a score is no probability", where=where, expected="0 to 1", found=entry["score"], remedy="rescale the scores")
+        raise DataError("a score is not a probability", where=where, expected="0 to 1", found=entry["score"], remedy="rescale the scores")
     mask = entry["segmentation"]
     height, width = mask["size"]
-    if not mask["counts"] or not 0 <= coco_mask.area(mask) <= height * width:
+    if not mask["counts"] or not 0 <= rle.area(mask) <= height * width:
         raise DataError(
             "a mask's run-length code is broken",
             where=where,
@@ -145,7 +120,7 @@ def _check_entry(entry: dict[str, Any], where: str) -> None:
 
 def _check_counts(entries: list[dict[str, Any]], results: Path) -> None:
     if not entries:
-        raise DataError("there is no result to submit", where=results, expected="one entry a detection", found="an empty list")
+        raise DataError("there is no result to submit", where=results, expected="one entry per detection", found="an empty list")
     image_id, most = Counter(entry["image_id"] for entry in entries).most_common(1)[0]
     if most > MAX_DETECTIONS:
         raise DataError(

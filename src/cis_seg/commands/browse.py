@@ -9,16 +9,16 @@ import numpy as np
 from omegaconf import DictConfig
 
 from cis_seg.build import build_data
+from cis_seg.coco.checks import check_file_name
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
 from cis_seg.config.schema import BrowseConfig, CocoData, ModelConfig, OptimConfig
 from cis_seg.config.validation import checked
-from cis_seg.data.checks import check_file_name, listing
 from cis_seg.data.images import read_image
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.records import missing_folder
-from cis_seg.errors import DataError
+from cis_seg.errors import DataError, listing
 from cis_seg.inspection.batch_view import batch_panel
 from cis_seg.visualization.drawing import Pixels, draw_instances, side_by_side, true_drawings
 from cis_seg.visualization.pages import Pages

@@ -15,9 +15,8 @@ from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
 from cis_seg.config.schema import CheckConfig, CrowdHumanData
 from cis_seg.config.validation import checked
-from cis_seg.data.checks import listing
 from cis_seg.data.instance_datamodule import InstanceDataModule
-from cis_seg.errors import DataError
+from cis_seg.errors import DataError, listing
 from cis_seg.evaluation.baselines import floor_results
 from cis_seg.evaluation.metrics import Metrics, score
 from cis_seg.inspection.contents import Contents, read_contents

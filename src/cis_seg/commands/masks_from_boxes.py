@@ -16,10 +16,10 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from pycocotools import mask as coco_mask
 from torch import Tensor
 from tqdm import tqdm
 
+from cis_seg.coco import rle
 from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
 from cis_seg.config.schema import MasksFromBoxesConfig, model_from_plain
@@ -148,9 +148,8 @@ def _read(image: BoxedImage) -> Pixels:
 def _with_mask(annotation: dict[str, Any], found: tuple[RLE, float] | None, size: tuple[int, int]) -> dict[str, Any]:
     if annotation.get("iscrowd"):
         return annotation
-    rle, confidence = found or (coco_mask.encode(np.zeros(size, dtype=np.uint8, order="F")), 0.0)
-    mask = {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-    return {"iscrowd": 0} | annotation | {"segmentation": mask, "area": int(coco_mask.area(rle)), "confidence": round(confidence, 4)}
+    mask, confidence = found or (rle.empty(size), 0.0)
+    return {"iscrowd": 0} | annotation | {"segmentation": rle.to_json(mask), "area": rle.area(mask), "confidence": round(confidence, 4)}
 
 
 class _Annotations:

@@ -10,11 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cis_seg.data.checks import NO_AREA, OUTSIDE, check_file_name, inside, listing, parse_box, report_dropped
-from cis_seg.data.faults import EMPTY_RECORD, MAX_FAULTY, MISSING_IMAGE, UNUSABLE_LINE, Fault, Faults
+from cis_seg.coco.boxes import corners, inside
+from cis_seg.coco.checks import check_box, check_file_name
+from cis_seg.data.faults import (
+    EMPTY_RECORD,
+    MAX_FAULTY,
+    MISSING_IMAGE,
+    NO_AREA,
+    OUTSIDE,
+    UNUSABLE_LINE,
+    Fault,
+    Faults,
+    report_dropped,
+)
 from cis_seg.data.images import image_sizes
 from cis_seg.data.records import ImageRecord, InstanceDataset, missing_folder, pack
-from cis_seg.errors import ConfigError, DataError
+from cis_seg.errors import ConfigError, DataError, listing
 
 BoxKind = Literal["visible", "full", "head"]
 BOX_KEYS = {"visible": "vbox", "full": "fbox", "head": "hbox"}
@@ -236,7 +247,7 @@ def image_record(record: OdgtRecord, key: str, dropped: Counter[str]) -> ImageRe
     image = ImageRecord(record.image_id, record.file_name)
     for place, entry in enumerate(record.entries):
         culprit = f"entry {place} of image {record.file_name.removesuffix('.jpg')!r}"
-        box = parse_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where)
+        box = corners(check_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where))
         person = is_person(entry, key, culprit=culprit, where=record.where)
         if box is None:
             dropped[NO_AREA] += 1

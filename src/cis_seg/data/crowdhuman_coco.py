@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cis_seg.data.checks import NO_AREA, OUTSIDE, check_file_name, inside, parse_box, report_dropped
-from cis_seg.data.coco import read_json
+from cis_seg.coco.boxes import corners, inside
+from cis_seg.coco.checks import check_box
+from cis_seg.coco.reader import read_coco
 from cis_seg.data.crowdhuman import BoxKind, OdgtRecord, box_key, image_state, is_person, read_records
-from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, UNUSABLE_LINE, DroppedBox, Faults
+from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, NO_AREA, OUTSIDE, UNUSABLE_LINE, DroppedBox, Faults, report_dropped
 from cis_seg.data.images import image_sizes
 from cis_seg.data.records import missing_folder
 from cis_seg.errors import DataError
@@ -73,7 +74,7 @@ def _annotations(record: OdgtRecord, key: str, size: tuple[int, int]) -> tuple[l
     found, dropped = [], []
     for place, entry in enumerate(record.entries):
         culprit = f"entry {place} of image {record.file_name.removesuffix('.jpg')!r}"
-        whole = parse_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where)
+        whole = corners(check_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where))
         person = is_person(entry, key, culprit=culprit, where=record.where)
         box = None if whole is None else inside(whole, size)
         if box is None:
@@ -100,17 +101,16 @@ def to_odgt(path: Path) -> list[Json]:
     Raises:
         DataError: another json: no COCO file, or its annotations have lost their odgt entries.
     """
-    content = read_json(path)
-    entries: dict[Any, list[Json]] = {image.get("id"): [] for image in content["images"]}
-    for annotation in content["annotations"]:
-        if annotation.get("image_id") not in entries or "tag" not in annotation:
+    file = read_coco(path)
+    boxes: dict[int, list[Json]] = {image_id: [] for image_id in file.images}
+    for annotation in file.annotations:
+        if "tag" not in annotation.entry:
             raise DataError(
-                f"annotation {annotation.get('id')} has no odgt entry",
+                f"annotation {annotation.id} has no odgt entry",
                 where=path,
                 expected=f"the keys {', '.join(_ENTRY_KEYS)} beside COCO's",
-                found=", ".join(annotation),
-                remedy="give a json that scripts/crowdhuman_to_coco.py wrote",
+                found=", ".join(annotation.entry),
+                remedy="use a json that scripts/crowdhuman_to_coco.py wrote",
             )
-        entries[annotation["image_id"]].append({name: annotation[name] for name in _ENTRY_KEYS if name in annotation})
-    names = [check_file_name(image.get("file_name"), culprit=f"image {image.get('id')}", where=path) for image in content["images"]]
-    return [{"ID": name.removesuffix(".jpg"), "gtboxes": boxes} for name, boxes in zip(names, entries.values(), strict=True)]
+        boxes[annotation.image_id].append({name: annotation.entry[name] for name in _ENTRY_KEYS if name in annotation.entry})
+    return [{"ID": image["file_name"].removesuffix(".jpg"), "gtboxes": boxes[image_id]} for image_id, image in file.images.items()]

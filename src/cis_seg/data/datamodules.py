@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from cis_seg.data.checks import listing
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman import BoxKind, CrowdHumanDataset
 from cis_seg.data.instance_datamodule import InstanceDataModule, LoadingOptions
 from cis_seg.data.records import InstanceDataset
-from cis_seg.errors import ConfigError, DataError
+from cis_seg.errors import ConfigError, DataError, listing
 
 
 class CocoDataModule(InstanceDataModule):

@@ -102,6 +102,9 @@ def _listed(unreadable: Sequence[Unreadable]) -> str:
 
 log = logging.getLogger(__name__)
 
+#: why a valid box is left out
+NO_AREA, OUTSIDE = "boxes without width or height", "boxes outside their image"
+
 MISSING_IMAGE, UNUSABLE_LINE, EMPTY_RECORD = "missing or unreadable images", "unusable lines", "empty records"
 
 #: because a part of the download that is missing must stop a run (CrowdHuman's come as thirds), and a damaged file must not
@@ -131,6 +134,12 @@ class DroppedBox:
     reason: str
     image_id: int
     entry: str  # which, and its box
+
+
+def report_dropped(source: Path, dropped: Counter[str]) -> None:
+    """Log in one line how many boxes were left out, and why; silent if none."""
+    if dropped := +dropped:
+        log.warning("%s: left out %s", source, ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())))
 
 
 class Faults:

@@ -8,14 +8,13 @@ from typing import Literal, TypedDict
 
 import lightning
 
-from cis_seg.data.checks import listing
 from cis_seg.data.faults import MAX_FAULTY, UnreadableImages
 from cis_seg.data.loader import BatchLoader, ExampleDataset, batch_loader, eval_batches
 from cis_seg.data.records import InstanceDataset
 from cis_seg.data.sampler import TrainBatchSampler
 from cis_seg.data.transforms import Photometric, TestTransform, TrainTransform
 from cis_seg.data.workers import TIMEOUT
-from cis_seg.errors import ConfigError, DataError
+from cis_seg.errors import ConfigError, DataError, listing
 
 SizeSampling = Literal["choice", "range"]
 

@@ -12,16 +12,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
-from cis_seg.data.checks import Box, listing
+from cis_seg.coco import rle
+from cis_seg.coco.boxes import Box, clipped, nonempty
 from cis_seg.data.images import read_image
-from cis_seg.errors import DataError
+from cis_seg.errors import DataError, listing
 from cis_seg.structures import RLE
 
 #: images of a data set of which one must be there; because a wrong folder has none of them, and any single file may have vanished
@@ -195,33 +194,12 @@ class InstanceDataset(Dataset[Sample]):
         if packed is None:
             return None
         places = np.arange(chosen.start, chosen.stop)[kept]
-        return tuple(_rle(json.loads(packed[int(place)]), height, width) for place in places)
+        codes = (rle.from_segmentation(json.loads(packed[int(place)]), (height, width)) for place in places)
+        return tuple(code for code in codes if code is not None)  # none is, because the reader requires an outline
 
 
 def _starts(lengths: Iterable[int]) -> NDArray[np.int64]:
     return np.cumsum([0, *lengths], dtype=np.int64)
-
-
-def _rle(segmentation: Any, height: int, width: int) -> RLE:
-    """Polygons, uncompressed or compressed run lengths -> one compressed run-length code."""
-    if isinstance(segmentation, list):  # a part of fewer than three points has no area (CIS.json has five of them)
-        parts = coco_mask.frPyObjects([part for part in segmentation if len(part) >= 6], height, width)
-        merged: RLE = coco_mask.merge(parts)
-        return merged
-    if isinstance(segmentation["counts"], list):
-        uncompressed: RLE = coco_mask.frPyObjects(segmentation, height, width)
-        return uncompressed
-    return RLE(size=segmentation["size"], counts=segmentation["counts"].encode())
-
-
-def clipped(boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """``boxes`` (G, 4) xyxy cut to an image of ``height`` x ``width`` pixels."""
-    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32))
-
-
-def nonempty(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which of the ``boxes`` (G, 4) xyxy have an area -> (G,)."""
-    return np.asarray((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
 
 
 def missing_folder(images: Path, source: Path) -> DataError:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from cis_seg.data.records import Sample, clipped, nonempty
+from cis_seg.coco import rle
+from cis_seg.coco.boxes import clipped, nonempty
+from cis_seg.data.records import Sample
 from cis_seg.errors import ConfigError
 from cis_seg.structures import RLE, Batch, Target
 
@@ -188,7 +189,7 @@ def _masks(codes: Sequence[RLE], height: int, width: int, flip: bool) -> Tensor:
     """(G, h, w) bool by nearest neighbour; decoded one by one, so that the full sizes never stand side by side."""
     masks = torch.zeros(len(codes), height, width, dtype=torch.bool)
     for mask, code in zip(masks, codes, strict=True):
-        image = Image.fromarray(coco_mask.decode(code)).resize((width, height), Image.Resampling.NEAREST)
+        image = Image.fromarray(rle.decode(code)).resize((width, height), Image.Resampling.NEAREST)
         mask.copy_(torch.from_numpy(np.array(image)))
     return masks.flip(2) if flip else masks
 

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cis_seg.coco.ground_truth import GroundTruth, box_mask
+from cis_seg.coco.boxes import largest_iou
+from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.coco.rle import box_mask, polygon_mask
 
 ELLIPSE_CORNERS = 72  # because a 72-gon has 99.9 % of its ellipse's area, and polygons go to RLE without a canvas
 SMALL_ELLIPSE = 0.9  # because people fill less of their box than its ellipse does: the best of these floors on CIS
@@ -31,7 +33,7 @@ def _ellipse_mask(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
     """The ellipse inscribed in a box as an RLE of ``size`` (height, width)."""
     angles = np.arange(ELLIPSE_CORNERS) * (2 * np.pi / ELLIPSE_CORNERS)
     x, y = box[0] + box[2] / 2 * (1 + np.cos(angles)), box[1] + box[3] / 2 * (1 + np.sin(angles))
-    return dict(coco_mask.frPyObjects([np.stack([x, y], axis=1).ravel().tolist()], *size)[0])
+    return dict(polygon_mask(np.stack([x, y], axis=1).ravel().tolist(), size))
 
 
 def _small_ellipse_mask(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
@@ -117,9 +119,6 @@ def crowd_bins(annotations: Iterable[dict[str, Any]]) -> dict[int, str]:
             groups[annotation["image_id"], annotation["category_id"]].append(annotation)
     bins = {}
     for group in groups.values():
-        boxes = np.array([annotation["bbox"] for annotation in group], dtype=np.float64)
-        iou = np.array(coco_mask.iou(boxes, boxes, [0] * len(group)))
-        np.fill_diagonal(iou, 0.0)
-        for annotation, largest in zip(group, iou.max(axis=1), strict=True):
+        for annotation, largest in zip(group, largest_iou([annotation["bbox"] for annotation in group]), strict=True):
             bins[annotation["id"]] = "none" if largest == 0 else "low" if largest < 0.3 else "mid" if largest <= 0.5 else "high"
     return bins

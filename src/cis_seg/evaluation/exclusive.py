@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from cis_seg.coco import rle
 from cis_seg.structures import RLE, Instances
 
 
@@ -67,9 +68,5 @@ def exclusive_results(results: Sequence[Mapping[str, Any]]) -> list[dict[str, An
         ordered = sorted(group, key=lambda entry: -float(entry["score"]))
         for entry, mask in zip(ordered, exclusive_masks([entry["segmentation"] for entry in ordered]), strict=True):
             if coco_mask.area(mask):
-                exclusive.append({**entry, "segmentation": {"size": mask["size"], "counts": _text(mask["counts"])}})
+                exclusive.append({**entry, "segmentation": rle.to_json(mask)})
     return exclusive
-
-
-def _text(counts: bytes | str) -> str:
-    return counts.decode("ascii") if isinstance(counts, bytes) else counts

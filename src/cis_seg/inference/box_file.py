@@ -1,4 +1,4 @@
-"""A COCO json of boxes that wait for masks: every annotation checked, and kept as it is."""
+"""A COCO json of boxes that need masks: every annotation is checked and kept as it is."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cis_seg.data.checks import Box, inside, listing, parse_box
-from cis_seg.data.coco import check_annotation, choose_categories, image_records, read_json
+from cis_seg.coco.boxes import Box, corners, inside
+from cis_seg.coco.reader import read_coco
 from cis_seg.data.records import missing_folder
-from cis_seg.errors import DataError
+from cis_seg.errors import DataError, listing
 
 _SHOWN = 5  # missing files in a message
 
 
 @dataclass(frozen=True)
 class BoxedImage:
-    """One image and what is annotated in it."""
+    """One image and its annotations."""
 
     entry: dict[str, Any]  # of 'images', as the file has it
     path: Path
@@ -24,8 +24,8 @@ class BoxedImage:
     annotations: tuple[dict[str, Any], ...]  # as the file has them, crowd regions included
 
     def box(self, annotation: dict[str, Any]) -> Box | None:
-        """The part of an annotation's box inside the image, xyxy in pixels; None where that is empty, and for a crowd region."""
-        whole = None if annotation.get("iscrowd") else _parsed(annotation, self.path)
+        """The part of an annotation's box inside the image, xyxy in pixels; None if that is empty, and for a crowd region."""
+        whole = None if annotation.get("iscrowd") else corners(annotation["bbox"])
         return None if whole is None else inside(whole, self.size)
 
 
@@ -42,36 +42,26 @@ class BoxFile:
 def read_box_file(path: Path, images: Path) -> BoxFile:
     """The images and boxes of the COCO json ``path``, whose file names are relative to the folder ``images``.
 
-    Masks are not needed, and not looked at where there are some. All mistakes show here, before the first image is read.
+    Masks are not needed, and not checked if present. All faults are found here, before the first image is read.
 
     Raises:
-        DataError: a file or folder is missing, or an id, a size or a box makes no sense; the message names the annotation.
+        DataError: a file or folder is missing, or an id, a size or a box is invalid; the message names the annotation.
     """
-    content = read_json(path)
-    categories = choose_categories(content["categories"], None, path)
-    records = image_records(content["images"], path)
-    annotations: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in records}
-    seen: set[int] = set()
-    for annotation in content["annotations"]:
-        record = check_annotation(annotation, records, set(categories), seen, path)
-        _parsed(annotation, path)
-        annotations[record.image_id].append(annotation)
-    _check_files(path, images, [images / records[image_id].file_name for image_id, boxes in annotations.items() if boxes])
-    boxed = (
-        BoxedImage(entry, images / entry["file_name"], records[entry["id"]].size, tuple(annotations[entry["id"]]))
-        for entry in content["images"]
+    file = read_coco(path)
+    annotations: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in file.images}
+    for annotation in file.annotations:
+        annotations[annotation.image_id].append(annotation.entry)
+    boxed = tuple(
+        BoxedImage(entry, images / entry["file_name"], file.image_size(image_id), tuple(annotations[image_id]))
+        for image_id, entry in file.images.items()
     )
-    others = {key: value for key, value in content.items() if key not in ("images", "annotations")}
-    return BoxFile(path, tuple(boxed), categories, others)
-
-
-def _parsed(annotation: dict[str, Any], where: Path) -> Box | None:
-    return parse_box(annotation.get("bbox"), culprit=f"annotation {annotation['id']} of image {annotation['image_id']}", where=where)
+    _check_files(path, images, [image.path for image in boxed if image.annotations])
+    return BoxFile(path, boxed, file.categories, file.others)
 
 
 def _check_files(source: Path, folder: Path, paths: list[Path]) -> None:
     if not paths:
-        raise DataError("there is no box in the file", where=source, expected="'annotations' with a bbox each", found="none")
+        raise DataError("the file has no boxes", where=source, expected="'annotations' with a bbox each", found="none")
     if not folder.is_dir():
         raise missing_folder(folder, source)
     missing = [path.name for path in paths if not path.is_file()]

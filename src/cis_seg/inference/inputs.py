@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cis_seg.data.checks import listing
-from cis_seg.errors import DataError
+from cis_seg.errors import DataError, listing
 
 log = logging.getLogger(__name__)
 

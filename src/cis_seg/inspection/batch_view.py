@@ -6,16 +6,14 @@ Legend: H W padded input, h w mask grid, G boxes of the image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
-from cis_seg.coco.ground_truth import box_mask
+from cis_seg.coco import rle
 from cis_seg.ops.color import pooled_colors
 from cis_seg.ops.masks import box_masks
-from cis_seg.structures import Batch, Target
+from cis_seg.structures import RLE, Batch, Target
 from cis_seg.visualization.drawing import Box, Drawing, Pixels, draw_instances, neighbour_colors, resized, side_by_side
 
 
@@ -55,18 +53,18 @@ def _people(target: Target, canvas: tuple[int, int], class_names: Sequence[str])
 
 def _regions(target: Target, canvas: tuple[int, int]) -> list[Drawing]:
     boxes = [] if target.ignore_boxes is None else _corners(target.ignore_boxes.tolist())
-    return [Drawing((x, y, right, below), box_mask((x, y, right - x, below - y), canvas), crowd=True) for x, y, right, below in boxes]
+    return [Drawing((x, y, right, below), rle.box_mask((x, y, right - x, below - y), canvas), crowd=True) for x, y, right, below in boxes]
 
 
 def _corners(rows: Sequence[Sequence[float]]) -> list[Box]:
     return [(x0, y0, x1, y1) for x0, y0, x1, y1 in rows]
 
 
-def _on_canvas(mask: NDArray[np.bool_], canvas: tuple[int, int]) -> dict[str, Any]:
+def _on_canvas(mask: NDArray[np.bool_], canvas: tuple[int, int]) -> RLE:
     """A mask of the unpadded image as an RLE of the padded one."""
-    padded = np.zeros(canvas, dtype=np.uint8, order="F")
+    padded = np.zeros(canvas, dtype=np.uint8)
     padded[: mask.shape[0], : mask.shape[1]] = mask
-    return dict(coco_mask.encode(padded))
+    return rle.encode(padded)
 
 
 def _grid_pixels(batch: Batch, index: int, stride: int) -> Pixels:
@@ -78,5 +76,5 @@ def _grid_pixels(batch: Batch, index: int, stride: int) -> Pixels:
 def _grid_boxes(people: Sequence[Drawing], target: Target, canvas: tuple[int, int], stride: int) -> list[Drawing]:
     """The boxes of ``people`` as masks of the grid's cells."""
     filled = box_masks(target.boxes, (canvas[0] // stride, canvas[1] // stride), stride).numpy().astype(np.uint8)  # (G, h, w)
-    cells = [coco_mask.encode(np.asfortranarray(mask.repeat(stride, 0).repeat(stride, 1))) for mask in filled]
+    cells = [rle.encode(mask.repeat(stride, 0).repeat(stride, 1)) for mask in filled]
     return [Drawing(person.box, mask) for person, mask in zip(people, cells, strict=True)]

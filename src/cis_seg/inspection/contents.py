@@ -1,24 +1,24 @@
-"""A data set as it is checked: every annotation that can be read, and everything that is odd, instead of the first mistake.
+"""A data set as the data check sees it: every annotation that can be read, and everything odd about the others.
 
 Legend: boxes are COCO's [x, y, width, height] in pixels of the file; masks are RLEs at the image's size.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cis_seg.coco.ground_truth import encode_mask
-from cis_seg.coco.json_values import is_area, is_degenerate, is_id, is_side
-from cis_seg.data.checks import NO_AREA, OUTSIDE, parse_box
-from cis_seg.data.coco import read_json
+from cis_seg.coco import rle
+from cis_seg.coco.boxes import corners
+from cis_seg.coco.checks import degenerate_parts, is_degenerate, is_id
+from cis_seg.coco.entries import Annotation, Needs
+from cis_seg.coco.reader import CocoFile, check_coco, read_coco
 from cis_seg.data.crowdhuman import BoxKind, box_key
 from cis_seg.data.crowdhuman_coco import to_coco
-from cis_seg.errors import DataError
+from cis_seg.data.faults import NO_AREA, OUTSIDE
 
-#: kind of oddity -> what it says about those listed under it
+#: kind of oddity -> its heading in the report
 KINDS = {
     "unusable": "entries that cannot be used",
     "faulty_record": "records left out",
@@ -37,10 +37,12 @@ KINDS = {
     "other_size": "images of another size than stated",
 }
 
+_NEEDS = Needs(file_names=False, masks="optional", areas=True)  # file names are oddities of their own
+
 
 @dataclass(frozen=True)
 class Oddity:
-    """One thing to look at."""
+    """One finding."""
 
     kind: str  # of KINDS
     image_id: int | None
@@ -54,14 +56,14 @@ class Contents:
 
     source: Path
     folder: Path  # of the images
-    keys: list[str]  # of the json's top level
-    images: dict[int, dict[str, Any]] = field(default_factory=dict)
-    categories: dict[int, str] = field(default_factory=dict)
+    keys: list[str]  # top-level keys of the json
+    images: dict[int, dict[str, Any]]
+    categories: dict[int, str]
     annotations: list[dict[str, Any]] = field(default_factory=list)  # id, image_id, category_id, bbox, iscrowd, area, segmentation, outline
     oddities: list[Oddity] = field(default_factory=list)
 
     def add(self, kind: str, detail: object, *, image_id: int | None = None, ids: tuple[int, ...] = ()) -> None:
-        """One more oddity."""
+        """Add an oddity."""
         self.oddities.append(Oddity(kind, image_id, ids, str(detail)))
 
     def size(self, image_id: int) -> tuple[int, int]:
@@ -70,22 +72,22 @@ class Contents:
         return image["height"], image["width"]
 
     def people(self) -> list[dict[str, Any]]:
-        """The annotations that are no crowd regions."""
+        """The annotations that are not crowd regions."""
         return [annotation for annotation in self.annotations if not annotation["iscrowd"]]
 
 
 def read_contents(source: Path, folder: Path, *, boxes: BoxKind = "visible") -> Contents:
-    """Everything in a COCO json or, by its suffix, in a CrowdHuman ``.odgt`` (whose ``boxes`` are taken).
+    """Read a COCO json or, by its suffix, a CrowdHuman ``.odgt`` (its ``boxes``). Invalid entries become oddities.
 
     Raises:
-        DataError: the file is missing, or no such file at all.
+        DataError: the file is missing, or not an annotation file at all.
     """
     if source.suffix != ".odgt":
-        return _checked(read_json(source), source, folder)
+        return _contents(read_coco(source, _NEEDS, collect=True), folder)
     content, faults = to_coco(source, folder, boxes=boxes, max_faulty=1.0)
     for annotation in content["annotations"]:
-        annotation["bbox"] = annotation[box_key(boxes)]  # as annotated, not cut to the image
-    contents = _checked(content, source, folder)
+        annotation["bbox"] = annotation[box_key(boxes)]  # as annotated, not clipped
+    contents = _contents(check_coco(content, source, _NEEDS, collect=True), folder)
     for fault in faults.listed:
         contents.add("faulty_record", f"{fault.kind}: {' '.join(fault.problem.split())}")
     for box in faults.boxes:
@@ -93,69 +95,36 @@ def read_contents(source: Path, folder: Path, *, boxes: BoxKind = "visible") -> 
     return contents
 
 
-def _checked(content: dict[str, Any], source: Path, folder: Path) -> Contents:
-    contents = Contents(source, folder, sorted(content))
-    for category in content["categories"]:
-        if is_id(category.get("id")) and isinstance(category.get("name"), str):
-            contents.categories[category["id"]] = category["name"]
-        else:
-            contents.add("unusable", f"a category without id or name: {str(category)[:80]}")
-    for image in content["images"]:
-        image_id = image.get("id")
-        if is_id(image_id) and image_id not in contents.images and is_side(image.get("height")) and is_side(image.get("width")):
-            contents.images[image_id] = image
-        else:
-            contents.add("unusable", f"an image without a usable id or size, or listed twice: {str(image)[:80]}")
-    seen: Counter[Any] = Counter()
-    for annotation in content["annotations"]:
-        _add(annotation, contents, seen)
+def _contents(file: CocoFile, folder: Path) -> Contents:
+    contents = Contents(file.path, folder, sorted({"images", "annotations", *file.others}), file.images, file.categories)
+    for error, entry in file.faults:
+        ids = (entry["id"],) if {"image_id", "category_id", "bbox"} & entry.keys() and is_id(entry.get("id")) else ()
+        contents.add("unusable", " ".join(str(error).split()), ids=ids)
+    for annotation in file.annotations:
+        _add(annotation, contents)
     return contents
 
 
-def _add(annotation: dict[str, Any], contents: Contents, seen: Counter[Any]) -> None:
-    """One annotation, as ``GroundTruth`` prepares it but with its outline, or the oddity that it cannot be used."""
-    number, image_id = annotation.get("id"), annotation.get("image_id")
-    culprit = f"annotation {str(number)[:40]}"
-    try:
-        if not is_id(number) or number in seen:
-            raise DataError(f"{culprit} has no usable id or is listed twice")
-        seen[number] += 1
-        if not is_id(image_id) or image_id not in contents.images:
-            raise DataError(f"{culprit} belongs to no image that is listed")
-        if not is_id(annotation.get("category_id")) or annotation["category_id"] not in contents.categories:
-            raise DataError(f"{culprit} belongs to no category that is listed")
-        if annotation.get("iscrowd") not in (None, 0, 1):
-            raise DataError(f"{culprit} is neither a crowd region nor none: iscrowd {str(annotation['iscrowd'])[:40]}")
-        if annotation.get("area") is not None and not is_area(annotation["area"]):
-            raise DataError(f"{culprit} has no usable area: {str(annotation['area'])[:40]}")
-        if parse_box(annotation.get("bbox"), culprit=culprit, where=contents.source) is None:
-            contents.add("box_without_area", annotation["bbox"], image_id=image_id, ids=(number,))
-            return
-        mask, dropped = _mask(annotation.get("segmentation"), contents.size(image_id), culprit)
-    except DataError as error:
-        contents.add("unusable", " ".join(str(error).split()), ids=(number,) if is_id(number) else ())
+def _add(annotation: Annotation, contents: Contents) -> None:
+    """One annotation with its mask encoded, unless its box has no area."""
+    where: dict[str, Any] = {"image_id": annotation.image_id, "ids": (annotation.id,)}
+    if corners(annotation.box) is None:
+        contents.add("box_without_area", annotation.box, **where)
         return
-    if number == 0:
-        contents.add("id_zero", "ids are shifted by one in scoring", image_id=image_id, ids=(0,))
-    if dropped:
-        contents.add("degenerate_part", f"{dropped} of {len(annotation['segmentation'])} parts", image_id=image_id, ids=(number,))
-    outline = annotation.get("segmentation")
+    if annotation.id == 0:
+        contents.add("id_zero", "ids are shifted by one in scoring", **where)
+    outline: Any = annotation.entry.get("segmentation")
+    if dropped := degenerate_parts(outline):
+        contents.add("degenerate_part", f"{dropped} of {len(outline)} parts", **where)
     contents.annotations.append(
         {
-            "id": number,
-            "image_id": image_id,
-            "category_id": annotation["category_id"],
-            "bbox": annotation["bbox"],
-            "iscrowd": int(annotation.get("iscrowd") or 0),
-            "area": annotation.get("area"),
-            "segmentation": mask,
+            "id": annotation.id,
+            "image_id": annotation.image_id,
+            "category_id": annotation.category_id,
+            "bbox": annotation.box,
+            "iscrowd": int(annotation.crowd),
+            "area": annotation.entry.get("area"),
+            "segmentation": rle.from_segmentation(outline, contents.size(annotation.image_id)),
             "outline": [part for part in outline if not is_degenerate(part)] if isinstance(outline, list) else [],
         }
     )
-
-
-def _mask(segmentation: Any, size: tuple[int, int], culprit: str) -> tuple[dict[str, Any] | None, int]:
-    try:
-        return encode_mask(segmentation, size)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{culprit} has a mask that cannot be read: {error}") from error

@@ -9,10 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
-from cis_seg.data.checks import check_file_name, inside
+from cis_seg.coco import rle
+from cis_seg.coco.boxes import box_iou, inside
+from cis_seg.coco.checks import check_file_name
 from cis_seg.data.images import read_image
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import Contents
@@ -45,14 +44,14 @@ def pair_ious(masked: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], di
     pairs = []
     for group in by_image.values():
         codes = [annotation["segmentation"] for annotation in group]
-        ious = np.asarray(coco_mask.iou(codes, codes, [0] * len(codes)))
+        ious = rle.mask_iou(codes, codes)
         pairs += [(group[i], group[j], float(ious[i, j])) for i in range(len(group)) for j in range(i + 1, len(group))]
     return pairs
 
 
 def box_distance(annotation: dict[str, Any]) -> float:
     """The largest distance in pixels between an edge of the box and the same edge of its mask's tight box."""
-    (x, y, w, h), (mx, my, mw, mh) = annotation["bbox"], coco_mask.toBbox(annotation["segmentation"])
+    (x, y, w, h), (mx, my, mw, mh) = annotation["bbox"], rle.tight_box(annotation["segmentation"])
     return float(max(abs(x - mx), abs(y - my), abs(x + w - mx - mw), abs(y + h - my - mh)))
 
 
@@ -81,16 +80,16 @@ def _unmasked(people: Sequence[dict[str, Any]], contents: Contents) -> None:
         where = {"image_id": annotation["image_id"], "ids": (annotation["id"],)}
         if annotation["segmentation"] is None:
             contents.add("no_mask", "a region to ignore when masks are scored", **where)
-        elif not coco_mask.area(annotation["segmentation"]):
+        elif not rle.area(annotation["segmentation"]):
             contents.add("empty_mask", "0 px", **where)
 
 
 def _compare_boxes(masked: Sequence[dict[str, Any]], contents: Contents) -> None:
     for annotation in masked:
-        tight = coco_mask.toBbox(annotation["segmentation"])
-        if not tight.any():
+        tight = rle.tight_box(annotation["segmentation"])
+        if not any(tight):
             continue  # listed as empty
-        iou = float(coco_mask.iou(np.array([annotation["bbox"]], dtype=np.float64), tight[None], [0])[0, 0])
+        iou = float(box_iou([annotation["bbox"]], [tight])[0, 0])
         if iou < BOX_IOU:
             detail = f"IoU {iou:.2f} with the mask's tight box, {box_distance(annotation):.0f} px off"
             contents.add("box_off_mask", detail, image_id=annotation["image_id"], ids=(annotation["id"],))

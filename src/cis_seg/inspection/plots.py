@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from pycocotools import mask as coco_mask
 
+from cis_seg.coco import rle
 from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins
 from cis_seg.inspection.contents import KINDS, Contents
 
@@ -32,7 +32,7 @@ def draw_page(contents: Contents, path: Path) -> None:
     levels = Counter(crowd_bins(people).values())
     panels[3].bar(CROWD_BINS, [levels[name] for name in CROWD_BINS])
     panels[3].set_title("instances by crowding")
-    ratios = [coco_mask.area(a["segmentation"]) / (a["bbox"][2] * a["bbox"][3]) for a in people if a["segmentation"] is not None]
+    ratios = [rle.area(a["segmentation"]) / (a["bbox"][2] * a["bbox"][3]) for a in people if a["segmentation"] is not None]
     _histogram(panels[4], "mask area / box area, cut at 2", np.minimum(ratios, 2))
     odd = Counter(oddity.kind for oddity in contents.oddities)
     kinds = [kind for kind in KINDS if odd[kind]]

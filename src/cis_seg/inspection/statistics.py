@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from cis_seg.coco import rle
 from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, mask_to_box
 from cis_seg.inspection.contents import Contents
 from cis_seg.inspection.oddities import box_distance, pair_ious
@@ -52,7 +52,7 @@ def _mask_statistics(masked: Sequence[dict[str, Any]]) -> Statistics:
     """What needs masks; nothing where there are none."""
     if not masked:
         return {"masks": 0}
-    areas = [int(coco_mask.area(annotation["segmentation"])) for annotation in masked]
+    areas = [rle.area(annotation["segmentation"]) for annotation in masked]
     distances = np.array([box_distance(annotation) for annotation in masked])
     ious = pair_ious(masked)
     return {

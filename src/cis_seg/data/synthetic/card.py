@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from cis_seg.coco import rle
+from cis_seg.coco.boxes import largest_iou
 from cis_seg.data.synthetic.spec import SPLITS, CrowdPaths, CrowdSpec
 from cis_seg.errors import DataError
 from cis_seg.ops.color import color_similarity, pooled_colors
@@ -145,7 +146,7 @@ def labelled_images(paths: CrowdPaths, split: str) -> Iterator[LabelledImage]:
 
 def decode(entry: dict[str, Any]) -> NDArray[np.bool_]:
     """(H, W) mask of one annotation of ``masks_*.json``."""
-    return np.asarray(coco_mask.decode(entry["segmentation"]), np.bool_)
+    return rle.decode(entry["segmentation"]).astype(np.bool_)
 
 
 def _statistics(paths: CrowdPaths, split: str) -> dict[str, str]:
@@ -155,7 +156,7 @@ def _statistics(paths: CrowdPaths, split: str) -> dict[str, str]:
     entries = [entry for record in records for entry in record["gtboxes"]]
     seen = [[e for e in r["gtboxes"] if e["tag"] == "person" and not e["extra"].get("ignore", 0)] for r in records]
     boxes = [np.array([e["vbox"] for e in people], np.float64).reshape(-1, 4) for people in seen]
-    largest = np.concatenate([_largest_iou(group) for group in boxes])
+    largest = np.concatenate([largest_iou(group) for group in boxes])
     sizes = np.concatenate(boxes)
     crowding = np.bincount(np.digitize(largest, [1e-9, 0.3, 0.5]), minlength=4) / max(len(largest), 1)
     fill = np.array([entry["area"] / (entry["bbox"][2] * entry["bbox"][3]) for entry in truth])
@@ -173,17 +174,6 @@ def _statistics(paths: CrowdPaths, split: str) -> dict[str, str]:
     }
     figures |= {f"crowding {name}": f"{share:.2f}" for name, share in zip(CROWDING, crowding, strict=True)}
     return figures
-
-
-def _largest_iou(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(G,) largest IoU of each box (G, 4) xywh with another of the group, 0 without another."""
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    sides = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
-    intersection = np.clip(sides, 0, None).prod(-1)
-    np.fill_diagonal(intersection, 0)
-    area = boxes[:, 2:].prod(-1)
-    values = intersection / (area[:, None] + area[None] - intersection)
-    return np.asarray(values.max(1, initial=0.0), np.float64)
 
 
 def _ellipse_iou(entry: dict[str, Any]) -> float:

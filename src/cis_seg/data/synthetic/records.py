@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-from pycocotools import mask as coco_mask
 
+from cis_seg.coco import rle
 from cis_seg.data.synthetic.canvas import Person
 from cis_seg.data.synthetic.scene import Scene, compose_scene
 from cis_seg.data.synthetic.spec import CrowdSpec
@@ -67,8 +66,7 @@ def true_masks(scene: Scene) -> list[dict[str, Any]]:
 
 
 def _mask_entry(person: Person) -> dict[str, Any]:
-    code = coco_mask.encode(np.asfortranarray(person.mask, dtype=np.uint8))
-    segmentation = {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+    segmentation = rle.to_json(rle.encode(person.mask))
     return {"bbox": list(person.visible_box), "area": int(person.mask.sum()), "segmentation": segmentation, "iscrowd": 0, "category_id": 1}
 
 

@@ -1,4 +1,4 @@
-"""What an annotation file may hold where a number, an id or a polygon is expected."""
+"""Checks of single values of an annotation file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cis_seg.coco.json_values import counts_fit, is_area, is_coordinate, is_degenerate, is_id, is_polygon, is_side
+from cis_seg.coco.checks import counts_fit, is_area, is_coordinate, is_degenerate, is_id, is_polygon, is_side
 
 NAN, INF = float("nan"), float("inf")
 

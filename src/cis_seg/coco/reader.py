@@ -1,0 +1,168 @@
+"""The one reader and checker of COCO instance files (``instances_*.json``, ``CIS.json``, lists of images without annotations).
+
+Training, scoring, the data check, masks from boxes, annotation jobs and submissions are views of the ``CocoFile`` returned here, so that
+they refuse the same faults in the same words. A results file is another format (``coco.results``); it shares the checks of boxes and masks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gc
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cis_seg.coco.entries import Annotation, Checker, Needs
+from cis_seg.errors import DataError, listing
+
+_LISTS = ("images", "annotations", "categories")
+_MOST_NAMES = 100  # COCO's 80 categories fit into a message, LVIS's 1203 do not
+
+Json = dict[str, Any]
+
+
+class Fault(NamedTuple):
+    """An entry of the file that cannot be used."""
+
+    error: DataError
+    entry: Json
+
+
+@dataclass
+class CocoFile:
+    """A COCO instance file whose entries are checked."""
+
+    path: Path
+    categories: dict[int, str]  # the chosen ones: id -> name, in the order of the labels
+    known_category_ids: frozenset[int]  # all of the file
+    others: Json  # every key of the file other than images and annotations
+    images: dict[int, Json]  # id -> entry, in the file's order
+    annotations: list[Annotation]  # of the chosen categories, in the file's order
+    faults: list[Fault]  # empty unless they were to be collected
+
+    def image_size(self, image_id: int) -> tuple[int, int]:
+        """(height, width) of an image."""
+        image = self.images[image_id]
+        return image["height"], image["width"]
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause garbage collection while millions of objects are created: visiting them again and again takes a quarter of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def read_json(path: Path, kind: str) -> Any:
+    """The content of a JSON file; ``kind`` names it in the message ("the results file").
+
+    Raises:
+        DataError: the file is missing, unreadable or not JSON.
+    """
+    if not path.is_file():
+        found = f"json files in {path.parent}: {listing(path.parent, '*.json')}"
+        raise DataError(f"{kind} does not exist", where=path, expected="a JSON file", found=found, remedy="check the path")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # not JSON, not text, a number with thousands of digits; nested too deep
+        raise DataError(
+            f"{path.name} is not valid JSON",
+            where=path,
+            found=f"{error} ({path.stat().st_size} bytes)",
+            remedy="convert it: python scripts/crowdhuman_to_coco.py"
+            if path.suffix == ".odgt"
+            else "the file is corrupt or truncated: download or write it again",
+        ) from error
+
+
+def read_coco(path: Path, needs: Needs | None = None, *, collect: bool = False) -> CocoFile:
+    """Read and check a COCO instance file.
+
+    Args:
+        path: the json.
+        needs: the checks that apply; boxes and file names by default.
+        collect: list entries that cannot be used in ``faults``, at most one fault each, instead of raising at the first.
+
+    Raises:
+        DataError: the file is missing, not JSON or without the lists of COCO; a category that does not exist; or the first fault.
+    """
+    with collector_paused():
+        return check_coco(read_json(path, "the annotation file"), path, needs, collect=collect)
+
+
+def check_coco(content: Any, path: Path, needs: Needs | None = None, *, collect: bool = False) -> CocoFile:
+    """``read_coco`` of content that is in memory already; ``path`` is for messages."""
+    _check_lists(content, path)
+    needs, faults = needs or Needs(), list[Fault]()
+    checker = Checker(path, needs)
+    _check_each(content["categories"], checker.category, faults if collect else None)
+    checker.known = frozenset(checker.category_ids.values())
+    chosen = _chosen(checker.category_ids, needs.categories, path)
+    checker.kept = chosen.keys()
+    _check_each(content["images"], checker.image, faults if collect else None)
+    _check_each(content["annotations"], checker.annotation, faults if collect else None)
+    others = {key: value for key, value in content.items() if key not in ("images", "annotations")}
+    return CocoFile(path, chosen, checker.known, others, checker.images, checker.annotations, faults)
+
+
+def _check_each(entries: Sequence[Json], check: Callable[[Json], None], faults: list[Fault] | None) -> None:
+    """Check every entry; without a list of faults the first one is raised."""
+    for entry in entries:
+        try:
+            check(entry)
+        except DataError as error:
+            if faults is None:
+                raise
+            faults.append(Fault(error, entry))
+
+
+def _check_lists(content: Any, path: Path) -> None:
+    if isinstance(content, dict) and {"images", "categories"} <= content.keys():
+        content.setdefault("annotations", [])  # absent in a list of images, such as image_info_test-dev2017.json
+    if isinstance(content, dict) and all(_is_list_of_objects(content.get(key)) for key in _LISTS):
+        return
+    raise DataError(
+        f"{path.name} is not a COCO instances file",
+        where=path,
+        found=f"an object with {sorted(content)[:8]}" if isinstance(content, dict) else f"a {type(content).__name__} (a results file?)",
+        expected=f"an object with lists of objects: {', '.join(_LISTS)}",
+        remedy="use the file of instance annotations, not captions, keypoints or results",
+    )
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
+def _chosen(ids: dict[str, int], wanted: Sequence[str] | None, path: Path) -> dict[int, str]:
+    """Category id -> name, in the order of the labels."""
+    if wanted is None:
+        return dict(sorted((number, name) for name, number in ids.items()))
+    for name in wanted:
+        if name not in ids:
+            near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
+            more = f" and {len(ids) - _MOST_NAMES} more, under 'categories' in the file" if len(ids) > _MOST_NAMES else ""
+            raise DataError(
+                f"category {name!r} does not exist",
+                where=path,
+                found=name,
+                expected=f"one of {', '.join(sorted(ids, key=ids.__getitem__)[:_MOST_NAMES])}{more}",
+                remedy=f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these names",
+            )
+    if not wanted or len(set(wanted)) != len(wanted):
+        raise DataError(
+            "the choice of categories is empty or names one twice",
+            where=path,
+            found=list(wanted),
+            expected="one or more different names",
+            remedy="correct the list, or leave it out to take all categories",
+        )
+    return {ids[name]: name for name in wanted}

@@ -1,0 +1,126 @@
+"""Run-length codes (RLEs) of binary masks, the one form in which masks are kept, compared and written.
+
+A code is pycocotools' compressed form, ``{"size": [height, width], "counts": bytes}``. In JSON the counts are ASCII text;
+every function here takes both.
+
+Legend: H W size of the image in pixels; boxes are COCO's [x, y, width, height].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from cis_seg.coco.checks import MIN_POLYGON_NUMBERS, has_outline
+from cis_seg.structures import RLE
+
+TOLERANCE = 1.0  # px that a polygon may deviate from the edge of its mask, because people edit its points by hand and stairs have too many
+
+Code = Mapping[str, Any]
+
+
+def encode(mask: NDArray[Any]) -> RLE:
+    """(H, W) of bool or 0 and 1 -> its code."""
+    code: RLE = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return code
+
+
+def decode(code: Code) -> NDArray[np.uint8]:
+    """The mask (H, W) of 0 and 1, columns first in memory."""
+    return np.asarray(coco_mask.decode(code), dtype=np.uint8)
+
+
+def empty(size: tuple[int, int]) -> RLE:
+    """A mask of (height, width) without a pixel."""
+    return encode(np.zeros(size, dtype=np.uint8))
+
+
+def area(code: Code) -> int:
+    """Number of pixels."""
+    return int(coco_mask.area(code))
+
+
+def tight_box(code: Code) -> list[float]:
+    """The smallest [x, y, width, height] around the mask; all 0 if it has no pixel."""
+    box: list[float] = coco_mask.toBbox(code).tolist()
+    return box
+
+
+def mask_iou(first: Sequence[Code], second: Sequence[Code]) -> NDArray[np.float64]:
+    """IoU of two lists of masks of one size -> (N, K)."""
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    return np.asarray(coco_mask.iou(list(first), list(second), [0] * len(second)), dtype=np.float64)
+
+
+def merge(codes: Sequence[Code], *, intersect: bool = False) -> RLE:
+    """The union of masks, or their intersection."""
+    code: RLE = coco_mask.merge(list(codes), intersect=intersect)
+    return code
+
+
+def to_json(code: Code) -> dict[str, Any]:
+    """``code`` in the form that ``json.dump`` takes: counts as text."""
+    counts = code["counts"]
+    return {"size": [int(side) for side in code["size"]], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+
+
+def from_segmentation(segmentation: Any, size: tuple[int, int]) -> RLE | None:
+    """COCO's three ways to write a mask (polygons, plain and compressed run lengths) as a code.
+
+    Polygon parts of one or two points enclose nothing and are left out: pycocotools would take a first part of two points for a box.
+
+    Args:
+        segmentation: checked by ``checks.is_segmentation``.
+        size: (height, width) of the image.
+
+    Returns:
+        The code, or None if nothing is outlined.
+    """
+    if not has_outline(segmentation):
+        return None
+    if isinstance(segmentation, list):
+        return merge(coco_mask.frPyObjects([part for part in segmentation if len(part) >= MIN_POLYGON_NUMBERS], *size))
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        code: RLE = coco_mask.frPyObjects(segmentation, *size)
+        return code
+    return RLE(size=list(size), counts=counts.encode() if isinstance(counts, str) else counts)
+
+
+def polygon_mask(polygon: Sequence[float], size: tuple[int, int]) -> RLE:
+    """The filled polygon [x, y, x, y, ...] in an image of ``size`` (height, width)."""
+    code: RLE = coco_mask.frPyObjects([list(polygon)], *size)[0]
+    return code
+
+
+def box_mask(box: Sequence[float], size: tuple[int, int]) -> RLE:
+    """The filled box in an image of ``size`` (height, width), clipped to it."""
+    x0, y0, x1, y1 = box[0], box[1], box[0] + box[2], box[1] + box[3]
+    return polygon_mask([x0, y0, x0, y1, x1, y1, x1, y0], size)
+
+
+def polygons(code: Code) -> list[list[int]]:
+    """The outline of each piece of a mask, with three points or more; none for a mask without a pixel.
+
+    COCO's polygons cannot have holes, so holes are filled. Points are integers, as in CIS.json.
+    """
+    left, top, width, height = (int(side) for side in tight_box(code))
+    if not width:
+        return []
+    pixels = decode(code)[top : top + height, left : left + width]
+    # OpenCV's contours run through the centres of the outermost pixels. With every pixel doubled, index 2x is the pixel at the left edge of
+    # column x and 2x + 1 the one at its right edge, so that half of the next number is the edge itself.
+    contours, _ = cv2.findContours(pixels.repeat(2, axis=0).repeat(2, axis=1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [(_simplified((np.asarray(contour, dtype=np.int32) + 1) // 2)[:, 0] + (left, top)).ravel().tolist() for contour in contours]
+
+
+def _simplified(contour: NDArray[np.int32]) -> NDArray[np.int32]:
+    """A contour (P, 1, 2) with fewer points, or as it is if nothing would be left of it."""
+    simple = np.asarray(cv2.approxPolyDP(contour, TOLERANCE, closed=True), dtype=np.int32)
+    return simple if simple.size >= MIN_POLYGON_NUMBERS and cv2.contourArea(simple) else contour
