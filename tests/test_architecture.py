@@ -39,6 +39,7 @@ LIBRARIES = {
     "onnx": "commands.export_onnx",
     "onnxruntime": "commands.export_onnx",
     "albumentations": "data.transforms",
+    "pycocotools": "coco evaluation.metrics benchmark",
     "matplotlib": "reports inspection.plots benchmark.report",
 }
 

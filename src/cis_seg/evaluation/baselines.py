@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
-from cis_seg.coco.boxes import largest_iou
+from cis_seg.coco import rle
+from cis_seg.coco.boxes import corners, inside, largest_iou
 from cis_seg.coco.ground_truth import GroundTruth
-from cis_seg.coco.rle import box_mask, polygon_mask
+from cis_seg.structures import RLE
 
 ELLIPSE_CORNERS = 72  # because a 72-gon has 99.9 % of its ellipse's area, and polygons go to RLE without a canvas
 SMALL_ELLIPSE = 0.9  # because people fill less of their box than its ellipse does: the best of these floors on CIS
@@ -24,19 +24,20 @@ FloorShape = Literal["box", "ellipse", "small_ellipse"]
 
 
 def _clipped(box: list[float], size: tuple[int, int]) -> list[float]:
-    """The part of a box inside its image of (height, width)."""
-    x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
-    return [x0, y0, max(min(box[0] + box[2], size[1]) - x0, 0.0), max(min(box[1] + box[3], size[0]) - y0, 0.0)]
+    """The part of a box inside its image of (height, width); all 0 if there is none."""
+    whole = corners(box)
+    x0, y0, x1, y1 = (whole and inside(whole, size)) or (0.0, 0.0, 0.0, 0.0)
+    return [x0, y0, x1 - x0, y1 - y0]
 
 
-def _ellipse_mask(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
+def _ellipse_mask(box: list[float], size: tuple[int, int]) -> RLE:
     """The ellipse inscribed in a box as an RLE of ``size`` (height, width)."""
     angles = np.arange(ELLIPSE_CORNERS) * (2 * np.pi / ELLIPSE_CORNERS)
     x, y = box[0] + box[2] / 2 * (1 + np.cos(angles)), box[1] + box[3] / 2 * (1 + np.sin(angles))
-    return dict(polygon_mask(np.stack([x, y], axis=1).ravel().tolist(), size))
+    return rle.polygon_mask(np.stack([x, y], axis=1).ravel().tolist(), size)
 
 
-def _small_ellipse_mask(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
+def _small_ellipse_mask(box: list[float], size: tuple[int, int]) -> RLE:
     rim = (1 - SMALL_ELLIPSE) / 2
     smaller = [box[0] + rim * box[2], box[1] + rim * box[3], SMALL_ELLIPSE * box[2], SMALL_ELLIPSE * box[3]]
     return _ellipse_mask(smaller, size)
@@ -52,7 +53,7 @@ def floor_results(ground_truth: GroundTruth, shape: FloorShape) -> list[dict[str
     Returns:
         One entry an annotation, all with score 1, in the order of the annotations.
     """
-    draw = {"box": box_mask, "ellipse": _ellipse_mask, "small_ellipse": _small_ellipse_mask}[shape]
+    draw = {"box": rle.box_mask, "ellipse": _ellipse_mask, "small_ellipse": _small_ellipse_mask}[shape]
     results = []
     for annotation in ground_truth.annotations:
         if annotation["iscrowd"] or annotation["id"] in ground_truth.maskless:
@@ -76,7 +77,7 @@ def mask_to_box(entries: Iterable[dict[str, Any]]) -> float | None:
 
     Boxes smaller than a pixel do not count: an untrained network's are, and any mask is infinitely larger.
     """
-    areas = [(float(coco_mask.area(e["segmentation"])), e["bbox"][2] * e["bbox"][3]) for e in entries]
+    areas = [(float(rle.area(e["segmentation"])), e["bbox"][2] * e["bbox"][3]) for e in entries]
     ratios = [mask / box for mask, box in areas if box >= 1]
     return float(np.median(ratios)) if ratios else None
 
@@ -95,7 +96,7 @@ def mean_overlap_degree(entries: Iterable[dict[str, Any]]) -> float | None:
         touching = _touching(np.array([entry["bbox"] for entry in group], dtype=np.float64))
         if touching.any():
             masks = [entry["segmentation"] for entry in group]
-            iou = np.asarray(coco_mask.iou(masks, masks, [0] * len(masks)))[touching]
+            iou = rle.mask_iou(masks, masks)[touching]
             means.append(float((iou / (1 + iou)).mean()))
     return float(np.mean(means)) if means else None
 

@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 
 from cis_seg.coco import rle
 from cis_seg.structures import RLE, Instances
@@ -31,14 +29,14 @@ def exclusive_masks(masks: Sequence[Mapping[str, Any]]) -> list[RLE]:
     exclusive: list[RLE] = []
     taken: Any = None
     for mask in masks:
-        own = mask if taken is None or not coco_mask.area(coco_mask.merge([mask, taken], intersect=True)) else _without(mask, taken)
-        taken = own if taken is None else coco_mask.merge([taken, own])
+        own = mask if taken is None or not rle.area(rle.merge([mask, taken], intersect=True)) else _without(mask, taken)
+        taken = own if taken is None else rle.merge([taken, own])
         exclusive.append(RLE(size=list(own["size"]), counts=own["counts"]))
     return exclusive
 
 
 def _without(mask: Any, taken: Any) -> Any:
-    return coco_mask.encode((coco_mask.decode(mask) > coco_mask.decode(taken)).view(np.uint8))
+    return rle.encode(rle.decode(mask) > rle.decode(taken))
 
 
 def exclusive_instances(instances: Instances) -> Instances:
@@ -47,7 +45,7 @@ def exclusive_instances(instances: Instances) -> Instances:
     A detection whose mask loses all its pixels is left out; boxes stay those of the whole detections.
     """
     masks = exclusive_masks(instances.masks)
-    kept = [place for place, mask in enumerate(masks) if coco_mask.area(mask)]
+    kept = [place for place, mask in enumerate(masks) if rle.area(mask)]
     places = torch.tensor(kept, dtype=torch.int64, device=instances.boxes.device)
     boxes, scores, labels = (values[places] for values in (instances.boxes, instances.scores, instances.labels))
     return replace(instances, boxes=boxes, scores=scores, labels=labels, masks=tuple(masks[place] for place in kept))
@@ -67,6 +65,6 @@ def exclusive_results(results: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     for group in by_image.values():
         ordered = sorted(group, key=lambda entry: -float(entry["score"]))
         for entry, mask in zip(ordered, exclusive_masks([entry["segmentation"] for entry in ordered]), strict=True):
-            if coco_mask.area(mask):
+            if rle.area(mask):
                 exclusive.append({**entry, "segmentation": rle.to_json(mask)})
     return exclusive

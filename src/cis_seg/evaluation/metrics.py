@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from cis_seg.coco import rle
 from cis_seg.coco.ground_truth import GroundTruth, silenced
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, floor_results, mask_to_box, mean_overlap_degree
@@ -187,7 +187,7 @@ def _unmeasured(ground_truth: GroundTruth) -> Metrics:
 def _area_changes(ground_truth: GroundTruth, area: str) -> dict[int, dict[str, Any]]:
     """What the chosen protocol changes in the annotations' areas."""
     if area == "mask":
-        return {a["id"]: {"area": float(coco_mask.area(a["segmentation"]))} for a in ground_truth.annotations}
+        return {a["id"]: {"area": float(rle.area(a["segmentation"]))} for a in ground_truth.annotations}
     if area != "published":
         raise ConfigError(f"unknown area protocol '{area}'", where="eval.area", expected="published or mask")
     lacking = ground_truth.arealess

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from cis_seg.coco import rle
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.boxes import clip_boxes, ltrb_to_boxes
 from cis_seg.ops.masks import aligned_bilinear
@@ -115,5 +115,4 @@ def _encode(masks: np.ndarray) -> list[RLE]:
 
 def _encode_one(mask: np.ndarray) -> RLE:
     # pycocotools wants columns first; cv2 turns blocks, numpy single bytes, which takes eight times as long
-    code: RLE = coco_mask.encode(cv2.transpose(mask).T)
-    return code
+    return rle.encode(cv2.transpose(mask).T)

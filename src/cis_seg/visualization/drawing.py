@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as coco_mask
 
+from cis_seg.coco.boxes import box_iou
 from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.coco.rle import decode
 from cis_seg.structures import Instances
 
 Pixels = NDArray[np.uint8]
@@ -71,18 +72,6 @@ def true_drawings(ground_truth: GroundTruth, image_id: int) -> list[Drawing]:
     return drawings
 
 
-def box_iou(a: Sequence[Box], b: Sequence[Box]) -> NDArray[np.float64]:
-    """(len(a), len(b)) IoU of boxes x0, y0, x1, y1."""
-
-    def xywh(boxes: Sequence[Box]) -> NDArray[np.float64]:
-        corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-        return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-
-    if not a or not b:
-        return np.zeros((len(a), len(b)))
-    return np.asarray(coco_mask.iou(xywh(a), xywh(b), [0] * len(b)), dtype=np.float64)
-
-
 def neighbour_colors(drawings: Sequence[Drawing], like: Sequence[Drawing] = (), like_colors: Sequence[int] = ()) -> list[int]:
     """A palette place for each drawing, such that objects whose boxes overlap differ (while twelve colours last).
 
@@ -90,9 +79,8 @@ def neighbour_colors(drawings: Sequence[Drawing], like: Sequence[Drawing] = (), 
     in ``like`` (box IoU of 0.5 or more, each taken once) keeps the colour it has there, so that a person has one colour
     in the truth and in the prediction.
     """
-    boxes = [drawing.box for drawing in drawings]
-    near = box_iou(boxes, boxes) > 0
-    shared = box_iou(boxes, [drawing.box for drawing in like])
+    boxes, like_boxes = ([(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in (d.box for d in group)] for group in (drawings, like))
+    near, shared = box_iou(boxes, boxes) > 0, box_iou(boxes, like_boxes)
     colors = [-1] * len(drawings)
     while shared.size and shared.max() >= SAME_OBJECT_IOU:
         own, other = np.unravel_index(int(shared.argmax()), shared.shape)
@@ -177,7 +165,7 @@ def fitted_mask(rle: Mapping[str, Any], size: tuple[int, int]) -> Pixels:
 
     So the edges of an enlarged mask are smooth instead of stairs, and thin parts of a reduced one do not break by chance.
     """
-    columns = np.asarray(coco_mask.decode(rle), dtype=np.uint8).T  # (W, H): contiguous like this
+    columns = decode(rle).T  # (W, H): contiguous like this
     if columns.shape != size[::-1]:
         way = cv2.INTER_AREA if size[0] < columns.shape[1] else cv2.INTER_LINEAR
         columns = np.asarray(cv2.resize(columns * np.uint8(255), size, interpolation=way) > 127, dtype=np.uint8)

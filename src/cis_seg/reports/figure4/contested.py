@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from cis_seg.coco import rle
 from cis_seg.structures import RLE
 from cis_seg.visualization.drawing import Drawing, Pixels, fitted_mask
 
@@ -40,9 +40,9 @@ def change(compared: Compared) -> float:
     contested = [mask for own in masks if (mask := contested_mask(own)) is not None]
     if not claimed or not contested:
         return 0.0
-    either = float(coco_mask.area(coco_mask.merge(contested)))
-    both = float(coco_mask.area(coco_mask.merge(contested, intersect=True))) if len(contested) == len(masks) else 0.0
-    return (either - both) / max(float(coco_mask.area(coco_mask.merge(claimed))), 1.0)
+    either = float(rle.area(rle.merge(contested)))
+    both = float(rle.area(rle.merge(contested, intersect=True))) if len(contested) == len(masks) else 0.0
+    return (either - both) / max(float(rle.area(rle.merge(claimed))), 1.0)
 
 
 def most_changed(images: Sequence[Compared], count: int) -> list[Compared]:
@@ -64,26 +64,27 @@ def contested_mask(masks: Sequence[Mapping[str, Any]]) -> RLE | None:
     """The pixels in two or more of n run-length codes; None without masks. No mask is decoded."""
     if not masks:
         return None
-    claimed: Any = masks[0]
-    contested: Any = coco_mask.merge([masks[0], _nothing(masks[0])], intersect=True)
+    height, width = masks[0]["size"]
+    claimed: Mapping[str, Any] = masks[0]
+    contested = rle.empty((height, width))
     for mask in masks[1:]:
-        both = coco_mask.merge([claimed, mask], intersect=True)
-        claimed, contested = coco_mask.merge([claimed, mask]), coco_mask.merge([contested, both])
-    return RLE(size=list(contested["size"]), counts=contested["counts"])
+        both = rle.merge([claimed, mask], intersect=True)
+        claimed, contested = rle.merge([claimed, mask]), rle.merge([contested, both])
+    return contested
 
 
 def contested_share(masks: Sequence[Mapping[str, Any]]) -> float:
     """Contested pixels over claimed pixels, 0 to 1; 0 where nothing is claimed."""
     contested = contested_mask(masks)
-    claimed = float(coco_mask.area(coco_mask.merge(list(masks)))) if masks else 0.0
-    return 0.0 if contested is None or not claimed else float(coco_mask.area(contested)) / claimed
+    claimed = float(rle.area(rle.merge(masks))) if masks else 0.0
+    return 0.0 if contested is None or not claimed else float(rle.area(contested)) / claimed
 
 
 def mark_contested(view: Pixels, masks: Sequence[Mapping[str, Any]]) -> Pixels:
     """A copy of ``view`` (h, w, 3) that is grey with black and white stripes where two or more of the masks (H, W) lie."""
     contested = contested_mask(masks)
     marked = view.copy()
-    if contested is None or not coco_mask.area(contested):
+    if contested is None or not rle.area(contested):
         return marked
     inside = fitted_mask(contested, (view.shape[0], view.shape[1])) > 0
     marked[inside] = view[inside].mean(axis=1, keepdims=True).astype(np.uint8)  # the colour of nobody
@@ -92,9 +93,3 @@ def mark_contested(view: Pixels, masks: Sequence[Mapping[str, Any]]) -> Pixels:
     marked[inside & (phase < LINE)] = LIGHT
     marked[inside & (phase >= LINE) & (phase < 2 * LINE)] = DARK
     return marked
-
-
-def _nothing(mask: Mapping[str, Any]) -> Any:
-    """The empty mask of the same size."""
-    height, width = mask["size"]
-    return coco_mask.encode(np.zeros((height, width), dtype=np.uint8, order="F"))

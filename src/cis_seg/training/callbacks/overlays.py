@@ -13,8 +13,8 @@ import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 
+from cis_seg.coco import rle
 from cis_seg.runtime.atomic_files import patiently, write_atomically
 from cis_seg.structures import Batch, Instances
 from cis_seg.visualization.drawing import (
@@ -121,7 +121,7 @@ def label_map(drawings: Sequence[Drawing], scale: float, size: tuple[int, int]) 
     labels = np.zeros(size, dtype=np.uint8)
     for number, drawing in reversed(list(enumerate(drawings[:MAX_MASKS], start=1))):
         if drawing.mask is not None:
-            mask = resized(np.asarray(coco_mask.decode(drawing.mask), dtype=np.uint8), scale, smooth=False)
+            mask = resized(rle.decode(drawing.mask), scale, smooth=False)
             labels[mask > 0] = number
     return labels
 

@@ -10,10 +10,11 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from cis_seg.coco.boxes import box_iou
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import to_results
+from cis_seg.coco.rle import mask_iou
 from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, mean_overlap_degree
 from cis_seg.structures import Instances
 from cis_seg.training.callbacks.metric_names import RESULTS
@@ -104,6 +105,7 @@ def best_ious(people: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]],
     """(people,) the largest IoU of each with a prediction of its category; 0 where there is none. ``key``: what is compared."""
     if not people or not shown:
         return np.zeros(len(people))
-    iou = np.asarray(coco_mask.iou([e[key] for e in shown], [a[key] for a in people], [0] * len(people)))  # (shown, people)
+    overlap = box_iou if key == "bbox" else mask_iou
+    iou = overlap([e[key] for e in shown], [a[key] for a in people])  # (shown, people)
     same = np.array([[e["category_id"] == a["category_id"] for a in people] for e in shown])
     return np.asarray((iou * same).max(axis=0), dtype=np.float64)
