@@ -1,4 +1,7 @@
-"""Every command of the README runs: as written, in an empty folder, only made small."""
+"""Every command of the README and of the pages in docs/ that build on `make train` runs as written, in an empty folder, at a small size.
+
+The commands of the other pages are parsed by test_recipes.py and test_distributed_page.py.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,23 @@ from runs import SMALL
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+#: the pages whose commands run, in this order, because later ones use the runs and files of earlier ones
+PAGES = ["README.md"] + [
+    f"docs/{name}.md"
+    for name in (
+        "configuration",
+        "overlap_loss",
+        "evaluation",
+        "prediction",
+        "comparing_runs",
+        "dashboards",
+        "your_data",
+        "masks_from_your_boxes",
+        "fault_tolerance",
+        "export",
+        "reference_checkpoints",
+    )
+]
 STEPS = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2", "schedule.decay_steps=[]")
 CROWD_ONLY = ("data.num_train", "data.num_val")
 #: commands for the full data sets and networks of the paper's size, which have tests of their own
@@ -30,7 +50,8 @@ ELSEWHERE = (
     "data.root=COCO",
     "checkpoint=OUT.ckpt",
     "init_from=OUT.ckpt",
-    "EXPORT.json",
+    "checkpoint=CHECKPOINT",
+    "image_info_test-dev2017.json",
     "model.onnx",
 )
 #: fewer of the same
@@ -38,9 +59,13 @@ FEWER = {"seed=0,1,2": "seed=0", "overlap=0,0.5,1,2,4": "overlap=0,2", "n_trials
 
 
 def commands() -> list[str]:
-    """The ``python`` commands of the code blocks and of the tables, in their order."""
-    blocks = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
-    return [text for text in [*blocks, *re.findall(r"^\| `(.*?)` \|", README, re.MULTILINE)] if text.startswith("python ")]
+    """The ``python`` commands of the code blocks and of the tables of ``PAGES``, in their order, each once."""
+    found: list[str] = []
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        found += [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+        found += re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE)
+    return [text for text in dict.fromkeys(found) if text.startswith("python ")]
 
 
 def small(command: str, overrides: list[str]) -> list[str]:
@@ -56,7 +81,7 @@ def small(command: str, overrides: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with what the README takes for granted: the user's own data, a run, a results file."""
+    """A working directory with what the pages assume: the user's own data, a run, a results file."""
     work = tmp_path_factory.mktemp("readme")
     coco = coco_folder(work / "MINI")
     own = work / "DIR"
@@ -91,8 +116,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     {"cis_seg.train": train, "cis_seg.evaluate": evaluate, "cis_seg.predict": predict}[words[2]].main()
 
 
-def test_the_readme_has_commands() -> None:
-    assert len(commands()) >= 12
+def test_the_pages_have_commands() -> None:
+    assert len(commands()) >= 25
 
 
 @pytest.mark.slow
@@ -101,8 +126,6 @@ def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, place: Path, capsys
     assert stages
     for _ in range(2):  # make train, twice
         run(f"python -m cis_seg.train -m experiment={stages[1]} resume=true", monkeypatch, place)
-    for name in stages[1].split(","):
-        shutil.rmtree(place / "runs" / name)
     for command in commands():
         if any(word in command for word in ELSEWHERE):
             continue
@@ -124,6 +147,26 @@ def test_every_target_is_there(target: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_files_it_links_to_are_there() -> None:
-    for link in re.findall(r"\]\((?!https?:)(.*?)\)", README):
-        assert (ROOT / link).is_file(), link
+def test_the_readme_is_one_page() -> None:
+    assert len(README.split()) <= 900
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings of ``page``, as GitHub names them."""
+    return {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)}
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]:
+        for link in re.findall(r"\]\((?!https?:)(.*?)\)", page.read_text()):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            if not target.is_file() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{page.name}: {link}")
+    assert broken == []
+
+
+def test_the_readme_links_to_every_page() -> None:
+    for page in [*ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]:
+        assert f"({page.relative_to(ROOT).as_posix()})" in README, page.name
