@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from cis_seg.commands.train import train
-from cis_seg.config import schema
+from cis_seg.config.command_schema import register
 from cis_seg.config.conf_dir import conf_dir
 
 #: a network and images small enough that a step takes a fraction of a second
@@ -38,7 +38,7 @@ SMALL = (
 
 def composed(*overrides: str, name: str = "config") -> DictConfig:
     """The config as the entry point would see it."""
-    schema.register()
+    register()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         return compose(name, overrides=[o for o in overrides if not o.startswith("hydra.")])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cis_seg.config import schema
+from cis_seg.config.plain import to_dataclass
 from cis_seg.config.validation import conflicts
 from runs import composed
 
@@ -25,5 +25,5 @@ def test_its_options_go_together(command: str) -> None:
     words = shlex.split(command)
     overrides = [word for word in words[words.index("cis_seg.train") + 1 :] if word != "-m" and not word.startswith("hydra")]
     cfg = composed(*[word.replace("seed=0,1,2", "seed=0") for word in overrides])
-    assert [conflict.key for conflict in conflicts(schema.to_dataclass(cfg))] == []
+    assert [conflict.key for conflict in conflicts(to_dataclass(cfg))] == []
     assert "experiment" not in command or "data.root=" in command

@@ -10,8 +10,8 @@ import torch
 from test_mistakes import coco_folder
 
 from cis_seg.build import build_criterion
-from cis_seg.config import schema
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.plain import to_dataclass
 from cis_seg.model.build import build_model
 from runs import SMALL, composed, metrics_of, small_run, weights_of
 
@@ -22,21 +22,21 @@ def options(group: str) -> list[str]:
 
 @pytest.mark.parametrize("model", options("model"))
 def test_every_model_builds(model: str) -> None:
-    typed = schema.to_dataclass(composed(f"model={model}"))
+    typed = to_dataclass(composed(f"model={model}"))
     network = build_model(typed.model, num_classes=1)
     assert network.mask_head.num_params == network.head.controller.out_channels
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
-    typed = schema.to_dataclass(composed(f"experiment={experiment}", "data.root=somewhere"))
+    typed = to_dataclass(composed(f"experiment={experiment}", "data.root=somewhere"))
     assert typed.name == experiment
     assert build_criterion(typed.loss, typed.model.mask_out_stride).weights["cls"] == 1
 
 
 @pytest.mark.parametrize("schedule", options("schedule"))
 def test_every_schedule_composes_and_validates_its_last_step(schedule: str) -> None:
-    typed = schema.to_dataclass(composed(f"schedule={schedule}"))
+    typed = to_dataclass(composed(f"schedule={schedule}"))
     assert typed.schedule.max_steps % typed.schedule.val_every == 0
     assert max([0, *typed.schedule.decay_steps]) < typed.schedule.max_steps
 
@@ -44,7 +44,7 @@ def test_every_schedule_composes_and_validates_its_last_step(schedule: str) -> N
 @pytest.mark.parametrize("group", ["data", "loss", "supervision", "optim", "logger", "debug"])
 def test_every_option_composes(group: str) -> None:
     for option in options(group):
-        assert schema.to_dataclass(composed(f"{group}={option}", "data.root=somewhere")).name
+        assert to_dataclass(composed(f"{group}={option}", "data.root=somewhere")).name
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from cis_seg.config import schema
+from cis_seg.config.plain import to_dataclass
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
 from cis_seg.model.deform_conv import ModulatedDeformConv2d
@@ -29,7 +29,7 @@ MODELS = {
 
 
 def _without_numbers(name: str) -> CondInst:
-    typed = schema.to_dataclass(composed(f"model={name}"))
+    typed = to_dataclass(composed(f"model={name}"))
     with torch.device("meta"):
         return build_model(typed.model, num_classes=80)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cis_seg import __version__
 from cis_seg.commands import export_onnx
-from cis_seg.config import schema
+from cis_seg.config.plain import to_dataclass
 from cis_seg.config.schema import ModelConfig
 from cis_seg.inference.onnx_graph import OnnxGraph
 from cis_seg.inference.postprocess import Postprocess
@@ -246,7 +246,7 @@ if os.environ.get("CIS_SEG_ALL_NETWORKS"):
 @pytest.mark.parametrize(("name", "depth"), NETWORKS)
 def test_the_papers_networks(name: str, depth: int) -> None:
     """Whole networks with weights by chance, at three small sizes; ``CIS_SEG_ALL_NETWORKS=1`` tries the paper's five."""
-    typed: ModelConfig = schema.to_dataclass(composed(f"model={name}", f"model.backbone.depth={depth}")).model
+    typed: ModelConfig = to_dataclass(composed(f"model={name}", f"model.backbone.depth={depth}")).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = lively(build_model(typed, num_classes=1))

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cis_seg.commands import evaluate, predict
-from cis_seg.config.schema import PredictConfig
+from cis_seg.config.command_schema import PredictConfig
 from cis_seg.errors import DataError
 from cis_seg.inference.inputs import Source
 from cis_seg.inference.video import VideoFile, frame_count, read_frames

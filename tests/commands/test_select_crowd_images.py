@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from cis_seg.annotation.job import read_job
 from cis_seg.coco.rle import from_segmentation
 from cis_seg.commands import check_dataset, evaluate, select_crowd_images
-from cis_seg.config import schema
+from cis_seg.config.plain import to_dataclass
 from runs import SMALL, composed, metrics_of, small_run
 
 DATA = [o for o in SMALL if o.startswith("data.")]
@@ -166,7 +166,7 @@ def test_faulty_records_and_damaged_files_are_in_the_report(monkeypatch: pytest.
     lines = [*(json.dumps({"ID": name, "gtboxes": people}) for name in ("a,1", "b,1", "c,1")), "{"]
     (tmp_path / "annotation_val.odgt").write_text("\n".join(lines))
     data = ["data=crowdhuman", f"data.root={tmp_path}", "data.annotations=annotation_val.odgt", "data.max_faulty=1"]
-    verdicts = select_crowd_images.select(schema.to_dataclass(composed(*data, f"output={tmp_path}/job", "min_side=200", name="select")))
+    verdicts = select_crowd_images.select(to_dataclass(composed(*data, f"output={tmp_path}/job", "min_side=200", name="select")))
     assert [(verdict.line, verdict.reason) for verdict in verdicts] == [
         (0, "taken"), (1, "unreadable"), (None, "faulty_record"), (None, "faulty_record"),
     ]  # fmt: skip

@@ -19,10 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cis_seg.build import build_criterion, build_data, build_optimizer, build_postprocess, crowd_spec
-from cis_seg.config import schema
+from cis_seg.config import command_schema, schema
 from cis_seg.config.cli import explain
 from cis_seg.config.conf_dir import conf_dir
-from cis_seg.config.validation import checked, conflicts, problems, rule_of
+from cis_seg.config.plain import to_dataclass
+from cis_seg.config.validation import checked, conflicts, problems
 from cis_seg.errors import ConfigError, UserError
 from cis_seg.model.build import build_model
 from runs import composed, small_run
@@ -164,12 +165,14 @@ def numeric(annotation: str) -> bool:
 
 
 def test_every_number_of_every_schema_has_a_range() -> None:
-    schemas = [kind for kind in vars(schema).values() if is_dataclass(kind) and isinstance(kind, type)]
+    schemas = {
+        kind for module in (schema, command_schema) for kind in vars(module).values() if is_dataclass(kind) and isinstance(kind, type)
+    }
     without = [
         f"{kind.__name__}.{option.name}"
         for kind in schemas
         for option in fields(kind)
-        if numeric(str(option.type)) and rule_of(kind, option.name) is None
+        if numeric(str(option.type)) and option.metadata.get("rule") is None
     ]
     assert set(without) <= {"FigureConfig.images"}, "an id may be any number"
     assert len(schemas) > 20
@@ -208,12 +211,12 @@ def test_options_that_do_not_go_together(overrides: list[str], key: str, words: 
 
 def test_all_wrong_values_are_told_before_any_conflict() -> None:
     cfg = composed("optim.lr=nan", "optim.batch_size=0", "data.workers=-1", "loss.weights.mask=1")
-    assert [error.problem.partition(":")[0] for error in problems(schema.to_dataclass(cfg))] == [
+    assert [error.problem.partition(":")[0] for error in problems(to_dataclass(cfg))] == [
         "data.workers",
         "optim.batch_size",
         "optim.lr",
     ]
-    assert [conflict.key for conflict in conflicts(schema.to_dataclass(composed("loss.weights.mask=1")))] == ["loss.weights.mask"]
+    assert [conflict.key for conflict in conflicts(to_dataclass(composed("loss.weights.mask=1")))] == ["loss.weights.mask"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from omegaconf.errors import ConfigKeyError
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from cis_seg.config.schema import BackboneConfig, ModelConfig, model_from_plain
+from cis_seg.config.plain import node_from_plain
+from cis_seg.config.schema import BackboneConfig, ModelConfig
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.backbone import FrozenNorm
 from cis_seg.model.build import build_model, load_backbone
@@ -160,6 +161,6 @@ def test_unfit_files_are_named(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- config of a checkpoint
 def test_model_config_from_a_checkpoint() -> None:
     config = tiny_config(channel_order="bgr", size_ranges=[1.0, 2.0, 3.0, 4.0])
-    assert model_from_plain(asdict(config)) == config
+    assert node_from_plain(ModelConfig, asdict(config)) == config
     with pytest.raises(ConfigKeyError, match="mask_feat_chanels"):
-        model_from_plain({"mask_feat_chanels": 8})
+        node_from_plain(ModelConfig, {"mask_feat_chanels": 8})

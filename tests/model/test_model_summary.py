@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from cis_seg.config import schema
+from cis_seg.config.plain import to_dataclass
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
 from cis_seg.model.summary import summarize, summary_table
@@ -25,7 +25,7 @@ SMALL = (
 
 
 def network(name: str, *overrides: str) -> CondInst:
-    return build_model(schema.to_dataclass(composed(f"model={name}", *SMALL, *overrides)).model, num_classes=3)
+    return build_model(to_dataclass(composed(f"model={name}", *SMALL, *overrides)).model, num_classes=3)
 
 
 @pytest.mark.parametrize("name", ["condinst_r50_fpn", "condinst_r50_bifpn", "condinst_tiny"])

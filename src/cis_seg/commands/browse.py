@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from cis_seg.build import build_data
 from cis_seg.coco.checks import check_file_name
 from cis_seg.coco.ground_truth import GroundTruth
-from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
-from cis_seg.config.schema import BrowseConfig, CocoData, ModelConfig, OptimConfig
+from cis_seg.config.command_schema import BrowseConfig, register
+from cis_seg.config.schema import CocoData, ModelConfig, OptimConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.images import read_image
 from cis_seg.data.instance_datamodule import InstanceDataModule
@@ -95,7 +95,7 @@ def _true_panel(truth: GroundTruth, image_id: int, images: Path) -> Pixels:
 
 def main() -> None:
     """Entry point."""
-    schema.register()
+    register()
     run_hydra(_browse, config_name="browse")
 
 

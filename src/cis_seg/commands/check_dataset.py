@@ -13,7 +13,8 @@ from cis_seg.build import build_data
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
-from cis_seg.config.schema import CheckConfig, CrowdHumanData
+from cis_seg.config.command_schema import CheckConfig, register
+from cis_seg.config.schema import CrowdHumanData
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import DataError, listing
@@ -95,7 +96,7 @@ def _write(contents: Contents, counted: Statistics, floors: dict[str, Metrics], 
 
 def main() -> None:
     """Entry point."""
-    schema.register()
+    register()
     run_hydra(check, config_name="check")
 
 

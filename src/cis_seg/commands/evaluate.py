@@ -20,7 +20,9 @@ from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results, to_results
 from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
-from cis_seg.config.schema import CocoData, EvaluateConfig
+from cis_seg.config.command_schema import EvaluateConfig, register
+from cis_seg.config.plain import EVALUATION, to_plain
+from cis_seg.config.schema import CocoData
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
@@ -66,7 +68,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results))
     (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
-    OmegaConf.save(OmegaConf.create(schema.to_plain(cfg)), output / schema.EVALUATION)
+    OmegaConf.save(OmegaConf.create(to_plain(cfg)), output / EVALUATION)
     title = f"{typed.checkpoint or typed.predictions} on {truth.path}"
     print_scores(Console(), metrics, title=title, notes=[_outcome(truth, output)])
     return metrics.get(OBJECTIVE)
@@ -155,5 +157,5 @@ def _output(cfg: EvaluateConfig) -> Path:
 
 def main() -> None:
     """Entry point."""
-    schema.register()
+    register()
     run_hydra(evaluate, config_name="evaluate")

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from cis_seg import __version__
 from cis_seg.build import build_postprocess
-from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
-from cis_seg.config.schema import EvalConfig, ExportConfig
+from cis_seg.config.command_schema import ExportConfig, register
+from cis_seg.config.schema import EvalConfig
 from cis_seg.config.validation import checked
 from cis_seg.errors import ConfigError
 from cis_seg.inference.onnx_graph import OUTPUTS, OnnxGraph
@@ -157,7 +157,7 @@ def _noise(size: tuple[int, int]) -> Tensor:
 
 def main() -> None:
     """Entry point."""
-    schema.register()
+    register()
     run_hydra(export_onnx, config_name="export")
 
 

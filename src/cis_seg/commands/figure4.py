@@ -14,9 +14,9 @@ from tqdm import tqdm
 from cis_seg.build import build_data, build_postprocess
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.commands.evaluate import scored_classes
-from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
-from cis_seg.config.schema import DataConfig, EvalConfig, FigureConfig
+from cis_seg.config.command_schema import FigureConfig, register
+from cis_seg.config.schema import DataConfig, EvalConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.records import InstanceDataset
@@ -120,7 +120,7 @@ def _draw(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Entry point."""
-    schema.register()
+    register()
     run_hydra(_draw, config_name="figure")
 
 

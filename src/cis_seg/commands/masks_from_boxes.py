@@ -20,9 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cis_seg.coco import rle
-from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
-from cis_seg.config.schema import MasksFromBoxesConfig, model_from_plain
+from cis_seg.config.command_schema import MasksFromBoxesConfig, register
+from cis_seg.config.plain import node_from_plain
+from cis_seg.config.schema import ModelConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.images import read_image
 from cis_seg.data.records import Sample
@@ -90,7 +91,7 @@ class _Masker:
 
     def __init__(self, trained: Trained, boxes: BoxFile, transform: TestTransform, device: torch.device) -> None:
         self.model, self.transform, self.device = trained.model.to(device), transform, device
-        self.size_ranges = model_from_plain(trained.config["model"]).size_ranges
+        self.size_ranges = node_from_plain(ModelConfig, trained.config["model"]).size_ranges
         names = trained.class_names
         self.labels = {i: names.index(name) if name in names else ANY_CLASS for i, name in boxes.categories.items()}
         unknown = [name for name in boxes.categories.values() if name not in names]
@@ -215,7 +216,7 @@ def _mask_and_exit(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Entry point. Exits with 0, with 1 if images could not be used (the others are done), with 2 at a mistake."""
-    schema.register()
+    register()
     run_hydra(_mask_and_exit, config_name="masks_from_boxes")
 
 

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from cis_seg.build import build_postprocess
-from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
-from cis_seg.config.schema import EvalConfig, PredictConfig
+from cis_seg.config.command_schema import PredictConfig, register
+from cis_seg.config.schema import EvalConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.transforms import collate
 from cis_seg.errors import CheckpointError, ConfigError, DataError
@@ -124,5 +124,5 @@ def _predict_and_exit(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Entry point. Exits with 0, with 1 if files could not be read (the others are predicted), with 2 at a mistake."""
-    schema.register()
+    register()
     run_hydra(_predict_and_exit, config_name="predict")

@@ -18,7 +18,8 @@ from torch.nn.utils import get_total_norm
 
 from cis_seg.build import build_criterion
 from cis_seg.checkpoints.reading import card_of, load_strictly, model_state
-from cis_seg.config.schema import loss_from_plain, model_from_plain
+from cis_seg.config.plain import node_from_plain
+from cis_seg.config.schema import LossConfig, ModelConfig
 from cis_seg.errors import UserError
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device
@@ -67,10 +68,10 @@ def replay(path: Path, device: str = "auto") -> Replay:
 def _module(content: dict[str, Any], path: Path) -> CondInstModule:
     card = card_of(content, path)
     plain = card["config"]
-    cfg = model_from_plain(plain["model"])
+    cfg = node_from_plain(ModelConfig, plain["model"])
     module = CondInstModule(
         model=build_model(cfg, len(card["class_names"])),
-        criterion=build_criterion(loss_from_plain(plain["loss"]), cfg.mask_out_stride, plain["seed"]),
+        criterion=build_criterion(node_from_plain(LossConfig, plain["loss"]), cfg.mask_out_stride, plain["seed"]),
         postprocess=Postprocess(),
         optimizer=lambda model: (torch.optim.SGD(model.parameters()), None),  # no step is taken
         class_names=card["class_names"],

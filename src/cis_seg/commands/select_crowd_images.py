@@ -23,9 +23,9 @@ from cis_seg.annotation.job import job_content, with_draft
 from cis_seg.annotation.selection import REASONS, TAKEN, Criteria, Verdict, draw, judge
 from cis_seg.build import build_data
 from cis_seg.commands.masks_from_boxes import masks_from_boxes
-from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
-from cis_seg.config.schema import CrowdHumanData, MasksFromBoxesConfig, SelectConfig
+from cis_seg.config.command_schema import MasksFromBoxesConfig, SelectConfig, register
+from cis_seg.config.schema import CrowdHumanData
 from cis_seg.config.validation import checked
 from cis_seg.data.crowdhuman_coco import to_coco
 from cis_seg.data.faults import Faults
@@ -172,7 +172,7 @@ def _select(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Entry point."""
-    schema.register()
+    register()
     run_hydra(_select, config_name="select")
 
 

@@ -19,8 +19,9 @@ from rich.console import Console
 from cis_seg.build import build_criterion, build_data, build_module
 from cis_seg.checkpoints.lightning_io import AtomicCheckpointIO
 from cis_seg.checkpoints.reading import load_file
-from cis_seg.config import schema
 from cis_seg.config.cli import run_hydra
+from cis_seg.config.command_schema import register
+from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.schema import Config
 from cis_seg.config.validation import checked, option_of, without_effect
 from cis_seg.data.instance_datamodule import InstanceDataModule
@@ -47,7 +48,7 @@ def train(cfg: DictConfig) -> float | None:
         UserError: what the user can mend; the message says how.
     """
     _quiet_lightning()
-    plain, typed = schema.to_plain(cfg), checked(cfg)
+    plain, typed = to_plain(cfg), checked(cfg)
     run = Path(typed.paths.run)
     resume_path = _resume_path(typed, run, first=is_first())
     if resume_path is not None and reported_step(run) >= typed.schedule.max_steps:
@@ -68,12 +69,12 @@ def train(cfg: DictConfig) -> float | None:
 
 def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, resume_path: Path | None) -> float | None:
     """The run of this process, its folder being its own."""
-    plain, typed = schema.to_plain(cfg), schema.to_dataclass(cfg)
+    plain, typed = to_plain(cfg), to_dataclass(cfg)
     if resume_path is not None:
         check_changes(resume_path, plain, images=len(data.train_dataset))
     if (start := resume_path or typed.init_from) is not None:
         follow_weights(cfg, Path(start))
-        plain, typed = schema.to_plain(cfg), schema.to_dataclass(cfg)
+        plain, typed = to_plain(cfg), to_dataclass(cfg)
     L.seed_everything(typed.seed, workers=True, verbose=False)
     module = build_module(typed, plain, data)
     load_start(typed, module, resume_path, console=Console(stderr=True, quiet=not is_first()))
@@ -165,7 +166,7 @@ def _loggers(cfg: DictConfig, run: Path, resume_path: Path | None) -> list[Logge
         options["tensorboard"]["purge_step"] = load_file(resume_path)["global_step"]
     loggers: dict[str, Logger] = instantiate(cfg.logger) or {}
     for logger in loggers.values():
-        logger.log_hyperparams(schema.to_plain(cfg))
+        logger.log_hyperparams(to_plain(cfg))
     return list(loggers.values())
 
 
@@ -180,5 +181,5 @@ def _quiet_lightning() -> None:
 
 def main() -> None:
     """Entry point."""
-    schema.register()
+    register()
     run_hydra(train, config_name="config")

@@ -1,27 +1,21 @@
-"""What every option of the schema may be: one table of ranges, and what must hold between options.
+"""Validation of a composed config: each option against its rule, and the options of a run against each other.
 
-OmegaConf has checked names and types when a config reaches this file; here a value of the right type that cannot work (a negative
-batch, a learning rate that is no number) is refused by its dotted name before anything is read or built. The upper ends are wide:
-a number beyond one is a slip of the keyboard, or asks for more memory than any machine has.
+OmegaConf has checked names and types before. A value that cannot work is refused by its dotted name before anything is read or built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from math import prod
-from pathlib import PurePath
 from typing import Any
 
 from omegaconf import DictConfig
 
-from cis_seg.config import schema
+from cis_seg.config.plain import to_dataclass
+from cis_seg.config.rules import TEXT, Rule
 from cis_seg.config.schema import Config, ModelConfig, OptimConfig
-from cis_seg.data.crowdhuman import BOX_KEYS
-from cis_seg.data.synthetic.spec import PRESETS
 from cis_seg.errors import ConfigError
-from cis_seg.losses.overlap import REDUCTIONS
-from cis_seg.model.backbone import ARCHITECTURES
 
 
 def option_of(override: str) -> str:
@@ -131,161 +125,24 @@ def _batch(optim: OptimConfig, trainer: Any) -> Iterator[Conflict]:
         )
 
 
-MAX_SIDE = 65_535  # px, because a JPEG's side ends there
-MAX_STEPS = 10**9  # because at a thousand steps a second that is eleven days, and no run is faster
-MAX_BATCH = 65_536
-MAX_CHANNELS = 2048  # because one 3x3 convolution of that many has 38 million weights already
-#: channels; elsewhere oneDNN's weight gradient of a 1x1 convolution with stride writes beyond its buffer (torch 2.14, channels last)
-WIDTHS = 16
-MAX_WORKERS = 256  # because each is a process of some hundred megabytes
-MAX_SEED = 2**32 - 1  # numpy's and Lightning's
-MAX_LR = 100.0  # because float32 cannot follow a weight that moves so far
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What one option may be, in words and as a test."""
-
-    expected: str
-    holds: Callable[[Any], bool]
-
-
-def between(low: float, high: float) -> Rule:
-    """A number of the closed range; NaN is in none."""
-    return Rule(f"{low:,.12g} to {high:,.12g}", lambda value: low <= value <= high)
-
-
-def above(low: float, high: float) -> Rule:
-    """More than ``low``, at most ``high``."""
-    return Rule(f"more than {low:g}, at most {high:,.12g}", lambda value: low < value <= high)
-
-
-def below(low: float, high: float) -> Rule:
-    """At least ``low``, less than ``high``."""
-    return Rule(f"{low:g} or more, less than {high:g}", lambda value: low <= value < high)
-
-
-def multiple_of(step: int, high: int) -> Rule:
-    """A whole multiple, from ``step`` on."""
-    return Rule(f"a multiple of {step}, at most {high}", lambda value: 0 < value <= high and value % step == 0)
-
-
-def one_of(*choices: object) -> Rule:
-    """One of a few."""
-    return Rule(" or ".join(map(str, choices)), lambda value: value in choices)
-
-
-def each(rule: Rule, *lengths: int) -> Rule:
-    """A list whose entries all keep ``rule``: of one of ``lengths`` entries, or of any number but none."""
-    count = " or ".join(map(str, lengths)) if lengths else "one or more"
-    return Rule(f"a list of {count}, each {rule.expected}", lambda values: _fits(len(values), lengths) and all(map(rule.holds, values)))
-
-
-def _fits(length: int, lengths: tuple[int, ...]) -> bool:
-    return length in lengths if lengths else length > 0
-
-
-def _is_run_name(value: str) -> bool:
-    path = PurePath(value)
-    return not path.is_absolute() and ".." not in path.parts and all(len(part.encode()) <= 200 for part in path.parts)
-
-
-SHARE, COUNT, ANY_COUNT = between(0, 1), between(1, 10**6), between(0, 10**6)
-SIDE, STEPS, STEPS_OR_NONE, CHANNELS = between(1, MAX_SIDE), between(1, MAX_STEPS), between(0, MAX_STEPS), between(1, MAX_CHANNELS)
-LAYERS = between(1, 64)
-WEIGHT = between(0, 1e6)
-TEXT = Rule("text without a zero byte", lambda value: bool(value) and "\0" not in value)
-RUN_NAME = Rule("a name that stays below paths.runs: no '..', no '/' in front, 200 bytes a part at most", _is_run_name)
-NAMES = Rule("one or more different names", lambda value: bool(value) and len(set(value)) == len(value))
-BLOCKS = between(0, 23)  # because no stage has more
-
-#: schema -> option -> what it may be; text and switches without a row may be anything of their type
-RULES: dict[type, dict[str, Rule]] = {
-    schema.BackboneConfig: {
-        "depth": one_of(*ARCHITECTURES), "width": multiple_of(WIDTHS, 512), "norm": one_of("auto", "frozen", "batch"),
-        "frozen_stages": between(0, 5), "deform_interval": BLOCKS,
-    },
-    schema.ModelConfig: {
-        "pixel_mean": each(between(-1e6, 1e6), 3), "pixel_std": each(above(0, 1e6), 3), "channel_order": one_of("rgb", "bgr"),
-        "neck": one_of("fpn", "bifpn"), "neck_channels": CHANNELS, "head_channels": CHANNELS, "head_convs": LAYERS,
-        "head_norm_groups": CHANNELS, "size_ranges": each(above(0, 1e6), 4), "mask_feat_level": one_of(2, 3),
-        "mask_branch_channels": CHANNELS, "mask_branch_convs": between(0, 64), "mask_feat_channels": between(1, 256),
-        "mask_head_channels": between(1, 64), "mask_head_layers": between(2, 16), "mask_out_stride": one_of(1, 2, 4, 8),
-        "masks_per_image": COUNT, "max_mask_samples": COUNT,
-    },
-    schema.DataConfig: {
-        "train_sizes": each(SIDE), "train_size_range": each(SIDE, 2), "train_max_size": SIDE, "test_size": SIDE, "test_max_size": SIDE,
-        "flip": SHARE, "photometric": one_of("none", "light", "strong"), "workers": between(0, MAX_WORKERS),
-        "test_batch_size": between(1, MAX_BATCH), "worker_timeout": between(0, 10**6), "max_faulty": SHARE,
-    },
-    schema.CocoData: {"categories": NAMES},
-    schema.CrowdHumanData: {"boxes": one_of(*BOX_KEYS)},
-    schema.CrowdData: {"preset": one_of(*PRESETS), "crowd_seed": between(0, 2**31), "num_train": COUNT, "num_val": COUNT},
-    schema.LossWeights: dict.fromkeys(("cls", "box", "ctr", "mask", "proj", "pairwise", "overlap"), WEIGHT),
-    schema.PairwiseConfig: {
-        "size": one_of(3, 5, 7, 9), "dilation": between(1, 64), "color_thresh": SHARE, "warmup_steps": STEPS_OR_NONE,
-        "bottom_margin": between(0, MAX_SIDE),
-    },
-    schema.OverlapConfig: {"reduction": one_of(*REDUCTIONS)},
-    schema.OptimConfig: {
-        "name": one_of("sgd", "adamw"), "batch_size": between(1, MAX_BATCH), "accumulate": between(1, MAX_BATCH), "lr": between(0, MAX_LR),
-        "momentum": below(0, 1), "weight_decay": between(0, 10), "warmup_steps": STEPS_OR_NONE, "warmup_factor": SHARE,
-        "decay_factor": SHARE, "clip_norm": above(0, 1e9), "max_bad_steps": COUNT,
-    },
-    schema.ScheduleConfig: {
-        "max_steps": STEPS, "decay_steps": Rule(f"a list of steps, each {STEPS.expected}", lambda steps: all(map(STEPS.holds, steps))),
-        "val_every": STEPS, "save_every": STEPS,
-    },
-    schema.EvalConfig: {
-        "score_threshold": SHARE, "nms_threshold": SHARE, "max_detections": COUNT, "draw_threshold": SHARE,
-        "area": one_of("published", "mask"),
-    },
-    schema.Config: {
-        "name": RUN_NAME, "seed": between(0, MAX_SEED), "init_classifier": one_of("match", "fresh"),
-        "supervision": one_of("box", "mask"), "resume": Rule("true, false or a checkpoint", lambda value: isinstance(value, bool | str)),
-    },
-    schema.EvaluateConfig: {"test_size": SIDE, "max_size": SIDE, "score_threshold": SHARE},
-    schema.PredictConfig: {
-        "test_size": SIDE, "max_size": SIDE, "score_threshold": SHARE, "draw_threshold": SHARE, "nms_threshold": SHARE,
-        "max_detections": COUNT, "categories": NAMES, "overlay_size": SIDE, "batch_size": between(1, MAX_BATCH),
-    },
-    schema.ExportConfig: {"score_threshold": SHARE, "nms_threshold": SHARE, "max_detections": COUNT},
-    schema.FigureConfig: {"count": COUNT, "titles": each(TEXT, 2), "draw_threshold": SHARE},
-    schema.MasksFromBoxesConfig: {"test_size": SIDE, "max_size": SIDE, "pages": ANY_COUNT},
-    schema.SelectConfig: {
-        "min_people": COUNT, "max_people": COUNT, "min_iou": above(0, 1), "touching": SHARE, "iou_boxes": one_of("visible", "full"),
-        "min_side": between(0, MAX_SIDE), "max_regions": ANY_COUNT, "count": COUNT, "seed": between(0, MAX_SEED),
-        "photos": one_of("list", "link", "copy"), "masks": one_of("polygons", "rle"),
-    },
-    schema.BrowseConfig: {
-        "num_batches": ANY_COUNT, "batch_size": between(1, MAX_BATCH), "num_truth": ANY_COUNT, "seed": between(0, MAX_SEED),
-    },
-}  # fmt: skip
-
-
 def checked(cfg: DictConfig) -> Any:
-    """The resolved config as the dataclasses of ``config.py``, every value one that can work.
+    """Return the resolved config as its schema's dataclasses, with every value validated.
 
     Raises:
-        ConfigError: the first option that cannot, by its dotted name.
+        ConfigError: the first option that cannot work, by its dotted name.
     """
-    typed = schema.to_dataclass(cfg)
+    typed = to_dataclass(cfg)
     for problem in problems(typed):
         raise problem
     return typed
 
 
 def problems(typed: Any) -> Iterator[ConfigError]:
-    """Every option that cannot work, and then every two that cannot work together, as the errors that ``checked`` raises."""
+    """Yield an error for every option that breaks its rule, or, if there is none, for every two that conflict."""
     wrong = list(_out_of_range(typed, ""))
     yield from wrong
-    if isinstance(typed, schema.Config) and not wrong:
+    if isinstance(typed, Config) and not wrong:
         yield from (_refusal(conflict) for conflict in conflicts(typed))
-
-
-def rule_of(owner: type, option: str) -> Rule | None:
-    """What the table says about an option of a schema class or of the classes that it extends."""
-    return next((RULES[base][option] for base in owner.__mro__ if option in RULES.get(base, {})), None)
 
 
 def _out_of_range(node: Any, prefix: str) -> Iterator[ConfigError]:
@@ -293,18 +150,19 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[ConfigError]:
         value, key = getattr(node, option.name), prefix + option.name
         if is_dataclass(value):
             yield from _out_of_range(value, f"{key}.")
-        elif value is not None:
-            rule = rule_of(type(node), option.name)
-            for needed in (TEXT if isinstance(value, str) else None, rule):
-                if needed is not None and not needed.holds(value):
-                    yield ConfigError(
-                        f"{key}: this value cannot work",
-                        where=key,
-                        expected=needed.expected,
-                        found=repr(value)[:200],
-                        remedy=_default(option, key),
-                    )
-                    break
+        elif value is not None and (broken := _broken_rule(option, value)) is not None:
+            yield ConfigError(
+                f"{key}: this value cannot work",
+                where=key,
+                expected=broken.expected,
+                found=repr(value)[:200],
+                remedy=_default(option, key),
+            )
+
+
+def _broken_rule(option: Field[Any], value: Any) -> Rule | None:
+    rules = (TEXT if isinstance(value, str) else None, option.metadata.get("rule"))
+    return next((rule for rule in rules if rule is not None and not rule.holds(value)), None)
 
 
 def _default(option: Field[Any], key: str) -> str:

@@ -14,7 +14,9 @@ from omegaconf import DictConfig
 from cis_seg.build import build_data
 from cis_seg.config import schema
 from cis_seg.config.cli import quote_path_overrides
+from cis_seg.config.command_schema import register
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.schema import Config, CrowdData
 from cis_seg.config.validation import option_of, problems, without_effect
 from cis_seg.data.instance_datamodule import InstanceDataModule
@@ -50,11 +52,11 @@ class Subject:
     def __init__(self, overrides: Sequence[str]) -> None:
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its notes about hardware would stand above the report
         self.overrides = quote_path_overrides(list(overrides))
-        schema.register()
+        register()
         with initialize_config_dir(conf_dir(), version_base="1.3"):
             self.cfg: DictConfig = compose("config", overrides=self.overrides)
-        self.plain: dict[str, Any] = schema.to_plain(self.cfg)
-        self.typed: Config = schema.to_dataclass(self.cfg)
+        self.plain: dict[str, Any] = to_plain(self.cfg)
+        self.typed: Config = to_dataclass(self.cfg)
 
     @property
     def micro_batch(self) -> int:

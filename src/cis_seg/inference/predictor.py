@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from cis_seg.checkpoints.reading import card_of, load_file, load_strictly, model_state
-from cis_seg.config.schema import DataConfig, model_from_plain
+from cis_seg.config.plain import node_from_plain
+from cis_seg.config.schema import DataConfig, ModelConfig
 from cis_seg.data.transforms import TestTransform
 from cis_seg.errors import ConfigError
 from cis_seg.inference.postprocess import Postprocess
@@ -46,7 +47,7 @@ def load_trained(path: Path) -> Trained:
     content = load_file(path)
     state, card = model_state(content, path), card_of(content, path)
     names = tuple(card["class_names"])
-    model = build_model(model_from_plain(card["config"]["model"]), len(names))
+    model = build_model(node_from_plain(ModelConfig, card["config"]["model"]), len(names))
     load_strictly(model, state, path)
     ids = tuple(card.get("category_ids") or range(1, len(names) + 1))
     return Trained(model.eval(), names, ids, card["config"])

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from cis_seg.checkpoints.reading import LAST, card_of, init_from, load_file
 from cis_seg.config.conf_dir import conf_dir
-from cis_seg.config.schema import Config, ModelConfig, model_from_plain
+from cis_seg.config.plain import node_from_plain
+from cis_seg.config.schema import Config, ModelConfig
 from cis_seg.errors import CheckpointError
 from cis_seg.evaluation.score_table import METRICS
 from cis_seg.model.build import backbone_norm, load_backbone
@@ -35,7 +36,7 @@ def follow_weights(cfg: DictConfig, path: Path) -> None:
     Raises:
         CheckpointError: missing, damaged or not a checkpoint of ``cis_seg``.
     """
-    theirs = model_from_plain(card_of(load_file(path), path)["config"]["model"])
+    theirs = node_from_plain(ModelConfig, card_of(load_file(path), path)["config"]["model"])
     ours: ModelConfig = OmegaConf.to_object(cfg.model)  # type: ignore[assignment]
     for model in (theirs, ours):
         model.backbone.norm = backbone_norm(model.backbone)

@@ -19,8 +19,8 @@ from hydra.errors import HydraException
 from hydra.utils import get_method
 from omegaconf.errors import OmegaConfBaseException
 
-from cis_seg.config import schema
 from cis_seg.config.cli import EXIT_USER_ERROR, explain, log_lightning_once
+from cis_seg.config.plain import from_plain
 from cis_seg.errors import UserError
 
 #: seconds between two looks whether the launcher is still there
@@ -34,7 +34,7 @@ def main() -> None:
     Thread(target=_die_with, args=(job["launcher"],), daemon=True).start()
     _configure_logging(job["logging"])
     try:
-        get_method(job["task"])(schema.from_plain(job["config"]))
+        get_method(job["task"])(from_plain(job["config"]))
     except (UserError, HydraException, OmegaConfBaseException) as error:
         _tell(explain(error), EXIT_USER_ERROR)
     except Exception:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from cis_seg.config.schema import CONFIG, read_plain
+from cis_seg.config.plain import CONFIG, read_plain
 from cis_seg.errors import DataError
 from cis_seg.reports.html.charts import Line, chart
 from cis_seg.reports.html.logs import LOGS, differences, read_curves

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cis_seg.coco.reader import read_json
-from cis_seg.config.schema import CONFIG, EVALUATION, read_plain
+from cis_seg.config.plain import CONFIG, EVALUATION, read_plain
 from cis_seg.errors import DataError
 from cis_seg.evaluation.score_table import METRICS
 from cis_seg.training.run_folder import family

@@ -1,0 +1,172 @@
+"""The options of every command except ``train``, and the registration of all schemas with Hydra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from cis_seg.config.rules import ANY_COUNT, BATCH, COUNT, MAX_SIDE, NAMES, SEED, SHARE, SIDE, TEXT, above, between, each, one_of, option
+from cis_seg.config.schema import CocoData, Config, CrowdData, CrowdHumanData, DataConfig, DetectionConfig, EvalConfig, PathsConfig
+
+
+@dataclass
+class _Network:
+    """Options of the commands that run a trained network."""
+
+    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py")
+    device: str = option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
+
+
+@dataclass
+class _ImageSize:
+    """The size at which a network sees an image."""
+
+    test_size: int | None = option(None, "shorter side of the resized images in pixels; null: as in the checkpoint's validation", SIDE)
+    max_size: int | None = option(None, "limit of the longer side in pixels; null: as in the checkpoint's validation", SIDE)
+
+
+@dataclass
+class EvaluateConfig:
+    """Score a checkpoint or a results file."""
+
+    defaults: list[Any] = field(default_factory=list)
+    checkpoint: str | None = option(None, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py")
+    predictions: str | None = option(None, "COCO results: a json list of image_id, category_id, score, and segmentation, bbox or both")
+    output: str | None = option(None, "folder of metrics.json and predictions.json; null: evaluate/<data> in the checkpoint's run")
+    test_size: int | None = option(None, "shorter side of the resized images in pixels; null: data.test_size", SIDE)
+    max_size: int | None = option(None, "limit of the longer side in pixels; null: data.test_max_size", SIDE)
+    score_threshold: float | None = option(None, "minimum class score x centerness, before NMS; null: eval.score_threshold", SHARE)
+    exclusive: bool = option(False, "also score masks that share no pixel (segm_exclusive/...)")
+    device: str = option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class PredictConfig(_Network, _ImageSize, DetectionConfig):
+    """Find instances in images and videos."""
+
+    defaults: list[Any] = field(default_factory=list)
+    input: str = option(MISSING, 'an image, a video, a folder of them, or a quoted pattern: "input=photos/**/*.jpg"')
+    output: str = option(MISSING, "folder of predictions.json, one overlay PNG per image and one MP4 per video")
+    draw_threshold: float = option(0.3, "minimum score of instances that are drawn and written as masks", SHARE)
+    categories: list[str] | None = option(None, "[person,dog]: look for these alone; null: all that the network knows", NAMES)
+    exclusive: bool = option(False, "masks share no pixel: each goes to the best-scored mask that claims it")
+    masks: bool = option(False, "also write a black and white PNG per drawn instance, masks/IMAGE_NUMBER.png, best first")
+    overlay_size: int = option(2048, "limit of the longer side of an overlay in pixels; predictions.json has full size", SIDE)
+    batch_size: int = option(1, "images at once; does not change the results", BATCH)
+
+
+@dataclass
+class CheckConfig:
+    """Check a data set."""
+
+    defaults: list[Any] = field(default_factory=list)
+    output: str = option("${paths.runs}/check/${hydra:runtime.choices.data}", "folder of check.txt, check.json and check.png")
+    floors: bool = option(False, "also score filled boxes and the ground truth itself as masks, which checks the evaluation")
+    pixels: bool = option(True, "decode every image, to find missing, damaged and wrongly sized ones")
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class FigureConfig(_Network):
+    """Draw two checkpoints beside the ground truth."""
+
+    defaults: list[Any] = field(default_factory=list)
+    other: str = option(MISSING, "checkpoint of the middle column")
+    output: str = option(MISSING, "folder of figure4.png and figure4.pdf")
+    images: list[int] | None = option(None, "[3,17]: ids of the images; null: those on which the doubly claimed pixels differ most")
+    count: int = option(4, "number of such images", COUNT)
+    titles: list[str] = option(["BoxInst", "+ OverlapLoss"], "titles of the first two columns", each(TEXT, 2))
+    draw_threshold: float = option(0.3, "minimum score of drawn instances", SHARE)
+    data: DataConfig = field(default_factory=DataConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class MasksFromBoxesConfig(_Network, _ImageSize):
+    """Predict a mask for each box of a COCO json."""
+
+    defaults: list[Any] = field(default_factory=list)
+    boxes: str = option(MISSING, "COCO json: images, categories, and annotations with a bbox each")
+    images: str = option(MISSING, "folder that its file names are relative to")
+    output: str = option(MISSING, "the same json with masks, each with a confidence from 0 to 1: look at those below 0.5 first")
+    pages: int = option(5, "pages of six overlays each, beside the output (MASKS_000.png ...); 0: none", ANY_COUNT)
+
+
+@dataclass
+class SelectConfig:
+    """Choose images of a CrowdHuman split for annotation, as the paper's test set was made; ``data.annotations`` names the split."""
+
+    defaults: list[Any] = field(default_factory=list)
+    output: str = option(MISSING, "folder of job.json (COCO json, one box per person), images.txt and report.json (why each was taken)")
+    min_people: int = option(3, "minimum number of people in an image", COUNT)
+    max_people: int = option(10, "maximum number of people in an image", COUNT)
+    min_iou: float = option(0.05, "IoU from which two people's boxes touch", above(0, 1))
+    touching: float = option(0.5, "minimum fraction of an image's people who touch another", SHARE)
+    iou_boxes: str = option("visible", "boxes whose IoU is taken", one_of("visible", "full"))
+    min_side: int = option(400, "minimum length of the shorter side in pixels", between(0, MAX_SIDE))
+    max_regions: int | None = option(None, "maximum number of ignore regions in an image; null: any", ANY_COUNT)
+    count: int | None = option(None, "size of a random sample of the qualifying images; null: all", COUNT)
+    seed: int = option(0, "seed of that sample; a larger count keeps the images of a smaller one", SEED)
+    photos: str = option("list", "images.txt alone, or also the photographs, in JOB/images", one_of("list", "link", "copy"))
+    checkpoint: str | None = option(None, "network that predicts a first draft of the masks")
+    masks: str = option("polygons", "format of the draft", one_of("polygons", "rle"))
+    device: str = option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
+    data: DataConfig = field(default_factory=DataConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class ExportConfig(DetectionConfig):
+    """Export a checkpoint as an ONNX file."""
+
+    defaults: list[Any] = field(default_factory=list)
+    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py")
+    out: str = option(MISSING, "a new file; an existing one is not overwritten")
+
+
+@dataclass
+class BrowseConfig:
+    """Draw what a training run would get from a data set."""
+
+    defaults: list[Any] = field(default_factory=list)
+    output: str = option("${paths.runs}/browse/${hydra:runtime.choices.data}", "folder of train_*.png and truth_*.png")
+    num_batches: int = option(2, "batches to draw", ANY_COUNT)
+    batch_size: int = option(4, "images per batch", BATCH)
+    num_truth: int = option(12, "images of the scored set, a random choice", ANY_COUNT)
+    seed: int = option(0, "seed of order, sizes, flips and that choice; a training run with it sees the same batches", SEED)
+    masks: bool = option(False, "also draw the ground-truth masks in the batches, which supervision=mask trains on")
+    data: DataConfig = field(default_factory=DataConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+#: the config file of each command, without ``.yaml``, and its schema
+SCHEMAS: dict[str, type] = {
+    "config": Config,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "check": CheckConfig,
+    "masks_from_boxes": MasksFromBoxesConfig,
+    "select": SelectConfig,
+    "export": ExportConfig,
+    "browse": BrowseConfig,
+    "figure": FigureConfig,
+}
+#: data set -> its schema
+DATA_SCHEMAS: dict[str, type[DataConfig]] = {"coco": CocoData, "crowdhuman": CrowdHumanData, "crowd": CrowdData}
+
+
+def register() -> None:
+    """Register the schemas with Hydra under the names that the config files list first."""
+    store = ConfigStore.instance()
+    for name, node in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=node)
+    for name, node in DATA_SCHEMAS.items():
+        store.store(group="data", name=f"{name}_schema", node=node)

@@ -1,0 +1,66 @@
+"""Configs as plain containers, for checkpoints and YAML files, and back."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cis_seg.config.schema import CocoData, Config, CrowdData, CrowdHumanData
+from cis_seg.errors import DataError
+
+#: files beside metrics.json: the config of the run, and that of an evaluation
+CONFIG, EVALUATION = "config.yaml", "evaluate.yaml"
+
+Node = TypeVar("Node")
+
+
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return the resolved config as plain containers, which a checkpoint can hold and load without unpickling objects."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def to_dataclass(cfg: DictConfig) -> Any:
+    """Return the resolved config as its schema's dataclasses."""
+    return OmegaConf.to_object(cfg)
+
+
+def from_plain(plain: dict[str, Any]) -> DictConfig:
+    """Invert ``to_plain``; the schema of the data set is the one that has its keys."""
+    found = set(plain["data"])
+    schema = next(kind for kind in (CrowdData, CrowdHumanData, CocoData) if {option.name for option in fields(kind)} == found)
+    merged = OmegaConf.merge(OmegaConf.structured(Config), {"data": OmegaConf.structured(schema)}, plain)
+    assert isinstance(merged, DictConfig)
+    with open_dict(merged):
+        del merged["defaults"]  # Hydra's own list, which it removes too
+    return merged
+
+
+def node_from_plain(schema: type[Node], plain: dict[str, Any]) -> Node:
+    """Return part of a checkpoint's config as the dataclass ``schema``.
+
+    Raises:
+        OmegaConfBaseException: a key or a type that today's schema does not have.
+    """
+    node: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    assert isinstance(node, schema)
+    return node
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """Read a config that ``train`` or ``evaluate`` wrote; its keys are those of the version that wrote it.
+
+    Raises:
+        DataError: no YAML, or no mapping.
+    """
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # the parser's own classes: PyYAML is OmegaConf's library, not ours
+        raise DataError("a config cannot be read", where=path, found=error, remedy="leave this run out") from error
+    if not isinstance(plain, dict):
+        raise DataError("a config is not a mapping", where=path, found=type(plain).__name__, remedy="leave this run out")
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,95 @@
+"""The allowed values of an option, and ``option``, which declares one with its default, its meaning and its rule.
+
+OmegaConf checks names and types. A rule refuses a value of the right type that cannot work: a negative batch size, a NaN learning rate.
+Upper bounds are generous: a larger number is a typing mistake, or needs more memory than any machine has.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+MAX_SIDE = 65_535  # px, the largest side of a JPEG
+MAX_STEPS = 10**9  # eleven days at a thousand steps per second, which no run reaches
+MAX_BATCH = 65_536
+MAX_CHANNELS = 2048  # one 3x3 convolution of that width already has 38 million weights
+MAX_WORKERS = 256  # each is a process of some hundred megabytes
+MAX_SEED = 2**32 - 1  # numpy's and Lightning's limit
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The values that an option accepts.
+
+    Args:
+        expected: the rule in words, for messages and ``--help``.
+        holds: whether a value satisfies it.
+    """
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def between(low: float, high: float) -> Rule:
+    """A number in the closed interval; NaN is in none."""
+    return Rule(f"{low:,.12g} to {high:,.12g}", lambda value: low <= value <= high)
+
+
+def above(low: float, high: float) -> Rule:
+    """A number greater than ``low`` and at most ``high``."""
+    return Rule(f"more than {low:g}, at most {high:,.12g}", lambda value: low < value <= high)
+
+
+def below(low: float, high: float) -> Rule:
+    """A number of at least ``low`` and less than ``high``."""
+    return Rule(f"{low:g} or more, less than {high:g}", lambda value: low <= value < high)
+
+
+def multiple_of(step: int, high: int) -> Rule:
+    """A positive multiple of ``step``."""
+    return Rule(f"a multiple of {step}, at most {high}", lambda value: 0 < value <= high and value % step == 0)
+
+
+def one_of(*choices: object) -> Rule:
+    """One of the given values."""
+    return Rule(" or ".join(map(str, choices)), lambda value: value in choices)
+
+
+def each(rule: Rule, *lengths: int, empty: bool = False) -> Rule:
+    """A list whose entries satisfy ``rule``, of one of ``lengths`` entries; by default of any number except none."""
+    count = " or ".join(map(str, lengths)) if lengths else "any number" if empty else "one or more"
+
+    def fits(length: int) -> bool:
+        return length in lengths if lengths else empty or length > 0
+
+    return Rule(f"a list of {count}, each {rule.expected}", lambda values: fits(len(values)) and all(map(rule.holds, values)))
+
+
+def _is_run_name(value: str) -> bool:
+    path = PurePath(value)
+    return not path.is_absolute() and ".." not in path.parts and all(len(part.encode()) <= 200 for part in path.parts)
+
+
+SHARE, COUNT, ANY_COUNT = between(0, 1), between(1, 10**6), between(0, 10**6)
+SIDE, STEPS, STEPS_OR_NONE, CHANNELS = between(1, MAX_SIDE), between(1, MAX_STEPS), between(0, MAX_STEPS), between(1, MAX_CHANNELS)
+LAYERS, BATCH, SEED, WEIGHT = between(1, 64), between(1, MAX_BATCH), between(0, MAX_SEED), between(0, 1e6)
+TEXT = Rule("text without a zero byte", lambda value: bool(value) and "\0" not in value)
+RUN_NAME = Rule("a name that stays below paths.runs: no '..', no '/' in front, at most 200 bytes per part", _is_run_name)
+NAMES = Rule("one or more different names", lambda value: bool(value) and len(set(value)) == len(value))
+
+
+def option(default: Any, meaning: str, rule: Rule | None = None) -> Any:
+    """A dataclass field that carries what validation and ``--help`` say about it.
+
+    Args:
+        default: the value without an override; OmegaConf's ``MISSING`` makes the option mandatory.
+        meaning: one line for ``--help``.
+        rule: the allowed values; by default any value of the field's type.
+    """
+    metadata = {"meaning": meaning, "rule": rule}
+    if isinstance(default, list):
+        return field(default_factory=lambda: copy.copy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
