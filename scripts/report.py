@@ -1,4 +1,4 @@
-"""``python scripts/report.py RUNS... [--output FILE] [--figure PNG]``: the compared runs as one HTML page that needs no network."""
+"""``python scripts/report.py RUNS... [--output FILE] [--figure PNG]``: finished runs as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cis_seg.errors import UserError
+from cis_seg.reports.groups import grouped
 from cis_seg.reports.html.page import page
-from cis_seg.reports.tables.groups import grouped
-from cis_seg.reports.tables.runs import find_runs
+from cis_seg.reports.runs import find_runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after a message about the runs."""
+    """Return the exit code: 0, or 2 after an error message."""
     parser = argparse.ArgumentParser(
-        description="One HTML page of finished runs: curves of their CSV logs, the tables of scripts/tables.py, overlays, configs and what "
-        "differs between them. It opens by double click and fetches nothing.",
+        description="Writes one self-contained HTML page about finished runs: training curves (from CSV logs), the tables of "
+        "scripts/tables.py, overlays, configs and their differences. It needs no network.",
         epilog="example: python scripts/report.py runs --figure figure/figure4.png --output report.html",
     )
     parser.add_argument(
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
-        runs, left_out = find_runs(args.runs)
-        text = page(grouped(runs), left_out, args.figure)
+        runs, skipped = find_runs(args.runs)
+        text = page(grouped(runs), skipped, args.figure)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

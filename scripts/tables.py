@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cis_seg.errors import UserError
+from cis_seg.reports.groups import grouped
+from cis_seg.reports.runs import find_runs
 from cis_seg.reports.tables.files import write
-from cis_seg.reports.tables.groups import grouped
 from cis_seg.reports.tables.markdown import document
-from cis_seg.reports.tables.runs import find_runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after a message about the runs."""
+    """Return the exit code: 0, or 2 after an error message."""
     parser = argparse.ArgumentParser(
-        description="Tables 1 and 2 of the paper from finished runs: mean and spread over seeds, the paper's numbers beside ours, "
-        "the gain of OverlapLoss over its control. Runs of other experiments stand in a table of their own.",
+        description="Prints Tables 1 and 2 of the paper from finished runs: mean and standard deviation over seeds, the paper's "
+        "numbers beside ours, and the gain of OverlapLoss over its control. Runs of other experiments get a separate table.",
         epilog="example: python scripts/tables.py runs --output tables",
     )
     parser.add_argument(
@@ -26,17 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         nargs="+",
         metavar="RUNS",
-        help="a run, a folder of its seeds, or the folder of all runs; a folder written by evaluate is read where it is named itself",
+        help="a run, a folder of its seeds, or the folder of all runs; a folder written by evaluate is read only if given explicitly",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="also write tables.md, runs.csv, groups.csv and lambda.png there")
     args = parser.parse_args(arguments)
     try:
-        runs, left_out = find_runs(args.runs)
+        runs, skipped = find_runs(args.runs)
         groups = grouped(runs)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = document(groups, left_out)
+    text = document(groups, skipped)
     print(text, end="")
     for path in write(args.output, text, groups) if args.output is not None else ():
         print(f"wrote {path}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Run folders as train and evaluate write them, with figures that a test chooses."""
+"""Run folders as written by train and evaluate, with chosen metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_run(
     area: str = "published",
     finished: bool = True,
 ) -> Path:
-    """``runs/name/seedN``; AP50 is twice the AP, and fine-tunes start from the pretraining their name suggests."""
+    """Write ``runs/name/seedN``; AP50 is twice the AP, and fine-tunes start from the pretraining with the same prefix."""
     run = runs / name / f"seed{seed}"
     run.mkdir(parents=True)
     if init_from == "auto":
@@ -48,10 +48,10 @@ def write_run(
 
 
 def write_evaluation(run: Path, folder: str, *, ap: float, **overrides: Any) -> Path:
-    """``run/evaluate/folder``, the score of the run's best checkpoint."""
+    """Write ``run/evaluate/folder``, an evaluation of the run's best checkpoint."""
     output = run / "evaluate" / folder
     output.mkdir(parents=True)
-    told = {
+    config = {
         "checkpoint": f"{run}/checkpoints/best.ckpt",
         "predictions": None,
         "test_size": None,
@@ -60,13 +60,13 @@ def write_evaluation(run: Path, folder: str, *, ap: float, **overrides: Any) -> 
         "data": {"root": "data/cis", "annotations": None, "val_annotations": "CIS.json", "test_size": 480, "test_max_size": 1333},
         "eval": {"area": "published", "score_threshold": 0.05},
     }
-    OmegaConf.save(OmegaConf.create(told | overrides), output / "evaluate.yaml")
+    OmegaConf.save(OmegaConf.create(config | overrides), output / "evaluate.yaml")
     write_metrics(output, ap=ap)
     return output
 
 
 def write_metrics(folder: Path, *, ap: float | None, degree: float | None = 0.1, num_images: int = 459, **more: Any) -> None:
-    """``metrics.json`` with the keys that a run's has."""
+    """Write ``metrics.json`` with the keys of a training run."""
     metrics = {
         "segm/AP": ap,
         "segm/AP50": None if ap is None else 2 * ap,

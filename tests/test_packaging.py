@@ -28,7 +28,7 @@ OPTIONAL = {
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
 
 # where a distribution is not named like its module
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "hydra": "hydra-core"}
+DISTRIBUTIONS = {"markdown_it": "markdown-it-py", "cv2": "opencv-python-headless", "PIL": "pillow", "hydra": "hydra-core"}
 # needed by an option of another library, never imported by us
 INDIRECT = {"tensorboard"}
 

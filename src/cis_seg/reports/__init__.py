@@ -1,1 +1,1 @@
-"""What is made of finished runs: tables, an HTML report, Figure 4."""
+"""Reports on finished runs: tables, an HTML page, and a figure that compares two checkpoints."""

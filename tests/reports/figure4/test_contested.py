@@ -1,4 +1,4 @@
-"""Pixels claimed twice: counted and marked as a loop over dense masks would."""
+"""Contested pixels: counts and marks agree with dense masks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = (40, 60)
 
 
 def filled(x0: int, x1: int) -> dict[str, Any]:
-    """Columns ``x0`` to ``x1`` of an image of SIZE."""
+    """Return the mask of columns ``x0`` to ``x1``."""
     mask = np.zeros(SIZE, dtype=np.uint8, order="F")
     mask[:, x0:x1] = 1
     return dict(coco_mask.encode(mask))
@@ -66,14 +66,14 @@ def test_only_the_contested_pixels_are_marked() -> None:
     np.testing.assert_array_equal(mark_contested(view, [filled(0, 20), filled(20, 60)]), view)
 
 
-def test_change_is_symmetric_and_blind_to_what_both_claim_twice() -> None:
+def test_change_is_symmetric_and_ignores_pixels_contested_by_both() -> None:
     apart, together = [drawing(0, 20), drawing(20, 40)], [drawing(0, 30), drawing(20, 40)]
     assert change(compared(0, together, apart)) == change(compared(0, apart, together)) == pytest.approx(10 / 40)
     assert change(compared(0, together, together)) == change(compared(0, [], [])) == 0
     assert change(compared(0, together, [])) == pytest.approx(10 / 40)
 
 
-def test_regions_to_ignore_claim_nothing() -> None:
+def test_ignore_regions_claim_nothing() -> None:
     assert len(masks_of([drawing(0, 9), drawing(0, 60, crowd=True), Drawing((0, 0, 5, 5), None)])) == 1
 
 

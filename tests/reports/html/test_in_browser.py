@@ -1,4 +1,4 @@
-"""The page in headless Chromium: what a person sees is measured there, and nothing complains."""
+"""The HTML page in headless Chromium: sizes and colours as displayed, and no console messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from finished_runs import write_run
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "report.py"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: nothing is fetched, nothing is asked; without the sandbox, because CI runs as root
+#: no network, no prompts; no sandbox, because CI runs as root
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--log-level=0"),
@@ -29,7 +29,7 @@ OPTIONS = (
 WIDTH, HEIGHT = 1300, 1000  # px
 EXPERIMENTS = 9  # two more than there are colours
 
-#: what a copy of the page measures of itself, and leaves where --dump-dom shows it
+#: script that measures the page and appends the result to it, for --dump-dom
 PROBE = """
 <script>
 const size = e => { const r = e.getBoundingClientRect(); return [r.width, r.height]; };
@@ -37,17 +37,17 @@ const all = (selector, of) => [...document.querySelectorAll(selector)].map(of);
 const look = e => { const s = getComputedStyle(e); return [s.color, s.strokeDasharray]; };
 const visible = () => all('.charts polyline', e => e.getClientRects().length > 0).filter(v => v).length;
 addEventListener('load', () => {
-  const told = {
+  const found = {
     svg: all('.charts svg', size), lines: all('.charts polyline', e => e.getTotalLength()), tables: all('table', size),
     images: all('img', e => [...size(e), e.naturalWidth]), swatches: all('.legend label', look),
     legend: all('.legend line', size), overflow: document.documentElement.scrollWidth - innerWidth, before: visible(),
   };
   document.querySelector('#show0').click();
-  told.without_first = visible();
+  found.without_first = visible();
   document.querySelector('figure label').click();
-  told.enlarged = size(document.querySelector('img'));
+  found.enlarged = size(document.querySelector('img'));
   const pre = document.createElement('pre');
-  pre.id = 'probe'; pre.textContent = JSON.stringify(told); document.body.append(pre);
+  pre.id = 'probe'; pre.textContent = JSON.stringify(found); document.body.append(pre);
 });
 </script>
 """
@@ -55,19 +55,19 @@ addEventListener('load', () => {
 
 @dataclass(frozen=True)
 class Seen:
-    """What the browser printed: the page after its scripts, and its log."""
+    """Output of the browser: the page after its scripts ran, and the log."""
 
     text: str
     log: str
 
     @property
-    def complaints(self) -> list[str]:
+    def messages(self) -> list[str]:
         return [line for line in self.log.splitlines() if ":CONSOLE" in line]
 
 
 @pytest.fixture
 def browse(tmp_path: Path) -> Callable[..., Seen]:
-    """Opens a file in a browser of its own, with further options."""
+    """Open a file in a new browser, with additional options."""
     browser = next((found for name in NAMES if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"no browser is installed: none of {', '.join(NAMES)}")
@@ -84,7 +84,7 @@ def browse(tmp_path: Path) -> Callable[..., Seen]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine experiments with a log and overlays each, and a figure, made by the script itself."""
+    """A page of nine experiments, each with a log and overlays, written by the script."""
     folder = tmp_path_factory.mktemp("page")
     for number in range(EXPERIMENTS):
         run = write_run(
@@ -101,42 +101,42 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(browse: Callable[..., Seen], page: Path, folder: Path, width: int = WIDTH) -> dict[str, Any]:
-    """What a copy of ``page`` with the probe in it says of itself."""
+    """Return the measurements of a copy of ``page`` that contains the probe."""
     copy = folder / "probed.html"
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     seen = browse(copy, "--dump-dom", width=width)
-    assert seen.complaints == []
-    told = re.search(r'<pre id="probe">(.*?)</pre>', seen.text, re.DOTALL)
-    assert told is not None, seen.log
-    content: dict[str, Any] = json.loads(unescape(told[1]))
+    assert seen.messages == []
+    found = re.search(r'<pre id="probe">(.*?)</pre>', seen.text, re.DOTALL)
+    assert found is not None, seen.log
+    content: dict[str, Any] = json.loads(unescape(found[1]))
     return content
 
 
 def test_everything_is_displayed(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
-    told = measured(browse, page, tmp_path)
-    assert len(told["svg"]) == 2
-    assert all(width > 300 and height > 150 for width, height in told["svg"])
-    assert len(told["lines"]) == 2 * EXPERIMENTS
-    assert min(told["lines"]) > 100
-    assert len(told["tables"]) == 3  # of runs by the two protocols, of what differs
-    assert all(width > 200 and height > 50 for width, height in told["tables"])
-    assert [natural for *_, natural in told["images"]] == [1900] * EXPERIMENTS
-    assert all(300 < width < WIDTH and height > 50 for width, height, _ in told["images"])
-    assert len(told["legend"]) == EXPERIMENTS
-    assert all(width > 20 for width, _ in told["legend"])
-    assert told["overflow"] <= 0, "the page itself must not scroll sideways"
+    found = measured(browse, page, tmp_path)
+    assert len(found["svg"]) == 2
+    assert all(width > 300 and height > 150 for width, height in found["svg"])
+    assert len(found["lines"]) == 2 * EXPERIMENTS
+    assert min(found["lines"]) > 100
+    assert len(found["tables"]) == 3  # of runs by the two protocols, of what differs
+    assert all(width > 200 and height > 50 for width, height in found["tables"])
+    assert [natural for *_, natural in found["images"]] == [1900] * EXPERIMENTS
+    assert all(300 < width < WIDTH and height > 50 for width, height, _ in found["images"])
+    assert len(found["legend"]) == EXPERIMENTS
+    assert all(width > 20 for width, _ in found["legend"])
+    assert found["overflow"] <= 0, "the page itself must not scroll sideways"
 
 
 def test_each_experiment_has_a_line_of_its_own(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
-    told = measured(browse, page, tmp_path)
-    assert len({tuple(look) for look in told["swatches"]}) == EXPERIMENTS
-    assert len({color for color, _ in told["swatches"]}) == len(COLORS)
+    found = measured(browse, page, tmp_path)
+    assert len({tuple(look) for look in found["swatches"]}) == EXPERIMENTS
+    assert len({color for color, _ in found["swatches"]}) == len(COLORS)
 
 
 def test_boxes_hide_lines_and_a_click_enlarges(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
-    told = measured(browse, page, tmp_path)
-    assert (told["before"], told["without_first"]) == (2 * EXPERIMENTS, 2 * EXPERIMENTS - 2)
-    assert told["enlarged"] == [1900, 300]
+    found = measured(browse, page, tmp_path)
+    assert (found["before"], found["without_first"]) == (2 * EXPERIMENTS, 2 * EXPERIMENTS - 2)
+    assert found["enlarged"] == [1900, 300]
 
 
 def test_on_a_narrow_screen(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_on_a_narrow_screen(browse: Callable[..., Seen], page: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(("scheme", "background", "colors"), [(1, (255, 255, 255), COLORS), (0, (18, 18, 18), DARK_COLORS)])
-def test_it_is_painted(
+def test_colours_are_painted(
     scheme: int, background: tuple[int, ...], colors: tuple[str, ...], browse: Callable[..., Seen], page: Path, tmp_path: Path
 ) -> None:
     shot = tmp_path / "shot.png"
     seen = browse(page, f"--screenshot={shot}", f"--blink-settings=preferredColorScheme={scheme}")
-    assert seen.complaints == []
+    assert seen.messages == []
     with Image.open(shot) as image:
         assert image.size == (WIDTH, HEIGHT)
         painted = {color for _, color in image.convert("RGB").getcolors(1 << 24) or []}
@@ -157,9 +157,8 @@ def test_it_is_painted(
     assert {tuple(bytes.fromhex(color[1:])) for color in colors} <= painted
 
 
-def test_a_complaint_is_seen(browse: Callable[..., Seen], tmp_path: Path) -> None:
-    """Else the tests above could not fail."""
+def test_console_messages_are_detected(browse: Callable[..., Seen], tmp_path: Path) -> None:
     (tmp_path / "wrong.html").write_text("<!DOCTYPE html><title>x</title><script>nothing.there</script>")
     seen = browse(tmp_path / "wrong.html", "--dump-dom")
-    assert len(seen.complaints) == 1
-    assert "nothing is not defined" in seen.complaints[0]
+    assert len(seen.messages) == 1
+    assert "nothing is not defined" in seen.messages[0]

@@ -1,4 +1,4 @@
-"""The page: whole, closed, harmless, complete in itself, and true to the runs' files."""
+"""The HTML page: well-formed, self-contained, escaped, and faithful to the files of the runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from cis_seg.errors import DataError
+from cis_seg.reports.curves import read_curves
 from cis_seg.reports.html.charts import Line, chart, thinned, ticks
-from cis_seg.reports.html.logs import ABSENT, differences, read_curves
+from cis_seg.reports.html.configs import ABSENT, differences
 from cis_seg.reports.html.page import to_html
 from cis_seg.reports.html.style import COLORS, dashes, style
 from finished_runs import write_run
@@ -24,7 +25,7 @@ VOID = {"meta", "img", "input", "br", "link"}
 
 
 class Reader(HTMLParser):
-    """Tags, texts and whatever would be fetched; fails at a tag that is closed in the wrong place."""
+    """Collects tags, links and ids; fails if a tag is closed in the wrong place."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ def write_log(run: Path, rows: str, version: int = 0) -> None:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """A control and OverlapLoss with two seeds each; one of the four has no log, one has overlays."""
+    """A control and OverlapLoss with two seeds each; one of the four runs has no log, one has overlays."""
     folder = tmp_path / "runs"
     for seed in (0, 1):
         control = write_run(folder, "x_finetune", seed, ap=10.0)
@@ -80,7 +81,7 @@ def text(runs: Path, tmp_path: Path) -> str:
     return (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_is_whole_and_fetches_nothing(text: str) -> None:
+def test_page_is_well_formed_and_self_contained(text: str) -> None:
     page = Reader(text)
     assert page.open == []
     assert [page.count[tag] for tag in ("html", "head", "body", "script", "link", "iframe")] == [1, 1, 1, 0, 0, 0]
@@ -95,7 +96,7 @@ def test_the_page_is_whole_and_fetches_nothing(text: str) -> None:
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[^\"]*", "", text))
 
 
-def test_curves_tables_pictures_and_configs_are_there(text: str) -> None:
+def test_page_contains_curves_tables_pictures_and_configs(text: str) -> None:
     page = Reader(text)
     assert page.count["svg"] == 3 + 2  # train/loss, train/loss_overlap, val/segm_AP; two experiments in the legend
     assert text.count("<polyline") == 3 + 1 + 2
@@ -109,7 +110,7 @@ def test_curves_tables_pictures_and_configs_are_there(text: str) -> None:
     assert page.count["pre"] == 4
 
 
-def test_names_cannot_become_tags(tmp_path: Path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     run = write_run(tmp_path / "runs", "a<b>&c", 0)
     write_log(run, "step,train/loss_<i>\n1,2\n")
     assert main([str(run), "--output", str(tmp_path / "report.html")]) == 0
@@ -119,15 +120,15 @@ def test_names_cannot_become_tags(tmp_path: Path) -> None:
     assert "<i>" not in text
 
 
-def test_mistakes_are_one_message(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_exit_with_2_and_a_message(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere"), "--output", str(tmp_path / "r.html")]) == 2
-    assert "there is no finished run" in capsys.readouterr().err
+    assert "no finished run found" in capsys.readouterr().err
     assert main([str(runs), "--output", str(tmp_path / "r.html"), "--figure", str(SCRIPT)]) == 2
     assert "a picture cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()
 
 
-def test_logs_of_a_resumed_run_are_joined(tmp_path: Path) -> None:
+def test_logs_of_a_resumed_run_are_merged(tmp_path: Path) -> None:
     write_log(tmp_path, "step,a\n10,1\n20,2\n", version=2)
     write_log(tmp_path, "step,a,b\n20,3\n30,nan,\n30,4,5\n", version=10)
     assert read_curves(tmp_path) == {"a": {10: 1.0, 20: 3.0, 30: 4.0}, "b": {30: 5.0}}
@@ -135,7 +136,7 @@ def test_logs_of_a_resumed_run_are_joined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", ["step,a\n1,x\n", "a\n1\n", "step,a\n,1\n"])
-def test_a_damaged_log(rows: str, tmp_path: Path) -> None:
+def test_corrupt_log_is_reported_with_its_line(rows: str, tmp_path: Path) -> None:
     write_log(tmp_path, rows)
     with pytest.raises(DataError, match=r"metrics\.csv, line 2"):
         read_curves(tmp_path)
@@ -151,11 +152,11 @@ def test_a_damaged_log(rows: str, tmp_path: Path) -> None:
         (-1, 1, [-1, -0.5, 0, 0.5, 1]),
     ],
 )
-def test_ticks_are_round_and_hold_the_values(low: float, high: float, expected: list[float]) -> None:
+def test_ticks_are_round_and_cover_the_values(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
 
 
-def test_a_line_goes_through_its_points() -> None:
+def test_polyline_passes_through_its_points() -> None:
     drawn = chart("loss", [Line("run", 1, {0: 0.0, 50: 1.0, 100: 0.5})])
     match = re.search(r'points="([^"]*)"', drawn)
     assert match is not None
@@ -172,35 +173,37 @@ def test_long_curves_are_thinned_to_means() -> None:
     assert thinned(points[:3], 500) == points[:3]
 
 
-def test_differences_of_experiments_not_of_their_folders() -> None:
+def test_differences_ignore_run_folders_and_seeds() -> None:
     def config(name: str, seed: int, **loss: float) -> dict[str, object]:
         run = f"runs/{name}/seed{seed}"
         base = f"runs/base/seed{seed}/checkpoints/last.ckpt"
         return {"name": name, "seed": seed, "init_from": base, "loss": loss, "paths": {"run": run}, "files": [f"{run}/csv"]}
 
-    told = differences(
+    found = differences(
         {"a": [config("a", 0, x=1, y=2), config("a", 1, x=1, y=2)], "b": [config("b", 0, x=1, y=3, z=4), config("b", 1, x=1, y=5, z=4)]}
     )
-    assert told == {"loss.y": {"a": "2", "b": "3, 5"}, "loss.z": {"a": ABSENT, "b": "4"}}
+    assert found == {"loss.y": {"a": "2", "b": "3, 5"}, "loss.z": {"a": ABSENT, "b": "4"}}
     assert differences({"a": [config("a", 0)]}) == {}
 
 
 def test_the_markdown_of_the_tables() -> None:
-    assert to_html("## A <b>\n\nx\ny\n\n| h | k |\n| - | -: |\n| 1 |   |\n\n- p\n- q\n") == (
-        "<h3>A &lt;b&gt;</h3>\n<p>x y</p>\n"
-        '<div class="wide"><table><thead><tr><th>h</th><th>k</th></tr></thead><tbody><tr><td>1</td><td></td></tr></tbody></table></div>\n'
-        "<ul><li>p</li><li>q</li></ul>"
+    html = to_html("## A <b>\n\nx\ny *z* ![i](http://host)\n\n| h | k |\n| - | -: |\n| 1 |   |\n\n- p_a_b\n- q\n")
+    assert html.replace("\n", "") == (
+        "<h3>A &lt;b&gt;</h3><p>xy *z* ![i](http://host)</p>"
+        '<div class="wide"><table><thead><tr><th>h</th><th style="text-align:right">k</th></tr></thead>'
+        '<tbody><tr><td>1</td><td style="text-align:right"></td></tr></tbody></table></div>'
+        "<ul><li>p_a_b</li><li>q</li></ul>"
     )
 
 
-def test_colours_that_return_are_dashed_in_another_way() -> None:
+def test_reused_colours_have_another_dash_pattern() -> None:
     looks = [(COLORS[place % len(COLORS)], dashes(place // len(COLORS))) for place in range(50)]
     assert len(set(looks)) == 50
     assert [dashes(turn) for turn in range(3)] == ["none", "8 3", "8 3 2 3"]
     assert f".c49 {{ color: {COLORS[0]}; stroke-dasharray: {dashes(7)}; }}" in style(50)
 
 
-def test_copies_and_constants_are_not_drawn_and_many_names_not_listed(tmp_path: Path) -> None:
+def test_copies_and_constants_are_not_drawn_and_the_title_is_short(tmp_path: Path) -> None:
     for number in range(5):
         run = write_run(tmp_path / "runs", f"run{number}", 0)
         write_log(run, "step,val/score,val/segm_AP,val/bbox_AP,val/floor_box_AP50,val/a\n1,2,2,3,4,5\n")

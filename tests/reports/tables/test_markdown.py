@@ -1,4 +1,4 @@
-"""The tables as a person reads them: the paper's rows beside ours, everything else by name."""
+"""The Markdown tables: the paper's rows beside ours, all other runs by name."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from cis_seg.reports.groups import Spread, grouped
+from cis_seg.reports.runs import find_runs
 from cis_seg.reports.tables import paper
-from cis_seg.reports.tables.groups import Spread, grouped
 from cis_seg.reports.tables.markdown import document, number
 from cis_seg.reports.tables.paper import Row
-from cis_seg.reports.tables.runs import find_runs
 from finished_runs import write_evaluation, write_run
 
 
 def text_of(*paths: Path) -> str:
-    runs, left_out = find_runs(paths)
-    return document(grouped(runs), left_out)
+    runs, skipped = find_runs(paths)
+    return document(grouped(runs), skipped)
 
 
 def rows_of(text: str, heading: str) -> list[list[str]]:
-    """Cells of the table below a heading."""
+    """Return the cells of the table below a heading."""
     part = text.split(f"## {heading}\n")[1].split("\n## ")[0]
     lines = [line for line in part.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not re.fullmatch(r"[|:\- ]+", line)]
@@ -34,7 +34,7 @@ def test_table_1_with_the_papers_rows(tmp_path: Path) -> None:
     text = text_of(tmp_path)
     ones, zeros = ["1.00 ± 0.00"] * 4, ["+0.00 ± 0.00"] * 4
     assert rows_of(text, "Table 1: CIS, shorter side 480") == [
-        ["backbone", "", "steps", "seeds", *paper.COLUMNS, "overlap degree %", "mask / box (truth 0.44)"],
+        ["backbone", "", "steps", "seeds", *paper.COLUMNS, "overlap degree %", "mask / box (ground truth 0.44)"],
         ["ResNet-50-FPN", "BoxInst, paper", "", "", "29.20", "64.07", "22.87", "0.01", "4.44", "37.68", "-", "-"],
         ["ResNet-50-FPN", "BoxInst, ours", "500", "2", "29.50 ± 0.71", "59.00 ± 1.41", *ones, "9.00 ± 0.00", "0.50 ± 0.00"],
         ["ResNet-50-FPN", "+ OverlapLoss, paper", "", "", "32.62", "68.26", "27.80", "0.00", "6.44", "41.55", "-", "-"],
@@ -49,14 +49,14 @@ def test_table_1_with_the_papers_rows(tmp_path: Path) -> None:
         ],
     ]
     assert "Ours: CIS.json, 459 images, 3453 annotations; shorter side 480, longer at most 1333; areas: published" in text
-    assert "AP50 of true boxes filled in 10.25, of ellipses in them 23.50" in text
+    assert "Baselines (AP50): filled ground-truth boxes 10.25, their inscribed ellipses 23.50" in text
     assert "## Runs" not in text
     assert "has no control" not in text
 
 
 def test_lines_are_a_markdown_table(tmp_path: Path) -> None:
     lines = [line for line in text_of(write_run(tmp_path, "x", 0)).splitlines() if line.startswith("|")]
-    assert len({len(line) for line in lines}) == 1, "columns stand below each other"
+    assert len({len(line) for line in lines}) == 1, "columns are aligned"
     assert re.fullmatch(r"\| -+ \| -+ \|( -+: \|)+", lines[1])
 
 
@@ -79,7 +79,7 @@ def test_table_2_beside_val2017(tmp_path: Path) -> None:
     assert "Ours: instances_val2017.json, 5000 images" in text
 
 
-def test_another_test_size_has_a_table_of_its_own(tmp_path: Path) -> None:
+def test_another_test_size_has_a_separate_table(tmp_path: Path) -> None:
     run = write_run(tmp_path, "cis_r50_fpn_finetune_overlap", 0, ap=32.0, weight=2.0)
     text = text_of(tmp_path, write_evaluation(run, "cis_680", ap=34.0, test_size=680))
     rows = rows_of(text, "Table 1: CIS, shorter side 680")
@@ -87,8 +87,8 @@ def test_another_test_size_has_a_table_of_its_own(tmp_path: Path) -> None:
         ("+ OverlapLoss, paper", "34.25", "-"),
         ("+ OverlapLoss, ours, lambda 2, pairs", "34.00", "68.00"),
     ]
-    assert "cis_r50_fpn_finetune_overlap was scored in 2 ways" in text
-    assert text.count("cis_r50_fpn_finetune_overlap (lambda 2) has no control here") == 2
+    assert "cis_r50_fpn_finetune_overlap was evaluated in 2 ways" in text
+    assert text.count("cis_r50_fpn_finetune_overlap (lambda 2) has no control") == 2
 
 
 def test_other_runs_by_name(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_other_runs_by_name(tmp_path: Path) -> None:
         ["gain over crowd_tiny_finetune", "", "", "500", "1", "+3.00"],
     ]
     assert "Table" not in text
-    assert f"- {tmp_path}/crowd_tiny_ov0.5/seed2 is left out: unfinished, it has no metrics.json" in text.splitlines()
+    assert f"- {tmp_path}/crowd_tiny_ov0.5/seed2 skipped: unfinished, no metrics.json" in text.splitlines()
 
 
 def test_numbers() -> None:
@@ -127,13 +127,13 @@ def test_a_row_follows_the_lambda_and_not_the_name() -> None:
         assert paper.row_of(name, 2.0) is None, name
 
 
-def test_the_paper_is_silent_about_other_sizes_and_areas() -> None:
+def test_the_paper_has_no_metrics_for_other_sizes_and_areas() -> None:
     row = Row("cis", "r50_fpn", overlap=False)
-    assert paper.figures(row, test_size=680, area="published") == {}
-    assert set(paper.figures(row, test_size=480, area="mask")) == {"AP", "AP50", "AP75"}
+    assert paper.metrics(row, test_size=680, area="published") == {}
+    assert set(paper.metrics(row, test_size=480, area="mask")) == {"AP", "AP50", "AP75"}
 
 
-def test_the_papers_numbers_are_those_of_the_design(shared_data: Path) -> None:
+def test_the_papers_numbers_equal_the_transcription(shared_data: Path) -> None:
     file = shared_data.parent / "design" / "PAPER.md"
     if not file.is_file():
         pytest.skip("needs ../shared/design, which is not part of the repository")
@@ -144,6 +144,6 @@ def test_the_papers_numbers_are_those_of_the_design(shared_data: Path) -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         for cell, overlap in zip(cells[1:], (False, True), strict=False) if cells[0] in titles else ():
             row = Row(data, titles[cells[0]], overlap)
-            assert list(paper.figures(row, test_size=paper.TEST_SIZE[data], area="published").values()) == [float(x) for x in cell.split()]
+            assert list(paper.metrics(row, test_size=paper.TEST_SIZE[data], area="published").values()) == [float(x) for x in cell.split()]
             seen += 1
     assert seen == 14

@@ -1,4 +1,4 @@
-"""The command: tables on the screen, and Markdown, CSV and a plot on the disk."""
+"""The command: tables on the screen; Markdown, CSV and a plot on disk."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import pytest
 
-from cis_seg.reports.tables.groups import grouped
+from cis_seg.reports.groups import grouped
+from cis_seg.reports.runs import find_runs
 from cis_seg.reports.tables.lambda_plot import draw
-from cis_seg.reports.tables.runs import find_runs
 from finished_runs import write_run
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "tables.py"
@@ -60,7 +60,7 @@ def test_output(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert overlap["AP gain pairs"] == overlap["AP n"] == "2"
 
 
-def test_the_plot_shows_something(runs: Path, tmp_path: Path) -> None:
+def test_the_plot_contains_curves(runs: Path, tmp_path: Path) -> None:
     path = tmp_path / "lambda.png"
     assert draw(grouped(find_runs([runs])[0]), path)
     image = cv2.imread(str(path))
@@ -78,7 +78,7 @@ def test_no_plot_without_two_lambdas(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["groups.csv", "runs.csv", "tables.md"]
 
 
-def test_nothing_is_written_unasked(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_without_output(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (empty := tmp_path / "empty").mkdir()
     monkeypatch.chdir(empty)
     before = sorted(runs.rglob("*"))
@@ -87,9 +87,9 @@ def test_nothing_is_written_unasked(runs: Path, tmp_path: Path, monkeypatch: pyt
     assert sorted(runs.rglob("*")) == before
 
 
-def test_a_mistake_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "missing")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith("error: there is no finished run")
+    assert printed.err.startswith("error: no finished run found")
     assert str(tmp_path / "missing") in printed.err

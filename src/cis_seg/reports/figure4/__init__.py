@@ -1,1 +1,1 @@
-"""The predictions of two checkpoints beside the ground truth, as in the paper's Figure 4."""
+"""The predictions of two checkpoints beside the ground truth, as in Figure 4 of the paper."""

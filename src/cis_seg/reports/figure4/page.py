@@ -1,4 +1,4 @@
-"""The page: a row an image, two checkpoints and the truth as its columns, as PNG and as PDF with text that stays text."""
+"""The page of Figure 4: one row per image; two checkpoints and the ground truth as columns; PNG and PDF."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from matplotlib.patches import Patch
 from cis_seg.reports.figure4.contested import Compared, contested_share, mark_contested, masks_of
 from cis_seg.visualization.drawing import Drawing, Pixels, draw_instances, neighbour_colors
 
-PANEL_INCHES = 3.6  # three panels a row fill a page's width of 11 inches
-TITLE_INCHES = 0.3  # of a row's note and, once, of legend and caption
-LONGEST = 1280  # px; longer side of a panel at most: a printed panel of 3.6 inches has 355 dots an inch
+PANEL_INCHES = 3.6  # three panels fill a page width of 11 inches
+TITLE_INCHES = 0.3  # height of a row's notes, of the legend, and of the caption
+MAX_SIDE = 1280  # px; maximum longer side of a panel: 355 dpi when printed at 3.6 inches
 DPI = 170
 LEGEND = "pixels claimed by two or more people"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture and the line below it."""
+    """One picture and the note below it."""
 
     view: Pixels  # (h, w, 3) uint8
     note: str
 
 
-def panels(image: Pixels, compared: Compared, truth: Sequence[Drawing]) -> list[Panel]:
-    """First checkpoint, second, truth; a person has one colour in all three."""
-    true_colors = neighbour_colors(truth)
-    drawn = [(drawings, neighbour_colors(drawings, truth, true_colors)) for drawings in compared.shown]
-    return [_panel(image, drawings, colors) for drawings, colors in [*drawn, (truth, true_colors)]]
+def panels(image: Pixels, compared: Compared, ground_truth: Sequence[Drawing]) -> list[Panel]:
+    """Return the panels of both checkpoints and of the ground truth; a person has the same colour in all three."""
+    gt_colors = neighbour_colors(ground_truth)
+    predicted = [(drawings, neighbour_colors(drawings, ground_truth, gt_colors)) for drawings in compared.shown]
+    return [_panel(image, drawings, colors) for drawings, colors in [*predicted, (ground_truth, gt_colors)]]
 
 
 def draw_page(rows: dict[int, list[Panel]], titles: Sequence[str], caption: str, output: Path) -> list[Path]:
-    """Writes ``figure4.png`` and ``figure4.pdf``.
+    """Write ``figure4.png`` and ``figure4.pdf``.
 
     Args:
-        rows: three panels by image id, in the order of the page.
-        titles: of the three columns.
-        caption: what stands at the bottom.
-        output: folder; made if it is not there.
+        rows: image id -> three panels, in page order.
+        titles: titles of the three columns.
+        caption: text at the bottom of the page.
+        output: folder; created if necessary.
+
     Returns:
-        The files that were written.
+        The paths of the two files.
     """
     shapes = [max(panel.view.shape[0] / panel.view.shape[1] for panel in row) for row in rows.values()]
     height = sum(PANEL_INCHES * shape + TITLE_INCHES for shape in shapes) + 2 * TITLE_INCHES
@@ -68,9 +69,9 @@ def draw_page(rows: dict[int, list[Panel]], titles: Sequence[str], caption: str,
 
 
 def _panel(image: Pixels, drawings: Sequence[Drawing], colors: Sequence[int]) -> Panel:
-    """Without captions and, where there is a mask, without boxes: they would hide the pixels that this is about."""
+    """Draw one panel without captions and without the boxes of masks, which would hide contested pixels."""
     bare = [replace(drawing, caption="") for drawing in drawings]
-    view = draw_instances(image, bare, colors, max_side=LONGEST, boxes=False)
+    view = draw_instances(image, bare, colors, max_side=MAX_SIDE, boxes=False)
     masks = masks_of(drawings)
     people = sum(not drawing.crowd for drawing in drawings)
     return Panel(mark_contested(view, masks), f"{people} people, {100 * contested_share(masks):.1f} % claimed twice")

@@ -1,1 +1,1 @@
-"""Finished runs on one HTML page that needs no network: curves, tables, images, and config differences."""
+"""Finished runs as one self-contained HTML page: curves, tables, images, and config differences."""

@@ -1,31 +1,33 @@
-"""Curves as SVG that stands in the page itself: a line a run, runs of one experiment in one colour, names and values on hovering."""
+"""Curves as inline SVG: one line per run, one colour per experiment, names and values on hover."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from cis_seg.reports.html.logs import Curve
+from cis_seg.reports.curves import Curve
 
-WIDTH, HEIGHT = 420, 250  # px; three charts beside each other on a common screen
-LEFT, RIGHT, TOP, BOTTOM = 52, 18, 26, 24  # px around the drawn area, for numbers and title
-TICKS = 5  # about as many on each axis
-POINTS = 400  # most points of a line: more are narrower than a pixel
+WIDTH, HEIGHT = 420, 250  # px; three charts side by side on a common screen
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 26, 24  # px around the plot area, for tick labels and the title
+TICKS = 5  # approximate number per axis
+MAX_POINTS = 400  # per line; more would be closer than a pixel
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run's curve of one figure."""
+    """The curve of one run."""
 
-    label: str  # the run, for people
-    place: int  # of its experiment: gives the colour (class ``c<place>``)
+    label: str  # display name of the run
+    index: int  # of the experiment; selects the colour (class ``c<index>``)
     curve: Curve
 
 
 def chart(title: str, lines: Sequence[Line]) -> str:
-    """One ``<svg>``; ``lines`` must not be empty."""
+    """Return one ``<svg>`` element; ``lines`` must not be empty."""
     steps = [step for line in lines for step in line.curve]
     values = [value for line in lines for value in line.curve.values()]
     x_ticks, y_ticks = ticks(0, max(steps)), ticks(min(values), max(values))
@@ -42,34 +44,34 @@ def chart(title: str, lines: Sequence[Line]) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers from ``low`` or below to ``high`` or above, 1, 2 or 5 times a power of ten apart."""
+    """Return round numbers that cover ``low`` to ``high``, spaced by 1, 2 or 5 times a power of ten."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / TICKS))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * TICKS >= span)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(place * step, 12) for place in range(first, max(last, first + 1) + 1)]
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
 
 
-def _line(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
-    """A polyline with its last value in the tooltip; few points get dots."""
-    points = thinned(list(line.curve.items()), POINTS)
-    places = [f"{_x(step, x_range):.1f},{_y(value, y_range):.1f}" for step, value in points]
-    step, value = points[-1]
-    dots = "".join('<circle cx="{}" cy="{}" r="2.5"/>'.format(*place.split(",")) for place in places) if len(places) < TICKS * 4 else ""
-    tip = f"<title>{escape(line.label)}: {value:.4g} at step {step}</title>"
-    return f'<g class="c{line.place}">{tip}<polyline points="{" ".join(places)}"/>{dots}</g>'
-
-
-def thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
-    """At most ``most`` points, each the mean of as many neighbours; their steps are those of the neighbours' last."""
-    size = math.ceil(len(points) / most)
-    parts: Iterable[Sequence[tuple[int, float]]] = (points[start : start + size] for start in range(0, len(points), size))
+def thinned(points: Sequence[tuple[int, float]], max_points: int) -> list[tuple[int, float]]:
+    """Return at most ``max_points`` points: means over equally long runs of points, each at the last step of its run."""
+    size = math.ceil(len(points) / max_points)
+    parts = (points[start : start + size] for start in range(0, len(points), size))
     return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
 
 
-def _x(step: float, bounds: tuple[float, float]) -> float:
+def _line(line: Line, x_range: Range, y_range: Range) -> str:
+    """Return a polyline with the last value in its tooltip; a short curve also gets dots."""
+    points = thinned(list(line.curve.items()), MAX_POINTS)
+    pixels = [(f"{_x(step, x_range):.1f}", f"{_y(value, y_range):.1f}") for step, value in points]
+    step, value = points[-1]
+    dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.5"/>' for x, y in pixels) if len(pixels) < TICKS * 4 else ""
+    tip = f"<title>{escape(line.label)}: {value:.4g} at step {step}</title>"
+    return f'<g class="c{line.index}">{tip}<polyline points="{" ".join(map(",".join, pixels))}"/>{dots}</g>'
+
+
+def _x(step: float, bounds: Range) -> float:
     return LEFT + (WIDTH - LEFT - RIGHT) * (step - bounds[0]) / ((bounds[1] - bounds[0]) or 1.0)
 
 
-def _y(value: float, bounds: tuple[float, float]) -> float:
+def _y(value: float, bounds: Range) -> float:
     return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bounds[0]) / (bounds[1] - bounds[0])

@@ -1,10 +1,10 @@
-"""How the page looks, in light and dark, on a screen and on paper. No font, script or image is fetched."""
+"""The style sheet of the page, for light and dark mode, screen and print. It loads no font, script or image."""
 
 from __future__ import annotations
 
-#: one an experiment: Okabe and Ito's, which colour-blind people tell apart too, without their yellow (invisible on white)
+#: one per experiment: Okabe and Ito's palette, which is safe for colour-blind readers, without its yellow (invisible on white)
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#777777")
-#: on black: their blue is too dark there, and as a lighter one needs a paler sky blue
+#: for dark mode: lighter, because the palette's blue is too dark on black
 DARK_COLORS = ("#2E96E8", "#E56A12", "#00B886", "#DB8FB9", "#A5DCFA", "#F0AE1A", "#A6A6A6")
 
 _SHARED = """
@@ -37,20 +37,20 @@ small, .note { opacity: 0.75; }
 
 
 def style(experiments: int) -> str:
-    """The style sheet of a page with so many experiments, each with a line of its own: seven colours, then the same ones dashed."""
-    return _SHARED + "\n".join(_of_place(place) for place in range(experiments)) + "\n"
-
-
-def _of_place(place: int) -> str:
-    """The colour and the dashes of an experiment's lines, and that its box in the legend hides them."""
-    color, dark = COLORS[place % len(COLORS)], DARK_COLORS[place % len(COLORS)]
-    return (
-        f".c{place} {{ color: {color}; stroke-dasharray: {dashes(place // len(COLORS))}; }}\n"
-        f"@media (prefers-color-scheme: dark) {{ .c{place} {{ color: {dark}; }} }}\n"
-        f"body:has(#show{place}:not(:checked)) .charts .c{place} {{ display: none; }}"
-    )
+    """Return the style sheet for a number of experiments. Their lines are all different: seven colours, then the same ones dashed."""
+    return _SHARED + "\n".join(_experiment_style(index) for index in range(experiments)) + "\n"
 
 
 def dashes(turn: int) -> str:
-    """Of the lines whose colour is used for the ``turn``-th time: whole, then a dash, then a dash and a dot, a dash and two dots ..."""
+    """Return the dash pattern of the ``turn``-th use of a colour: solid, dashed, dash-dot, dash-dot-dot ..."""
     return "none" if turn == 0 else " ".join(["8 3", *["2 3"] * (turn - 1)])
+
+
+def _experiment_style(index: int) -> str:
+    """Return the colour and dash pattern of an experiment, and the rule by which its checkbox hides its lines."""
+    turn, color = divmod(index, len(COLORS))
+    return (
+        f".c{index} {{ color: {COLORS[color]}; stroke-dasharray: {dashes(turn)}; }}\n"
+        f"@media (prefers-color-scheme: dark) {{ .c{index} {{ color: {DARK_COLORS[color]}; }} }}\n"
+        f"body:has(#show{index}:not(:checked)) .charts .c{index} {{ display: none; }}"
+    )

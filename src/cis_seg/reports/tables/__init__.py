@@ -1,1 +1,1 @@
-"""Tables of finished runs beside the paper's: read the runs, group the seeds, write and plot."""
+"""The tables of the paper and of all other runs, as Markdown, CSV and a plot."""

@@ -1,4 +1,4 @@
-"""The tables on the disk: Markdown, a CSV with one row a run, one with one row a group, and the plot against lambda."""
+"""The tables on disk: Markdown, a CSV with one row per run, one with one row per group, and the plot against lambda."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from cis_seg.reports.tables.groups import Group, Spread, gain
+from cis_seg.reports.groups import Group, Spread, gain
+from cis_seg.reports.runs import COLUMNS, Run
 from cis_seg.reports.tables.lambda_plot import draw
-from cis_seg.reports.tables.runs import FIGURES, Run
 
 Cell = str | int | float | None
 
 
 def write(output: Path, document: str, groups: Sequence[Group]) -> list[Path]:
-    """Writes ``tables.md``, ``runs.csv``, ``groups.csv`` and, where there are two lambdas, ``lambda.png``.
-
-    Returns:
-        The files that were written.
-    """
+    """Write ``tables.md``, ``runs.csv``, ``groups.csv`` and, if lambda has several values, ``lambda.png``; return their paths."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "tables.md").write_text(document, encoding="utf-8")
     _write_csv(output / "runs.csv", [_run_row(run) for group in groups for run in group.runs.values()])
@@ -28,15 +24,15 @@ def write(output: Path, document: str, groups: Sequence[Group]) -> list[Path]:
 
 
 def _run_row(run: Run) -> dict[str, Cell]:
-    return {**_experiment(run), "seed": run.seed, **run.figures, "path": str(run.path)}
+    return {**_experiment(run), "seed": run.seed, **run.metrics, "path": str(run.path)}
 
 
 def _group_row(group: Group, groups: Sequence[Group]) -> dict[str, Cell]:
-    """Mean, spread and number of every figure, and of its gain over the control."""
+    """Return mean, standard deviation and count of each metric, and of its gain over the control."""
     row: dict[str, Cell] = {**_experiment(group.first), "seeds": " ".join(map(str, group.runs))}
     found = gain(group, groups)
     row["control"] = None if found is None else found.control.first.name
-    for column in FIGURES:
+    for column in COLUMNS:
         spread = group.spread(column)
         row |= {f"{column} mean": spread.mean, f"{column} std": spread.std, f"{column} n": spread.n}
         difference = Spread(None, std=None, n=0) if found is None else found.spreads[column]
@@ -45,7 +41,7 @@ def _group_row(group: Group, groups: Sequence[Group]) -> dict[str, Cell]:
 
 
 def _experiment(run: Run) -> dict[str, Cell]:
-    """What was trained and how it was scored."""
+    """Return the columns that describe the training and the protocol."""
     protocol = run.protocol
     return {
         "name": run.name,

@@ -1,4 +1,4 @@
-"""AP, AP50 and the overlap degree against lambda: what the weight of OverlapLoss buys, and from where on it costs."""
+"""AP, AP50 and overlap degree against lambda, the weight of OverlapLoss."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from cis_seg.reports.tables.groups import Group, by_protocol, spread
-from cis_seg.reports.tables.runs import Protocol, Run
+from cis_seg.reports.groups import Group, by_protocol, spread
+from cis_seg.reports.runs import Protocol, Run
 
 PANELS = {"AP": "mask AP (%)", "AP50": "mask AP50 (%)", "overlap degree": "overlap degree (%)"}
 PANEL_INCHES = (3.6, 3.6)
 
-#: label -> lambda -> the runs with it
+#: label -> lambda -> runs
 Series = dict[str, dict[float, list[Run]]]
 
 
 def draw(groups: Sequence[Group], path: Path) -> bool:
-    """Draws every series of runs that differ in lambda alone, with one row of panels a protocol and reduction.
+    """Draw each series of runs that differ only in lambda, with one row of panels per protocol and reduction.
 
-    Reductions do not share an axis, because a lambda of one has the gradient of another lambda of the other.
+    Reductions have separate panels, because the same lambda has gradients of different size.
 
     Returns:
-        Whether there was anything to draw: two values of lambda in one series.
+        Whether a plot was written, which needs a series with two values of lambda.
     """
     reductions = sorted({group.first.reduction for group in groups if group.first.weight})
     parts = [(protocol, members, reduction) for protocol, members in by_protocol(groups).items() for reduction in reductions]
@@ -47,7 +47,7 @@ def draw(groups: Sequence[Group], path: Path) -> bool:
 
 
 def _series(groups: Sequence[Group], reduction: str) -> Series:
-    """Runs of one family, base and number of steps; the control is the start of every reduction's series."""
+    """Collect runs by family, base and number of steps; the control (lambda 0) starts the series of every reduction."""
     found: Series = {}
     for group in sorted(groups, key=lambda group: group.first.weight):
         run = group.first
@@ -58,13 +58,13 @@ def _series(groups: Sequence[Group], reduction: str) -> Series:
 
 
 def _panel(axes: Axes, series: Series, column: str) -> None:
-    """Means with their spread as a line, and every seed as a small dot."""
+    """Draw means with standard deviations as a line, and each seed as a dot."""
     for label, lambdas in series.items():
-        spreads = {weight: spread(run.figures[column] for run in runs) for weight, runs in lambdas.items()}
+        spreads = {weight: spread(run.metrics[column] for run in runs) for weight, runs in lambdas.items()}
         known = [(weight, found.mean, found.std or 0.0) for weight, found in spreads.items() if found.mean is not None]
         weights, means, errors = [weight for weight, _, _ in known], [mean for _, mean, _ in known], [error for _, _, error in known]
         line = axes.errorbar(weights, means, errors, marker="o", capsize=3, label=label)
-        dots = [(weight, value) for weight, runs in lambdas.items() for run in runs if (value := run.figures[column]) is not None]
+        dots = [(weight, value) for weight, runs in lambdas.items() for run in runs if (value := run.metrics[column]) is not None]
         axes.scatter([weight for weight, _ in dots], [value for _, value in dots], s=10, alpha=0.4, color=line[0].get_color())
     axes.grid(alpha=0.3)
 

@@ -1,27 +1,26 @@
-"""The tables as Markdown: the paper's rows with ours below them, and a general table for all other runs."""
+"""The tables as Markdown: the paper's rows with ours below them, and a general table of all other runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from cis_seg.reports.groups import Group, Spread, by_protocol, gain, mixed_protocols
+from cis_seg.reports.runs import BASELINES, COLUMNS, Protocol, Run
 from cis_seg.reports.tables import paper
-from cis_seg.reports.tables.groups import Group, Spread, by_protocol, gain, mixed_protocols
 from cis_seg.reports.tables.paper import BACKBONES, Row
-from cis_seg.reports.tables.runs import FIGURES, FLOORS, Protocol, Run
 
 EMPTY = "-"
-TEXT_COLUMNS = 2  # what a row is; all others are numbers
+TEXT_COLUMNS = 2  # left-aligned; the others are numbers
 LEGEND = (
-    "Mask AP in percent, mean ± sample standard deviation over the seeds. Overlap degree: Eq. 1 of touching predicted masks; "
-    "mask / box: median ratio of areas, which falls below the truth's where a term empties the masks. "
-    "A gain is the mean of the differences seed by seed, with - without OverlapLoss after the same number of steps from the same base; "
-    "its seeds are those that both have."
+    "Mask AP in percent, mean ± sample standard deviation over the seeds. Overlap degree: Eq. 1 over touching predicted masks. "
+    "Mask / box: median ratio of areas; it falls below that of the ground truth if a loss term shrinks the masks. "
+    "A gain is the mean over common seeds of the difference with - without OverlapLoss, after the same number of steps from the same base."
 )
 
 
-def document(groups: Sequence[Group], left_out: Sequence[str]) -> str:
-    """Everything: the paper's tables that there are runs of, the other runs, and what was left out or kept apart."""
+def document(groups: Sequence[Group], skipped: Sequence[str]) -> str:
+    """Return the document: the paper's tables as far as there are runs, the other runs, and notes."""
     parts = []
     for data, title in paper.TITLES.items():
         for protocol, own in by_protocol(g for g in groups if (row := _row(g)) is not None and row.data == data).items():
@@ -29,13 +28,13 @@ def document(groups: Sequence[Group], left_out: Sequence[str]) -> str:
             parts += [f"## {title}, shorter side {protocol.test_size}", caption, _aligned(_paper_rows(own, groups))]
     for protocol, others in by_protocol(g for g in groups if _row(g) is None).items():
         parts += ["## Runs", _caption(protocol), _aligned(_general_rows(others, groups))]
-    notes = [*_without_control(groups), *mixed_protocols(groups), *left_out]
+    notes = [*_without_control(groups), *mixed_protocols(groups), *skipped]
     parts += [LEGEND, *(["\n".join(f"- {note}" for note in notes)] if notes else [])]
     return "\n\n".join(parts) + "\n"
 
 
 def number(spread: Spread, *, seeds: int, signed: bool = False) -> str:
-    """``12.30 ± 0.40``; where some of the ``seeds`` lack the figure, how many have it."""
+    """Return ``12.30 ± 0.40``, followed by the count if some of the ``seeds`` lack the metric."""
     if spread.mean is None:
         return EMPTY
     text = f"{spread.mean:+.2f}" if signed else f"{spread.mean:.2f}"
@@ -45,29 +44,29 @@ def number(spread: Spread, *, seeds: int, signed: bool = False) -> str:
 
 
 def _row(group: Group) -> Row | None:
-    """The row of the paper that a group stands for."""
+    """Return the row of the paper that corresponds to a group."""
     return paper.row_of(group.first.name, group.first.weight)
 
 
 def _caption(protocol: Protocol) -> str:
-    """How ours were scored, and what of it the truth alone decides."""
-    box, ellipse, _ = (EMPTY if value is None else f"{value:.2f}" for value in protocol.floors)
+    """Describe the protocol of our runs, and the baselines that depend on the ground truth alone."""
+    box, ellipse, _ = (EMPTY if value is None else f"{value:.2f}" for value in protocol.baselines)
     return (
         f"Ours: {protocol.scored_set}, {protocol.num_images} images, {protocol.num_annotations} annotations; shorter side "
-        f"{protocol.test_size}, longer at most {protocol.max_size}; areas: {protocol.area}; scores from {protocol.score_threshold}; "
-        f"{protocol.checkpoint}. AP50 of true boxes filled in {box}, of ellipses in them {ellipse}."
+        f"{protocol.test_size}, longer at most {protocol.max_size}; areas: {protocol.area}; score threshold {protocol.score_threshold}; "
+        f"{protocol.checkpoint}. Baselines (AP50): filled ground-truth boxes {box}, their inscribed ellipses {ellipse}."
     )
 
 
 def _heads(protocol: Protocol) -> list[str]:
-    """The figures' heads; the truth's own ratio of areas stands where it is compared."""
-    ratio = protocol.floors[list(FLOORS).index("mask / box")]
-    heads = {"overlap degree": "overlap degree %", "mask / box": "mask / box" + ("" if ratio is None else f" (truth {ratio:.2f})")}
-    return [heads.get(column, column) for column in FIGURES]
+    """Return the column titles; that of the ratio of areas includes the ground truth's."""
+    ratio = protocol.baselines[list(BASELINES).index("mask / box")]
+    heads = {"overlap degree": "overlap degree %", "mask / box": "mask / box" + ("" if ratio is None else f" (ground truth {ratio:.2f})")}
+    return [heads.get(column, column) for column in COLUMNS]
 
 
 def _paper_rows(own: Sequence[Group], groups: Sequence[Group]) -> list[list[str]]:
-    """The backbones in the paper's order, as far as there are runs of them."""
+    """Return the rows of all backbones that have runs, in the paper's order."""
     rows = [["backbone", "", "steps", "seeds", *_heads(own[0].first.protocol)]]
     for backbone, title in BACKBONES.items():
         members = [(row, group) for group in own if (row := _row(group)) is not None and row.backbone == backbone]
@@ -76,12 +75,12 @@ def _paper_rows(own: Sequence[Group], groups: Sequence[Group]) -> list[list[str]
 
 
 def _backbone_rows(members: Sequence[tuple[Row, Group]], groups: Sequence[Group]) -> list[list[str]]:
-    """The paper's row and ours without OverlapLoss, then with it and with the gains; without the backbone's title."""
+    """Return the paper's row and ours without OverlapLoss, then both with it and the gains, without the first column."""
     rows: list[list[str]] = []
     control: dict[str, float] = {}
     for method, overlap in (("BoxInst", False), ("+ OverlapLoss", True)) if members else ():
         row, protocol = replace(members[0][0], overlap=overlap), members[0][1].first.protocol
-        theirs = paper.figures(row, test_size=protocol.test_size, area=protocol.area)
+        theirs = paper.metrics(row, test_size=protocol.test_size, area=protocol.area)
         rows += [[f"{method}, paper", "", "", *_paper_cells(theirs)]] if theirs else []
         if control and theirs:
             difference = {column: theirs[column] - control[column] for column in theirs}
@@ -94,7 +93,7 @@ def _backbone_rows(members: Sequence[tuple[Row, Group]], groups: Sequence[Group]
 
 
 def _general_rows(own: Sequence[Group], groups: Sequence[Group]) -> list[list[str]]:
-    """Every group by name, a gain below each that has a control."""
+    """Return one row per group, followed by its gain if it has a control."""
     rows = [["name", "reduction", "lambda", "steps", "seeds", *_heads(own[0].first.protocol)]]
     for group in own:
         rows.append([group.first.name, group.first.reduction or EMPTY, f"{group.first.weight:g}", *_cells(group)])
@@ -103,7 +102,7 @@ def _general_rows(own: Sequence[Group], groups: Sequence[Group]) -> list[list[st
 
 
 def _gain_rows(group: Group, groups: Sequence[Group]) -> list[list[str]]:
-    """What the gain is over, steps, pairs of seeds and differences; nothing for a group without a control."""
+    """Return a row with title, steps, number of paired seeds and differences; no row if the group has no control."""
     found = gain(group, groups)
     if found is None:
         return []
@@ -113,23 +112,23 @@ def _gain_rows(group: Group, groups: Sequence[Group]) -> list[list[str]]:
 
 
 def _without_control(groups: Sequence[Group]) -> list[str]:
-    """A sentence for each group whose gain cannot be told."""
+    """Return one sentence for each group with OverlapLoss that has no control."""
     return [
-        f"{group.first.name} (lambda {group.first.weight:g}) has no control here: a run with lambda 0 from the same base "
-        f"({group.first.base or 'none'}), with {group.first.steps} steps, scored in the same way ({group.first.path})"
+        f"{group.first.name} (lambda {group.first.weight:g}) has no control: a run with lambda 0 from the same base "
+        f"({group.first.base or 'none'}), with {group.first.steps} steps and the same protocol ({group.first.path})"
         for group in groups
         if group.first.weight and gain(group, groups) is None
     ]
 
 
 def _cells(group: Group) -> list[str]:
-    """Steps, number of seeds and figures."""
+    """Return steps, number of seeds and metrics."""
     seeds = len(group.runs)
-    return [str(group.first.steps), str(seeds), *(number(group.spread(column), seeds=seeds) for column in FIGURES)]
+    return [str(group.first.steps), str(seeds), *(number(group.spread(column), seeds=seeds) for column in COLUMNS)]
 
 
-def _paper_cells(figures: Mapping[str, float], *, signed: bool = False) -> list[str]:
-    return [number(Spread(figures.get(column), std=None, n=1), seeds=1, signed=signed) for column in FIGURES]
+def _paper_cells(metrics: Mapping[str, float], *, signed: bool = False) -> list[str]:
+    return [number(Spread(metrics.get(column), std=None, n=1), seeds=1, signed=signed) for column in COLUMNS]
 
 
 def _setting(run: Run) -> str:
@@ -137,14 +136,9 @@ def _setting(run: Run) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns stand below each other on a screen too; after the first two, to the right."""
+    """Return a Markdown table padded to equal widths, so that it is readable as plain text too; numbers align right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rule = ["-" * width if place < TEXT_COLUMNS else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
-    lines = [
-        [
-            cell.ljust(width) if place < TEXT_COLUMNS else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in rows
-    ]
+    aligned = [("<" if index < TEXT_COLUMNS else ">") + str(width) for index, width in enumerate(widths)]
+    rule = ["-" * width if index < TEXT_COLUMNS else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
+    lines = [[f"{cell:{spec}}" for cell, spec in zip(row, aligned, strict=True)] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])

@@ -1,18 +1,18 @@
-"""The paper's Tables 1 and 2 as data, and which of our experiments stands for which of their rows."""
+"""Tables 1 and 2 of the paper as data, and the experiment names that correspond to their rows."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-#: AP AP50 AP75 AP of small, medium, large objects, in percent
+#: in percent; the last three are AP of small, medium and large objects
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 TITLES = {"cis": "Table 1: CIS", "coco": "Table 2: COCO"}
-#: what the paper's numbers were measured on, for the reader of ours
+#: what the paper's numbers were measured on
 SOURCES = {
-    "cis": "Paper: CIS, 459 images, shorter side 480; of 680 its text gives one AP.",
-    "coco": "Paper: test-dev2017, shorter side 800. Numbers of other images are there to look at.",
+    "cis": "Paper: CIS, 459 images, shorter side 480; for 680 its text states one AP.",
+    "coco": "Paper: test-dev2017, shorter side 800. Numbers measured on other images are not comparable.",
 }
 BACKBONES = {
     "r50_fpn": "ResNet-50-FPN",
@@ -20,13 +20,13 @@ BACKBONES = {
     "r101_bifpn": "ResNet-101-BiFPN",
     "r101_dcn_bifpn": "ResNet-DCN-101-BiFPN",
 }
-#: the shorter side at which a table was measured, in pixels
+#: shorter side of the test images of a table, in pixels
 TEST_SIZE = {"cis": 480, "coco": 800}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: on which data, with which backbone, with OverlapLoss or without."""
+    """The key of a row: data, backbone, and whether it uses OverlapLoss."""
 
     data: str
     backbone: str
@@ -49,29 +49,29 @@ _ROWS: dict[Row, tuple[float, ...]] = {
     Row("coco", "r101_dcn_bifpn", False): (35.0, 59.3, 35.6, 17.1, 37.2, 48.6),
     Row("coco", "r101_dcn_bifpn", True): (35.4, 59.6, 36.1, 17.6, 37.5, 49.1),
 }
-#: what the text of the paper says about another test size: AP alone
+#: the AP that the text of the paper states for another test size
 _AP_AT_OTHER_SIZES = {(Row("cis", "r50_fpn", True), 680): 34.25}
 
 
 def row_of(name: str, weight: float) -> Row | None:
-    """The row that a run called ``name`` belongs to; None for the pretraining and for every other name.
+    """Return the row that corresponds to a run called ``name``, or None for pretraining and other names.
 
-    ``*_finetune`` is the paper's BoxInst: the control with the same extra iterations as ``*_finetune_overlap``. Which
-    of the two a run is, its lambda (``weight``) says: a sweep may have overridden it.
+    ``*_finetune`` is the paper's BoxInst: the control with the same extra iterations as ``*_finetune_overlap``. The
+    lambda of the run (``weight``) decides which of the two it is, because a sweep may override it.
     """
     match = re.fullmatch(r"(cis|coco)_(\w+?)_finetune(_overlap)?", name)
     row = None if match is None else Row(match[1], match[2], overlap=weight > 0)
     return row if row in _ROWS else None
 
 
-def figures(row: Row, *, test_size: int, area: str) -> dict[str, float]:
-    """The paper's figures of a row, in percent by column; empty where the paper says nothing.
+def metrics(row: Row, *, test_size: int, area: str) -> dict[str, float]:
+    """Return the paper's metrics of a row, in percent by column; empty if the paper states none.
 
     Args:
-        row: the row.
-        test_size: shorter side at which ours were scored, in pixels: figures of another size would mislead.
-        area: as ``eval.area``; the paper splits by the areas in the file (``published``), so with others only AP, AP50
-            and AP75 stand beside ours.
+        row: key of the row.
+        test_size: shorter side at which our runs were evaluated, in pixels.
+        area: ``eval.area`` of our runs. The paper splits by the areas in the file (``published``); with any other value
+            only AP, AP50 and AP75 are comparable.
     """
     if test_size == TEST_SIZE[row.data]:
         kept = len(COLUMNS) if area == "published" else COLUMNS.index("APs")

@@ -1,4 +1,4 @@
-"""Seeds become mean and spread, and OverlapLoss is compared with its own control, pair by pair."""
+"""Mean and standard deviation over seeds, and OverlapLoss against its control, seed by seed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cis_seg.errors import DataError
-from cis_seg.reports.tables.groups import Group, Spread, gain, grouped, mixed_protocols, spread
-from cis_seg.reports.tables.runs import find_runs
+from cis_seg.reports.groups import Group, Spread, gain, grouped, mixed_protocols, spread
+from cis_seg.reports.runs import find_runs
 from finished_runs import write_evaluation, write_run
 
 
@@ -16,7 +16,7 @@ def groups_of(*paths: Path) -> dict[str, Group]:
     return {f"{group.first.name} {group.first.weight:g}": group for group in grouped(find_runs(paths)[0])}
 
 
-def test_mean_and_sample_spread_by_hand() -> None:
+def test_mean_and_sample_standard_deviation() -> None:
     found = spread([1.0, 2.0, 6.0, None])
     assert (found.mean, found.n) == (3.0, 3)
     assert found.std == pytest.approx(7**0.5)  # ((-2)^2 + (-1)^2 + 3^2) / (3 - 1)
@@ -28,7 +28,7 @@ def test_the_gain_is_taken_seed_by_seed(tmp_path: Path) -> None:
     for seed, without, with_ in ((0, 10.0, 12.0), (1, 20.0, 23.0), (2, 30.0, 37.0)):
         write_run(tmp_path, "x_finetune", seed, ap=without)
         write_run(tmp_path, "x_finetune_overlap", seed, ap=with_, weight=2.0)
-    write_run(tmp_path, "x_finetune", 3, ap=99.0)  # no partner: in its own mean, not in the gain
+    write_run(tmp_path, "x_finetune", 3, ap=99.0)  # unpaired: part of the mean, not of the gain
     groups = groups_of(tmp_path)
     control, overlap = groups["x_finetune 0"], groups["x_finetune_overlap 2"]
     assert control.spread("AP").mean == pytest.approx((10 + 20 + 30 + 99) / 4)
@@ -66,14 +66,14 @@ def test_no_common_seed_compares_means(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_control(tmp_path: Path, other: dict[str, object]) -> None:
+def test_incomparable_runs_are_not_controls(tmp_path: Path, other: dict[str, object]) -> None:
     write_run(tmp_path, "x_finetune", 0, **other)  # type: ignore[arg-type]
     write_run(tmp_path, "x_finetune_overlap", 0, weight=2.0)
     groups = groups_of(tmp_path)
     assert gain(groups["x_finetune_overlap 2"], groups.values()) is None
 
 
-def test_of_two_controls_the_one_with_more_common_seeds(tmp_path: Path) -> None:
+def test_the_control_with_more_common_seeds_is_used(tmp_path: Path) -> None:
     base = f"{tmp_path}/x_pretrain/seed0/checkpoints/last.ckpt"
     write_run(tmp_path, "x_ov0", 0, init_from=base)
     for seed in (0, 1):
@@ -116,5 +116,5 @@ def test_protocols_are_not_mixed(tmp_path: Path) -> None:
     groups = grouped(find_runs([tmp_path, scored])[0])
     assert sorted((g.first.name, g.first.protocol.test_size, len(g.runs)) for g in groups) == [("x", 480, 1), ("x", 680, 1), ("y", 480, 1)]
     (sentence,) = mixed_protocols(groups)
-    assert sentence.startswith("x was scored in 2 ways")
+    assert sentence.startswith("x was evaluated in 2 ways")
     assert str(scored) in sentence
