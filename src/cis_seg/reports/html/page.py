@@ -69,7 +69,7 @@ def page(groups: Sequence[Group], skipped: Sequence[str], figures: Sequence[Path
 
 def to_html(markdown: str) -> str:
     """Render the Markdown of the tables below a section's heading: its headings move down one level, tables scroll sideways."""
-    html = _MARKDOWN.render(markdown).replace("<h2>", "<h3>").replace("</h2>", "</h3>")
+    html: str = _MARKDOWN.render(markdown).replace("<h2>", "<h3>").replace("</h2>", "</h3>")
     return html.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
 
 
