@@ -18,7 +18,7 @@ from cis_seg.errors import UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after a message about the file."""
     parser = argparse.ArgumentParser(
-        description="Writes a CrowdHuman split as a COCO instances json (boxes alone; regions to ignore become crowd regions). "
+        description="Writes a CrowdHuman split as a COCO instances json (boxes alone; ignore regions become crowd regions). "
         "With IN.json OUT.odgt instead, writes the records of such a json back.",
         epilog="example: python scripts/crowdhuman_to_coco.py annotation_val.odgt Images val.json",
     )
@@ -50,7 +50,7 @@ def _convert(args: argparse.Namespace) -> None:
     args.target.write_text(json.dumps(content))
     regions = sum(annotation["iscrowd"] for annotation in content["annotations"])
     people = len(content["annotations"]) - regions
-    counts = f"{len(content['images'])} images, {people} people, {regions} regions to ignore"
+    counts = f"{len(content['images'])} images, {people} people, {regions} ignore regions"
     print(f"{args.target}: {counts}, {len(faults.listed)} records left out")
 
 

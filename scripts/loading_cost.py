@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-CROWDHUMAN_RECORDS, PEOPLE_A_RECORD = 15_000, 30  # the training split: 15,000 images, 339,565 people and 99,227 regions to ignore
+CROWDHUMAN_RECORDS, PEOPLE_A_RECORD = 15_000, 30  # the training split: 15,000 images, 339,565 people and 99,227 ignore regions
 COCO_IMAGES, COCO_ANNOTATIONS = 118_287, 860_000  # train2017
 CORNERS = 26  # of a made polygon: COCO's have 51 numbers in the mean
 SIDES = (480, 640)

@@ -209,7 +209,7 @@ def test_the_command_writes_the_file_and_its_card(
     content = json.loads((tmp_path / "out" / "MERGED.json").read_text())
     assert content == merged(job, path, dropped={3: ""}).content
     card = (tmp_path / "out" / "MERGED.md").read_text()
-    assert "2 images, 4 people with masks, 1 regions to ignore" in card
+    assert "2 images, 4 people with masks, 1 ignore regions" in card
     assert f"| 3 | {NAMES[0]} | a reflection / in a window |" in card
     assert "made for a test" in card
     assert "masks: 4" in card

@@ -151,7 +151,7 @@ def test_boxes_that_make_no_sense(
     ("override", "said"),
     [
         ("images=FOLDER", "2 of 2 images with boxes are missing"),
-        ("images=FOLDER/nowhere", "there is no image folder"),
+        ("images=FOLDER/nowhere", "the image folder does not exist"),
         ("boxes=FOLDER/nothing.json", "the annotation file does not exist"),
         ("output=FOLDER/boxes.json", "the output cannot be written there"),
         ("output=FOLDER", "the output cannot be written there"),

@@ -74,7 +74,7 @@ def write_coco(tmp_path: Path, write_photo: Callable[..., Path]) -> Callable[...
 
 @pytest.fixture
 def odgt_records() -> list[Content]:
-    """Three records in CrowdHuman's form: two people, an ignored one and a region to ignore; one person; nobody."""
+    """Three records in CrowdHuman's form: two people, an ignored one and a ignore region; one person; nobody."""
 
     def person(visible: list[int], full: list[int], **extra: int) -> Content:
         return {"tag": "person", "vbox": visible, "fbox": full, "hbox": visible, "head_attr": {"ignore": 1}, "extra": {"occ": 0, **extra}}

@@ -191,7 +191,7 @@ def test_files_that_are_missing_or_something_else(coco_content: Content, write_c
     path, images = write_coco(coco_content)
     with pytest.raises(DataError, match=r"annotation file does not exist[\s\S]*other.json[\s\S]*instances_train2017.json"):
         CocoDataset(path.with_name("other.json"), images)
-    with pytest.raises(DataError, match=r"no image folder[\s\S]*train2017/"):
+    with pytest.raises(DataError, match=r"image folder does not exist[\s\S]*train2017/"):
         CocoDataset(path, images.with_name("nowhere"))
     text = path.read_text()
     path.write_text(text.replace('"images"', '\n"images', 1))

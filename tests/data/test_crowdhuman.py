@@ -50,7 +50,7 @@ def test_a_box_outside_its_image_is_dropped_and_told(
         data = CrowdHumanDataset(*write_odgt(odgt_records))
     assert data.image_ids == [0]
     assert "1 boxes outside their image" in caplog.text
-    assert "1 images show nobody to train on" in caplog.text
+    assert "left out 1 images without a person to train on" in caplog.text
 
 
 def test_empty_boxes_are_counted(odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture) -> None:
@@ -193,9 +193,9 @@ def test_nonsense_is_refused_with_its_line(
 
 def test_files_that_are_missing_or_damaged(odgt_records: Records, write_odgt: WriteOdgt) -> None:
     path, images = write_odgt(odgt_records)
-    with pytest.raises(DataError, match=r"no annotation file[\s\S]*annotation_train.odgt"):
+    with pytest.raises(DataError, match=r"annotation file does not exist[\s\S]*annotation_train.odgt"):
         CrowdHumanDataset(path.with_name("x.odgt"), images)
-    with pytest.raises(DataError, match="no image folder"):
+    with pytest.raises(DataError, match="image folder does not exist"):
         CrowdHumanDataset(path, images.with_name("Bilder"))
     with pytest.raises(ConfigError, match="visible or full or head"):
         CrowdHumanDataset(path, images, boxes="feet")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""CrowdHuman as COCO json and back: the function, the script, and what scoring makes of the regions to ignore."""
+"""CrowdHuman as COCO json and back: the function, the script, and what scoring makes of the ignore regions."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_script_converts_both_ways(
     path, images = write_odgt(odgt_records)
     target, back = tmp_path / "new" / "val.json", tmp_path / "back.odgt"
     assert script.main([str(path), str(images), str(target)]) == 0
-    assert "3 images, 3 people, 2 regions to ignore, 0 records left out" in capsys.readouterr().out
+    assert "3 images, 3 people, 2 ignore regions, 0 records left out" in capsys.readouterr().out
     assert json.loads(target.read_text())["categories"] == [{"id": 1, "name": "person"}]
     assert script.main([str(target), str(back)]) == 0
     assert [json.loads(line) for line in back.read_text().splitlines()] == odgt_records
@@ -93,9 +93,9 @@ def test_the_script_converts_both_ways(
 def test_the_scripts_mistakes(script: ModuleType, odgt_records: Records, write_odgt: WriteOdgt, tmp_path: Path, capsys: Any) -> None:
     path, images = write_odgt(odgt_records)
     assert script.main([str(path), str(tmp_path / "none"), str(tmp_path / "out.json")]) == 2
-    assert "no image folder" in capsys.readouterr().err
+    assert "image folder does not exist" in capsys.readouterr().err
     assert script.main([str(tmp_path / "none.odgt"), str(images), str(tmp_path / "out.json")]) == 2
-    assert "no annotation file" in capsys.readouterr().err
+    assert "annotation file does not exist" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         script.main([str(path), str(tmp_path / "out.json")])
 

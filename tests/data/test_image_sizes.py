@@ -52,7 +52,7 @@ def test_a_damaged_cache_is_written_anew(folder: Path, content: str) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_told_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    module._tell_unwritable.cache_clear()
+    module._log_unwritable.cache_clear()
     folder.parent.chmod(0o555)
     try:
         with caplog.at_level(logging.INFO, logger="cis_seg"):

@@ -32,7 +32,7 @@ def test_boxes_that_the_reader_leaves_out_are_listed_by_reason(tmp_path: Path, c
         ("box_off_image", 0, "273,a.jpg", "vbox of entry 2 (person): [40, 2, 8, 9]"),
         ("box_without_area", 0, "273,a.jpg", "vbox of entry 3 (person): [5, 5, 4, 0]"),
         ("box_off_image", 0, "273,a.jpg", "vbox of entry 4 (person): [-9, 2, 9, 9]"),
-        ("box_off_image", 0, "273,a.jpg", "vbox of entry 5 (region to ignore): [2, 30, 4, 4]"),
+        ("box_off_image", 0, "273,a.jpg", "vbox of entry 5 (ignore region): [2, 30, 4, 4]"),
     ]
     dataset = CrowdHumanDataset(tmp_path / "annotation_train.odgt", tmp_path / "Images", max_faulty=1)
     assert len(dataset.records.boxes) == report["statistics"]["annotations"] == 1

@@ -1,6 +1,6 @@
 """A job for annotators: a COCO json of boxes, and of masks to start from, that CVAT, Label Studio and COCO Annotator import.
 
-Ids count from 1; people have a box and perhaps a mask, regions to ignore are crowd regions with a run-length code, COCO's form for them.
+Ids count from 1; people have a box and perhaps a mask, ignore regions are crowd regions with a run-length code, COCO's form for them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Job:
     description: str
     images: dict[int, Json]  # by id, in the job's order
     people: dict[int, dict[int, Json]]  # image id -> annotation id -> annotation, for every image
-    regions: dict[int, dict[int, Json]]  # the same for regions to ignore
+    regions: dict[int, dict[int, Json]]  # the same for ignore regions
 
     def size(self, image_id: int) -> tuple[int, int]:
         """(height, width) of an image."""

@@ -1,6 +1,6 @@
 """A job and what came back for it, as one test set in CIS.json's form, without its quirks.
 
-Ids count from 1, ``area`` is the mask's, ``bbox`` its tight box; regions to ignore come from the job, as crowd regions.
+Ids count from 1, ``area`` is the mask's, ``bbox`` its tight box; ignore regions come from the job, as crowd regions.
 
 Legend: boxes are COCO's [x, y, width, height] in pixels of the file; masks are RLEs at the image's size.
 """
@@ -30,7 +30,7 @@ _CHECKED = (
     "every person of the job has one mask, or stands under Dropped; every mask is a person's of the job",
     f"no two masks of an image have an IoU above {DUPLICATE_IOU}; every mask's tight box agrees with the person's box in the job",
     "ids are unique and count from 1; `bbox` is the mask's tight box, `area` the mask's own",
-    "regions to ignore are crowd regions (`iscrowd` 1) with run-length codes",
+    "ignore regions are crowd regions (`iscrowd` 1) with run-length codes",
 )
 
 
@@ -48,7 +48,7 @@ def data_card(path: Path, merged: Merged, job: Job, exports: Sequence[Export]) -
     regions = len(contents.annotations) - merged.people
     sections = [
         f"# {path.name}",
-        f"{len(contents.images)} images, {merged.people} people with masks, {regions} regions to ignore. "
+        f"{len(contents.images)} images, {merged.people} people with masks, {regions} ignore regions. "
         "Masks show what is seen of a person; the parts of one mask are pieces of one person behind somebody or something.",
         _origin(merged, job, exports),
         f"## Checked{', but for what was accepted' if merged.problems else ''}\n\n" + "\n".join(f"* {rule}" for rule in _CHECKED),
@@ -174,7 +174,7 @@ def _check(
 
 
 def _write(job: Job, image_id: int, outlines: Sequence[Outline], merged: Merged) -> None:
-    """One image with its people and regions to ignore."""
+    """One image with its people and ignore regions."""
     entry, regions = job.images[image_id], [region["segmentation"] for region in job.regions[image_id].values()]
     number = len(merged.content["images"]) + 1
     merged.content["images"].append({"id": number, **{key: entry[key] for key in ("width", "height", "file_name")}})

@@ -26,7 +26,7 @@ REASONS = {
     "too_small": "too small",
     "too_few": "too few people",
     "too_many": "too many people",
-    "too_many_regions": "too many regions to ignore",
+    "too_many_regions": "too many ignore regions",
     "apart": "too few of the people touch another",
     "unusable_box": "boxes that make no sense",
     "unreadable": "damaged image files",
@@ -48,11 +48,11 @@ class Criteria:
     touching: float = 0.5  # least share of the people who touch another
     iou_boxes: str = "visible"  # whose IoU it is: what is seen of them, or their whole bodies (full)
     min_side: int = 400  # px, of the shorter side
-    max_regions: int | None = None  # regions to ignore at most; None allows any number
+    max_regions: int | None = None  # ignore regions at most; None allows any number
 
     def __str__(self) -> str:
         """In words, for messages and data cards."""
-        regions = "" if self.max_regions is None else f", at most {self.max_regions} regions to ignore"
+        regions = "" if self.max_regions is None else f", at most {self.max_regions} ignore regions"
         return (
             f"{self.min_people} to {self.max_people} people, {self.touching:g} of them or more touching another "
             f"({self.iou_boxes} boxes' IoU {self.min_iou:g} or more), shorter side {self.min_side} px or more{regions}"
@@ -77,7 +77,7 @@ def judge(image: dict[str, Any], annotations: Sequence[dict[str, Any]], criteria
     """Whether an image is fit (``QUALIFIED``), or the first reason against it.
 
     Args:
-        image, annotations: as ``crowdhuman_coco.to_coco`` makes them: regions to ignore are crowd regions, odgt entries keep their boxes.
+        image, annotations: as ``crowdhuman_coco.to_coco`` makes them: ignore regions are crowd regions, odgt entries keep their boxes.
         criteria: what to ask for.
     """
     people = [annotation for annotation in annotations if not annotation["iscrowd"]]
@@ -87,7 +87,7 @@ def judge(image: dict[str, Any], annotations: Sequence[dict[str, Any]], criteria
         ("too_small", side < criteria.min_side, f"shorter side {side} px"),
         ("too_few", len(people) < criteria.min_people, f"{len(people)} people"),
         ("too_many", len(people) > criteria.max_people, f"{len(people)} people"),
-        ("too_many_regions", criteria.max_regions is not None and regions > criteria.max_regions, f"{regions} regions to ignore"),
+        ("too_many_regions", criteria.max_regions is not None and regions > criteria.max_regions, f"{regions} ignore regions"),
     ):
         if against:
             return replace(verdict, reason=reason, why=why)

@@ -25,7 +25,7 @@ from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.schema import Config
 from cis_seg.config.validation import checked, option_of, without_effect
 from cis_seg.data.instance_datamodule import InstanceDataModule
-from cis_seg.data.workers import worker_faults_told
+from cis_seg.data.workers import worker_errors_explained
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.evaluation.score_table import METRICS, OBJECTIVE, print_report, reported_step
 from cis_seg.model.shared_norm import share_norms
@@ -92,7 +92,7 @@ def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, resume_path: Pa
     if trainer.world_size > 1:
         share_norms(module.model, trainer.strategy.root_device)
     try:
-        with worker_faults_told():
+        with worker_errors_explained():
             trainer.fit(module, datamodule=data, ckpt_path=resume_path, weights_only=True)
             _finish(trainer, module, data, run)
     finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cis_seg.coco.boxes import corners, inside
+from cis_seg.coco.boxes import Box, corners, inside
 from cis_seg.coco.checks import check_box, check_file_name
 from cis_seg.data.faults import (
     EMPTY_RECORD,
@@ -35,38 +35,38 @@ BOX_KEYS = {"visible": "vbox", "full": "fbox", "head": "hbox"}
 class OdgtRecord:
     """One line of the file."""
 
-    image_id: int  # the line, counted from 0 (as in CIS.json)
+    image_id: int  # the line number, from 0 (as in CIS.json)
     where: str  # file and line, for messages
     file_name: str  # ID + ".jpg"
     entries: list[dict[str, Any]]  # of "gtboxes", unchecked
 
 
 def box_key(kind: str) -> str:
-    """The key of an entry that holds its box of this kind.
+    """The key of an entry's box of this kind.
 
     Raises:
         ConfigError: no such kind.
     """
     if kind not in BOX_KEYS:
         raise ConfigError(
-            "there is no such kind of box",
+            "unknown kind of box",
             where="data.boxes",
             expected=" or ".join(BOX_KEYS),
             found=kind,
-            remedy="visible boxes are the default",
+            remedy="the default is visible",
         )
     return BOX_KEYS[kind]
 
 
 def read_records(path: Path, faults: Faults) -> Iterator[OdgtRecord]:
-    """The records of ``path``, read one after another; lines that cannot be used go to ``faults``.
+    """Read the records of ``path`` one by one; lines that cannot be used are added to ``faults``.
 
     Raises:
-        DataError: there is no such file.
+        DataError: the file does not exist.
     """
     if not path.is_file():
         raise DataError(
-            "there is no annotation file",
+            "the annotation file does not exist",
             where=path,
             expected="a CrowdHuman .odgt file",
             found=f"odgt files in {path.parent}: {listing(path.parent, '*.odgt')}",
@@ -88,13 +88,13 @@ def read_records(path: Path, faults: Faults) -> Iterator[OdgtRecord]:
 
 
 def is_person(entry: dict[str, Any], key: str, *, culprit: str, where: str) -> bool:
-    """Whether an entry's box ``key`` is a person's; else it is a region to ignore.
+    """Whether an entry's box ``key`` is a person's; otherwise it is an ignore region.
 
-    People have the tag ``person`` and no ``extra.ignore`` of 1; other tags (``mask``: a crowd, a statue, a reflection) are regions.
-    ``head_attr.ignore`` speaks of the head alone and decides for ``hbox`` alone. Both are mostly absent, which means 0.
+    People have the tag ``person`` and no ``extra.ignore`` of 1. Other tags (``mask``: a crowd, a statue, a reflection) are ignore regions.
+    ``head_attr.ignore`` refers to the head and applies to ``hbox`` only. Both are mostly absent, which means 0.
 
     Raises:
-        DataError: no tag, or a mark that is neither 0 nor 1.
+        DataError: no tag, or an ``ignore`` that is neither 0 nor 1.
     """
     tag = entry.get("tag")
     if not isinstance(tag, str):
@@ -110,17 +110,30 @@ def _marked(entry: dict[str, Any], group: str, culprit: str, where: str) -> bool
     ignore = attributes.get("ignore", 0) if isinstance(attributes, dict) else attributes
     if not isinstance(ignore, int | float) or ignore not in (0, 1):
         remedy = "correct this entry or delete it"
-        expected = f"an object {group} whose 'ignore', where it has one, is 0 or 1"
+        expected = f"an object {group} with 'ignore' 0, 1 or absent"
         raise DataError(f"{culprit} has no usable {group}", where=where, expected=expected, found=str(attributes)[:80], remedy=remedy)
     return ignore == 1
 
 
-def image_state(path: Path) -> str:
-    """Why the size of an image is not known, in words."""
+def missing_image(path: Path, where: str) -> str:
+    """Why the size of the image of a record is unknown."""
     try:
-        return "cannot be read as an image" if path.is_file() else "is missing"
+        state = "cannot be read as an image" if path.is_file() else "is missing"
     except OSError as error:
-        return f"cannot be a file: {error.strerror}"
+        state = f"cannot be a file: {error.strerror}"
+    return f"{path} {state} ({where})"
+
+
+def checked_entries(record: OdgtRecord, key: str) -> Iterator[tuple[dict[str, Any], Box | None, bool]]:
+    """Each entry of a record, its box ``key`` as annotated (xyxy, None without area), and whether it is a person's.
+
+    Raises:
+        DataError: an entry is invalid.
+    """
+    for place, entry in enumerate(record.entries):
+        culprit = f"entry {place} of image {record.file_name.removesuffix('.jpg')!r}"
+        box = corners(check_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where))
+        yield entry, box, is_person(entry, key, culprit=culprit, where=record.where)
 
 
 def _record(line: bytes, image_id: int, where: str) -> OdgtRecord:
@@ -131,9 +144,9 @@ def _record(line: bytes, image_id: int, where: str) -> OdgtRecord:
         raise DataError(
             "a record is not valid JSON",
             where=where,
-            expected="one JSON object a line",
+            expected="one JSON object per line",
             found=found,
-            remedy="the file is damaged or cut short: download or write it again",
+            remedy="the file is corrupt or truncated: download or write it again",
         ) from error
     entries = content.get("gtboxes") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -154,7 +167,7 @@ def _refuse_twice(record: OdgtRecord, seen: set[str]) -> None:
         raise DataError(
             f"image {record.file_name} is listed twice",
             where=record.where,
-            expected="one record an image",
+            expected="one record per image",
             remedy="merge the records or delete one",
         )
     seen.add(record.file_name)
@@ -166,22 +179,22 @@ log = logging.getLogger(__name__)
 class CrowdHumanDataset(InstanceDataset):
     """The images of an ``.odgt`` file, one class: person.
 
-    The id of an image is its line, counted from 0 (as in CIS.json). Entries that are no person are regions to ignore (``odgt.is_person``):
-    they never train as boxes and are kept in ``records.ignore_boxes``. The file does not hold the sizes of the images, so they are read
-    from the images themselves once (``image_sizes``); boxes, which leave the image often, are clipped to it.
+    The id of an image is its line number, from 0 (as in CIS.json). Entries other than people are ignore regions (``is_person``): they never
+    train as boxes and are kept in ``records.ignore_boxes``. The file does not state the sizes of the images, so they are read once from
+    the images themselves (``image_sizes``). Boxes often leave the image and are clipped to it.
 
     Args:
         annotations: the ``.odgt`` file.
         images: folder with ``<ID>.jpg``.
-        boxes: ``visible`` takes what is seen of a person (``vbox``), ``full`` the guessed whole body (``fbox``), ``head`` the head
+        boxes: ``visible`` takes the visible part of a person (``vbox``), ``full`` the estimated full body (``fbox``), ``head`` the head
             (``hbox``).
         keep_empty: keep the images without a person.
-        ignore_regions: samples carry the regions to ignore, so that what is in them does not train as background.
-        max_faulty: share of the records that may be faulty of any one kind: a missing or unreadable image, a line that cannot be used,
-            a record without any entry (no fault with ``keep_empty``). They are left out, counted and listed in ``faults``.
+        ignore_regions: samples carry the ignore regions, so that locations inside do not train as background.
+        max_faulty: share of the records that may be faulty of each kind: a missing or unreadable image, a line that cannot be used,
+            a record without any entry (not a fault with ``keep_empty``). They are left out, counted and listed in ``faults``.
 
     Raises:
-        ConfigError: there is no such kind of box, or no such share.
+        ConfigError: unknown kind of box, or a share outside [0, 1].
         DataError: a missing file or folder, or too many faulty records.
     """
 
@@ -209,7 +222,7 @@ class CrowdHumanDataset(InstanceDataset):
                 remedy="check the file, or set keep_empty=true",
             )
         if len(kept) < len(found):
-            log.info("%s: %d images show nobody to train on and are left out", annotations, len(found) - len(kept))
+            log.info("%s: left out %d images without a person to train on", annotations, len(found) - len(kept))
         super().__init__(
             pack(kept, with_segmentations=False),
             images,
@@ -222,11 +235,11 @@ class CrowdHumanDataset(InstanceDataset):
 
 
 def _read(path: Path, images: Path, key: str, faults: Faults, dropped: Counter[str], keep_empty: bool) -> tuple[list[ImageRecord], int]:
-    """The images that can be used, and the number of all records."""
+    """The usable images, and the number of all records."""
     read: list[tuple[str, ImageRecord]] = []
     for record in read_records(path, faults):
         try:
-            image = image_record(record, key, dropped)
+            image = _image_record(record, key, dropped)
         except DataError as error:
             faults.add(UNUSABLE_LINE, record.where, error)
             continue
@@ -235,41 +248,33 @@ def _read(path: Path, images: Path, key: str, faults: Faults, dropped: Counter[s
         else:
             faults.add(EMPTY_RECORD, record.where, f"{record.file_name} has no entry at all ({record.where})")
     total = len(read) + len(faults.listed)
-    return with_sizes(read, images, path, faults, dropped), total
+    return _with_sizes(read, images, path, faults, dropped), total
 
 
-def image_record(record: OdgtRecord, key: str, dropped: Counter[str]) -> ImageRecord:
-    """The boxes ``key`` of a record, not yet clipped: people's in ``boxes``, regions in ``ignored``; empty ones are counted in ``dropped``.
-
-    Raises:
-        DataError: an entry makes no sense.
-    """
+def _image_record(record: OdgtRecord, key: str, dropped: Counter[str]) -> ImageRecord:
+    """The boxes ``key`` of a record, not yet clipped: people's in ``boxes``, ignore regions in ``ignored``; empty ones are counted."""
     image = ImageRecord(record.image_id, record.file_name)
-    for place, entry in enumerate(record.entries):
-        culprit = f"entry {place} of image {record.file_name.removesuffix('.jpg')!r}"
-        box = corners(check_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where))
-        person = is_person(entry, key, culprit=culprit, where=record.where)
+    for _, box, person in checked_entries(record, key):
         if box is None:
             dropped[NO_AREA] += 1
-        elif person:
-            image.boxes.append(box)
-            image.labels.append(0)
         else:
-            image.ignored.append(box)
+            (image.boxes if person else image.ignored).append(box)
     return image
 
 
-def with_sizes(read: list[tuple[str, ImageRecord]], images: Path, source: Path, faults: Faults, dropped: Counter[str]) -> list[ImageRecord]:
-    """The images that are there, with their size, their boxes cut to it; the others go to ``faults``.
+def _with_sizes(
+    read: list[tuple[str, ImageRecord]], images: Path, source: Path, faults: Faults, dropped: Counter[str]
+) -> list[ImageRecord]:
+    """The images whose file exists, with their size and clipped boxes; the others are added to ``faults``.
 
     Args:
         read: file and line of each image, for messages, and its boxes as annotated.
         images: the image folder.
         source: the annotation file.
-        faults, dropped: where images and boxes that are left out are counted.
+        faults, dropped: count the images and boxes that are left out.
 
     Raises:
-        DataError: there is no image folder.
+        DataError: the image folder does not exist.
     """
     if not images.is_dir():
         raise missing_folder(images, source)
@@ -277,12 +282,12 @@ def with_sizes(read: list[tuple[str, ImageRecord]], images: Path, source: Path, 
     kept = []
     for where, image in read:
         if image.file_name not in sizes:
-            faults.add(MISSING_IMAGE, where, f"{images / image.file_name} {image_state(images / image.file_name)} ({where})")
+            faults.add(MISSING_IMAGE, where, missing_image(images / image.file_name, where))
             continue
         image.size = sizes[image.file_name]
-        cut = [inside(box, image.size) for box in image.boxes]
-        dropped[OUTSIDE] += cut.count(None)
-        image.boxes = [box for box in cut if box is not None]
+        clipped = [inside(box, image.size) for box in image.boxes]
+        dropped[OUTSIDE] += clipped.count(None)
+        image.boxes = [box for box in clipped if box is not None]
         image.labels = [0] * len(image.boxes)
         image.ignored = [box for region in image.ignored if (box := inside(region, image.size)) is not None]
         kept.append(image)

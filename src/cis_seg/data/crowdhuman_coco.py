@@ -6,10 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cis_seg.coco.boxes import corners, inside
-from cis_seg.coco.checks import check_box
+from cis_seg.coco.boxes import inside
 from cis_seg.coco.reader import read_coco
-from cis_seg.data.crowdhuman import BoxKind, OdgtRecord, box_key, image_state, is_person, read_records
+from cis_seg.data.crowdhuman import BoxKind, OdgtRecord, box_key, checked_entries, missing_image, read_records
 from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, NO_AREA, OUTSIDE, UNUSABLE_LINE, DroppedBox, Faults, report_dropped
 from cis_seg.data.images import image_sizes
 from cis_seg.data.records import missing_folder
@@ -23,23 +22,23 @@ _ENTRY_KEYS = ("tag", "hbox", "head_attr", "fbox", "vbox", "extra")
 
 
 def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_faulty: float = MAX_FAULTY) -> tuple[Json, Faults]:
-    """A CrowdHuman split as a COCO instances json, boxes alone.
+    """Convert a CrowdHuman split to a COCO instances json with boxes only.
 
-    An image's id is its line, counted from 0 as in CIS.json; annotation ids count from 1, because COCOeval reads a match with
-    annotation 0 as no match. Regions to ignore become crowd regions (``iscrowd`` 1): COCO's scoring then counts no detection inside them
-    as wrong. ``bbox`` is cut to the image, ``area`` is its area. Beside them an annotation keeps its odgt entry's keys, for ``to_odgt``.
+    The id of an image is its line number, from 0 as in CIS.json. Annotation ids start at 1, because COCOeval reads a match with
+    annotation 0 as no match. Ignore regions become crowd regions (``iscrowd`` 1), so COCO's scoring counts no detection inside them
+    as wrong. ``bbox`` is clipped to the image, ``area`` is its area. An annotation also keeps the keys of its odgt entry, for ``to_odgt``.
 
     Args:
         annotations: the ``.odgt`` file.
         images: folder with ``<ID>.jpg``; their sizes are read from it.
         boxes: which box becomes ``bbox``: ``visible``, ``full`` or ``head``.
-        max_faulty: see ``CrowdHumanDataset``. Records without any entry stay: their image holds nobody.
+        max_faulty: see ``CrowdHumanDataset``. Records without any entry are kept: their image shows nobody.
 
     Returns:
-        The json's content, and the records and single boxes left out.
+        The content of the json, and the records and single boxes that are left out.
 
     Raises:
-        ConfigError: no such kind of box, or no such share.
+        ConfigError: unknown kind of box, or a share outside [0, 1].
         DataError: a missing file or folder, or too many faulty records.
     """
     if not images.is_dir():
@@ -51,9 +50,7 @@ def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_
     for record in records:
         size = sizes.get(record.file_name)
         if size is None:
-            faults.add(
-                MISSING_IMAGE, record.where, f"{images / record.file_name} {image_state(images / record.file_name)} ({record.where})"
-            )
+            faults.add(MISSING_IMAGE, record.where, missing_image(images / record.file_name, record.where))
             continue
         try:
             found, dropped = _annotations(record, key, size)
@@ -70,36 +67,26 @@ def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_
 
 
 def _annotations(record: OdgtRecord, key: str, size: tuple[int, int]) -> tuple[list[Json], list[DroppedBox]]:
-    """A record's entries as annotations without id, and those that have no box inside the image."""
+    """The entries of a record as annotations without id, and those without a box inside the image."""
     found, dropped = [], []
-    for place, entry in enumerate(record.entries):
-        culprit = f"entry {place} of image {record.file_name.removesuffix('.jpg')!r}"
-        whole = corners(check_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where))
-        person = is_person(entry, key, culprit=culprit, where=record.where)
+    for place, (entry, whole, person) in enumerate(checked_entries(record, key)):
         box = None if whole is None else inside(whole, size)
         if box is None:
-            described = f"{key} of entry {place} ({'person' if person else 'region to ignore'}): {entry[key]}"
+            described = f"{key} of entry {place} ({'person' if person else 'ignore region'}): {entry[key]}"
             dropped.append(DroppedBox(NO_AREA if whole is None else OUTSIDE, record.image_id, described))
             continue
         width, height = box[2] - box[0], box[3] - box[1]
-        found.append(
-            {
-                "image_id": record.image_id,
-                "category_id": PERSON,
-                "bbox": [box[0], box[1], width, height],
-                "area": width * height,
-                "iscrowd": int(not person),
-                **{name: entry[name] for name in _ENTRY_KEYS if name in entry},
-            }
-        )
+        shape = {"bbox": [box[0], box[1], width, height], "area": width * height, "iscrowd": int(not person)}
+        kept = {name: entry[name] for name in _ENTRY_KEYS if name in entry}
+        found.append({"image_id": record.image_id, "category_id": PERSON, **shape, **kept})
     return found, dropped
 
 
 def to_odgt(path: Path) -> list[Json]:
-    """The odgt records of a json that ``to_coco`` made, in the order of its images.
+    """The odgt records of a json that ``to_coco`` wrote, in the order of its images.
 
     Raises:
-        DataError: another json: no COCO file, or its annotations have lost their odgt entries.
+        DataError: not a COCO json, or its annotations have no odgt entries.
     """
     file = read_coco(path)
     boxes: dict[int, list[Json]] = {image_id: [] for image_id in file.images}
@@ -108,7 +95,7 @@ def to_odgt(path: Path) -> list[Json]:
             raise DataError(
                 f"annotation {annotation.id} has no odgt entry",
                 where=path,
-                expected=f"the keys {', '.join(_ENTRY_KEYS)} beside COCO's",
+                expected=f"the keys {', '.join(_ENTRY_KEYS)} besides COCO's",
                 found=", ".join(annotation.entry),
                 remedy="use a json that scripts/crowdhuman_to_coco.py wrote",
             )

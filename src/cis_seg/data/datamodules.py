@@ -64,7 +64,7 @@ class CrowdHumanDataModule(InstanceDataModule):
         images: folder with ``<ID>.jpg``.
         boxes: ``visible``, ``full`` or ``head`` boxes.
         keep_empty: also train on images without a person.
-        ignore_regions: background inside a region to ignore (a crowd, a statue, a reflection, a person marked as such) does not train.
+        ignore_regions: background inside a ignore region (a crowd, a statue, a reflection, a person marked as such) does not train.
         annotations_val: COCO json to score.
         images_val: folder that its file names are relative to.
         masks_train: COCO json of the training images with masks; read only for ``load_masks`` and ``score_train``.

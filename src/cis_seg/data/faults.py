@@ -1,4 +1,4 @@
-"""Records of a data set that cannot be used: counted by kind, listed, and fatal only where they are many."""
+"""Records and images of a data set that cannot be used: counted, listed, and fatal only if there are many."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ import numpy as np
 
 from cis_seg.errors import ConfigError, DataError
 
-#: images that are tried for one place; because at a tenth of unreadable ones sixteen in a row do not happen by chance
+#: images tried for one position; because with a tenth unreadable, sixteen in a row do not happen by chance
 ATTEMPTS = 16
-_SHOWN = 3  # problems in a message; the log has had one line for each
+_SHOWN = 3  # problems in a message; the log has a line for each
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that was drawn and could not be read; words alone, because the error would keep the open file alive."""
+    """An image that could not be read; only strings, because the error would keep the open file alive."""
 
     path: Path
     problem: str
     found: str
-    message: str  # all of it
+    message: str  # of the whole error
 
     @classmethod
     def from_error(cls, path: Path, error: DataError) -> Unreadable:
-        """What ``error`` says about ``path``."""
+        """The strings of ``error``, raised for ``path``."""
         return cls(path, error.problem, str(error.found), str(error))
 
 
 def substitute(num_images: int, seed: int, position: int, attempt: int) -> int:
-    """The image that takes ``position`` of the training stream where ``attempt`` (1, 2, ..) others could not be read.
+    """The image at ``position`` of the training stream after ``attempt`` (1, 2, ..) others could not be read.
 
-    It depends on nothing else, so that a continued run, another number of workers or of devices draws the same.
+    It depends on nothing else, so a resumed run and any number of workers or devices draw the same image.
     """
-    assert attempt > 0  # because zeros at its end do not change a seed: attempt 0 would repeat the transform's draws
+    assert attempt > 0  # because trailing zeros do not change a seed: attempt 0 would repeat the transform's draws
     return int(np.random.default_rng([seed, position, attempt]).integers(num_images))
 
 
 class UnreadableImages:
-    """The different images that one process could not read since it started.
+    """The distinct images that one process could not read since it started.
 
     Args:
         source: the annotation file, for messages.
@@ -55,16 +55,16 @@ class UnreadableImages:
         self.found: dict[Path, Unreadable] = {}
 
     def add(self, unreadable: Sequence[Unreadable]) -> None:
-        """Names those that are new.
+        """Log those that are new.
 
         Raises:
-            DataError: they are more than the share ``most``.
+            DataError: more than the share ``most`` of the images is unreadable.
         """
         for image in unreadable:
             if image.path not in self.found:
                 self.found[image.path] = image
                 count = f"{len(self.found)} of {self.total} so far"
-                log.warning("another image takes the place of one that cannot be read (%s): %s", count, image.message)
+                log.warning("another image replaces one that cannot be read (%s): %s", count, image.message)
         if len(self.found) > self.most * self.total:
             raise DataError(
                 f"too many images cannot be read: {len(self.found)} of {self.total}",
@@ -76,22 +76,22 @@ class UnreadableImages:
 
 
 def none_is_left(unreadable: Sequence[Unreadable]) -> DataError:
-    """The error where all images that were tried for one place are unreadable."""
+    """The error if all images tried for one position are unreadable."""
     return DataError(
         f"{len(unreadable)} images drawn in a row cannot be read",
         expected="images",
         found=_listed(unreadable),
-        remedy="check the image folder: is the disk still there, are the files whole?",
+        remedy="check the image folder: is the disk still mounted, are the files complete?",
     )
 
 
 def not_scored(image: Unreadable) -> DataError:
-    """The error where an image to score cannot be read: a score without it would be another number."""
+    """The error if an image to score cannot be read: leaving it out would change the score."""
     return DataError(
         f"an image to score cannot be read, and leaving it out would change the score: {image.problem}",
         where=image.path,
         found=image.found,
-        remedy="mend the file, or take the image and its annotations out of the scored set",
+        remedy="repair the file, or remove the image and its annotations from the scored set",
     )
 
 
@@ -107,14 +107,14 @@ NO_AREA, OUTSIDE = "boxes without width or height", "boxes outside their image"
 
 MISSING_IMAGE, UNUSABLE_LINE, EMPTY_RECORD = "missing or unreadable images", "unusable lines", "empty records"
 
-#: because a part of the download that is missing must stop a run (CrowdHuman's come as thirds), and a damaged file must not
+#: because a missing part of the download must stop a run (CrowdHuman comes in thirds), and a single corrupt file must not
 MAX_FAULTY = 0.1
-MAX_EMPTY = 0.5  # because pictures of nobody are common in people's own data, and a file where most are empty is of another form
+MAX_EMPTY = 0.5  # because images without people are common in users' own data, but a file with mostly empty records has another format
 
 _REMEDIES = {
     MISSING_IMAGE: "complete the download or check the image folder",
-    UNUSABLE_LINE: "the file is damaged, cut short or of another form: download or write it again",
-    EMPTY_RECORD: "set data.keep_empty=true if images without anybody are meant to be there",
+    UNUSABLE_LINE: "the file is corrupt, truncated or of another format: download or write it again",
+    EMPTY_RECORD: "set data.keep_empty=true if images without people are intended",
 }
 
 
@@ -129,7 +129,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class DroppedBox:
-    """One entry that is left out of a record that is kept."""
+    """A box that is left out of a record that is kept."""
 
     reason: str
     image_id: int
@@ -147,34 +147,32 @@ class Faults:
 
     Args:
         source: the annotation file.
-        most: share of its records, 0 to 1, that may be faulty of any one kind; of empty records ``MAX_EMPTY`` may be there at any rate.
+        most: share of its records, 0 to 1, that may be faulty of each kind; for empty records at least ``MAX_EMPTY``.
 
     Raises:
-        ConfigError: ``most`` is no share.
+        ConfigError: ``most`` is outside [0, 1].
     """
 
     def __init__(self, source: Path, most: float = MAX_FAULTY) -> None:
         if not 0 <= most <= 1:
-            raise ConfigError(
-                "this is no share", where="data.max_faulty", expected="0 to 1", found=most, remedy=f"{MAX_FAULTY} is the default"
-            )
+            raise ConfigError("not a share", where="data.max_faulty", expected="0 to 1", found=most, remedy=f"{MAX_FAULTY} is the default")
         self.source, self.most = source, most
         self.listed: list[Fault] = []
         self.boxes: list[DroppedBox] = []
 
     def add(self, kind: str, where: str, problem: object) -> None:
-        """One more record that cannot be used."""
+        """Add a record that cannot be used."""
         self.listed.append(Fault(kind, where, str(problem)))
 
     def counts(self) -> Counter[str]:
-        """How many there are of each kind."""
+        """Number of faults of each kind."""
         return Counter(fault.kind for fault in self.listed)
 
     def settle(self, total: int) -> None:
-        """Says what is left out of ``total`` records, the first of each kind in full.
+        """Log what is left out of ``total`` records, the first of each kind in full.
 
         Raises:
-            DataError: of some kind more than the share ``most``.
+            DataError: some kind exceeds the share ``most``.
         """
         for kind, count in self.counts().items():
             first = [fault.problem.replace("\n", "\n    ") for fault in self.listed if fault.kind == kind][:_SHOWN]

@@ -1,4 +1,4 @@
-"""Reading an image file as 8-bit RGB, noticing damage."""
+"""Reading image files as 8-bit RGB, and their sizes; corrupt files are detected."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from cis_seg.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_THREADS = 8  # because headers wait for the disk, not for the processor
-_FORMAT = 1  # of the cache; a cache of another format is not read
+_THREADS = 8  # because reading headers waits for the disk, not the processor
+_FORMAT = 1  # version of the cache; others are not read
 
-#: height, width, length in bytes, time of the last change in ns
+#: height, width, file size in bytes, modification time in ns
 Entry = tuple[int, int, int, int]
 
 
 def image_sizes(folder: Path, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """(height, width) in pixels of the files ``names`` in ``folder``; missing files and those that are no images are left out."""
+    """(height, width) in pixels of the files ``names`` in ``folder``; missing files and files that are not images are left out."""
     cache = cache_path(folder)
     known = _read(cache)
     states = {name: state for name in names if (state := _state(folder / name)) is not None}
@@ -43,13 +43,13 @@ def image_sizes(folder: Path, names: Sequence[str]) -> dict[str, tuple[int, int]
 
 
 def cache_path(folder: Path) -> Path:
-    """Where the sizes of the images in ``folder`` are kept."""
+    """The file that caches the sizes of the images in ``folder``."""
     folder = folder.resolve()
     return folder.with_name(f"{folder.name}.sizes.json")
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """Length and time of a file, or None where there is none (or where the name can be no file's)."""
+    """Size and modification time of a file, or None if it does not exist (or the name is invalid)."""
     try:
         stat = os.stat(path)
     except (OSError, ValueError):
@@ -73,7 +73,7 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 
 def _read(cache: Path) -> dict[str, Entry]:
-    """What the cache holds; nothing where it is absent, damaged or of another format."""
+    """The entries of the cache; none if it is absent, corrupt or of another version."""
     try:
         content = json.loads(cache.read_bytes())
         if content["format"] != _FORMAT:
@@ -84,42 +84,42 @@ def _read(cache: Path) -> dict[str, Entry]:
 
 
 def _write(cache: Path, entries: dict[str, Entry]) -> None:
-    """Writes the cache in one piece; where the folder is not meant to be written, says so."""
+    """Write the cache atomically; log if the folder is not writable."""
     draft = cache.with_name(f".{cache.name}.{os.getpid()}.partial")
     try:
-        # the permission bits too: whoever took them all away means it, though root could write all the same
+        # respect the permission bits even for root, who could write anyway
         if not cache.parent.stat().st_mode & 0o222:
             raise PermissionError(f"{cache.parent} is read-only")
         draft.write_text(json.dumps({"format": _FORMAT, "files": entries}))
         draft.replace(cache)
     except OSError as error:
-        _tell_unwritable(cache, str(error))
+        _log_unwritable(cache, str(error))
 
 
-@functools.cache  # said once for each folder
-def _tell_unwritable(cache: Path, reason: str) -> None:
+@functools.cache  # logged once per folder
+def _log_unwritable(cache: Path, reason: str) -> None:
     log.info("%s cannot be written (%s): the sizes of the images are kept in memory and read again by the next run", cache, reason)
 
 
-# PIL is not the fastest decoder (3.2 ms against cv2's 2.3 for 1333x800), but it says when a file is cut short;
-# cv2 fills the missing rows with grey and goes on.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# PIL is not the fastest decoder (3.2 ms against cv2's 2.3 for 1333x800), but it reports truncated files;
+# cv2 fills the missing rows with grey.
+_CORRUPT = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
     """The pixels of ``path`` as (H, W, 3) uint8 RGB.
 
-    Grey becomes three equal channels, transparency is dropped, CMYK is converted, 16 bits keep their upper 8, of several
-    frames the first is taken. Up to 178,956,970 pixels are read without a word: photographs of 100 megapixels are real.
-    PIL refuses more, lest a small file of that kind fill the memory.
+    Grey becomes three equal channels, transparency is dropped, CMYK is converted, 16 bits keep their upper 8, and of several
+    frames the first is used. Up to 178,956,970 pixels are read without a warning, because photographs of 100 megapixels exist.
+    PIL refuses larger images: a small file could fill the memory.
 
     Args:
         path: the file.
-        upright: turn the image as its EXIF orientation says, like every viewer. Not so for annotated images: annotations
-            are in pixels of the file as it is stored.
+        upright: apply the EXIF orientation, like every viewer. Not for annotated images: annotations are in pixels of the
+            file as it is stored.
 
     Raises:
-        DataError: not a readable image, cut short, too large, or of a pixel format without a range (floating point).
+        DataError: not a readable image, truncated, too large, or of a pixel format without a range (floating point).
     """
     try:
         with _opened(path) as image:
@@ -127,18 +127,18 @@ def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
             if upright:
                 _turn(image)
             return _rgb(image)
-    except _DAMAGED as error:
+    except _CORRUPT as error:
         raise _unreadable(path, error) from error
 
 
 def _turn(image: Image.Image) -> None:
-    # damaged EXIF data fail in whatever way their bytes lead PIL to; the pixels are sound all the same
+    # corrupt EXIF data can raise anything in PIL; the pixels are valid nevertheless
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of ``path`` in pixels, from its header alone; damage behind it is not noticed.
+    """(height, width) of ``path`` in pixels, from its header; corruption behind the header is not detected.
 
     Raises:
         DataError: not a readable image.
@@ -146,13 +146,13 @@ def read_size(path: Path) -> tuple[int, int]:
     try:
         with _opened(path) as image:
             return image.height, image.width
-    except _DAMAGED as error:
+    except _CORRUPT as error:
         raise _unreadable(path, error) from error
 
 
 def _opened(path: Path) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIL's, from half of its limit on
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # raised from half of PIL's limit
         return Image.open(path)
 
 
@@ -169,7 +169,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is unknown")
-    if image.mode.startswith("I"):  # 16 bits; PIL's own conversion would cut off at 255
+    if image.mode.startswith("I"):  # 16 bits; PIL's own conversion would clip at 255
         grey = (np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

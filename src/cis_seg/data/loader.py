@@ -1,4 +1,4 @@
-"""DataLoaders of batches, whose errors stay readable on their way out of a worker process."""
+"""DataLoaders whose errors stay readable on their way out of a worker process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from cis_seg.data.faults import ATTEMPTS, Unreadable, UnreadableImages, none_is_
 from cis_seg.data.records import InstanceDataset, Sample
 from cis_seg.data.sampler import EvalSampler, Place, TrainBatchSampler
 from cis_seg.data.transforms import Example, collate
-from cis_seg.data.workers import BROKEN, TIMEOUT, Watch, heed_the_parent_alone
+from cis_seg.data.workers import BROKEN, TIMEOUT, Watch, ignore_terminal_signals
 from cis_seg.errors import DataError
 from cis_seg.structures import Batch
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An example, or a batch of them, and what could not be read on the way to it."""
+    """An example or a batch, and the images that could not be read on the way to it."""
 
-    content: Any  # Example, or Batch once collated; None where every image that was tried is unreadable
+    content: Any  # Example, or Batch once collated; None if every image that was tried is unreadable
     unreadable: tuple[Unreadable, ...]
 
     def pin_memory(self) -> Loaded:
@@ -36,13 +36,13 @@ class Loaded:
 class ExampleDataset(Dataset[Loaded]):
     """A data set seen through a transform, indexed by (position, index).
 
-    A ``DataError`` is returned instead of raised: torch would wrap one that leaves a worker process into the text of
-    two tracebacks. ``BatchLoader`` deals with it in the main process.
+    A ``DataError`` is returned instead of raised, because torch would wrap it into the text of two tracebacks on its way out
+    of a worker. ``BatchLoader`` handles it in the main process.
 
     Args:
         dataset: the images.
         transform: from a sample and its position to an example.
-        seed: of the images that take the places of unreadable ones; None lets nothing take their place.
+        seed: of the images that replace unreadable ones; None replaces nothing.
     """
 
     def __init__(self, dataset: InstanceDataset, transform: Callable[[Sample, int], Example], *, seed: int | None = None) -> None:
@@ -64,9 +64,9 @@ class ExampleDataset(Dataset[Loaded]):
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A DataLoader over ``ExampleDataset`` that deals in the main process with what its workers met."""
+    """A DataLoader over ``ExampleDataset`` that handles the faults of its workers in the main process."""
 
-    unreadable: UnreadableImages | None = None  # counts them; None: every image must be read
+    unreadable: UnreadableImages | None = None  # counts unreadable images; None: every image must be readable
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         batches: Any = super().__iter__()
@@ -79,10 +79,10 @@ class BatchLoader(DataLoader[Batch]):
                 except StopIteration:
                     return
                 except (RuntimeError, *BROKEN) as error:
-                    told = watch.told(error, self._paths(number))
-                    if told is None:
+                    explained = watch.explain(error, self._paths(number))
+                    if explained is None:
                         raise
-                    raise told from error
+                    raise explained from error
                 if loaded.unreadable:
                     self._settle(loaded)
                 yield loaded.content
@@ -113,10 +113,10 @@ def batch_loader(
     """Batches of ``dataset`` in the order of ``batches``.
 
     Args:
-        dataset: what is read.
-        batches: when.
+        dataset: the images.
+        batches: their order.
         workers: processes that read; 0 reads in this one.
-        timeout: seconds that a batch is waited for, 0 for ever.
+        timeout: seconds to wait for a batch, 0 forever.
         unreadable: counts the images that cannot be read; None stops at the first.
     """
     loader = BatchLoader(
@@ -127,7 +127,7 @@ def batch_loader(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_use_one_thread,
         persistent_workers=workers > 0,
-        timeout=timeout if workers else 0,  # because nobody could watch the one process there is
+        timeout=timeout if workers else 0,  # because a single process cannot watch itself
     )
     loader.unreadable = unreadable
     return loader
@@ -145,8 +145,8 @@ def _collate(examples: Sequence[Loaded]) -> Loaded:
 
 
 def _use_one_thread(_worker: int) -> None:
-    """Each worker is one process of many: more threads would only fight over the cores."""
-    heed_the_parent_alone()
+    """Set up a worker: it is one process of many, and more threads would only compete for the cores."""
+    ignore_terminal_signals()
     torch.set_num_threads(1)
-    if "cv2" in sys.modules:  # albumentations brings it, where pixel-level augmentation is on
+    if "cv2" in sys.modules:  # its threads, too
         sys.modules["cv2"].setNumThreads(0)

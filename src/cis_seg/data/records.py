@@ -1,9 +1,9 @@
-"""What a data set holds, kept compactly, and the samples read from it.
+"""The compact index of a data set, and the samples read with it.
 
 Every worker process gets the whole index. Python objects would be copied page by page as their reference counts
-change, so the index consists of a handful of arrays, whatever the number of annotations.
+change, so the index consists of a few arrays for any number of annotations.
 
-Legend: I images, A trained annotations, R ignored regions, G annotations of one image, H W the file's size in pixels.
+Legend: I images, A trained annotations, R ignore regions, G annotations of one image, H W the file's size in pixels.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from cis_seg.data.images import read_image
 from cis_seg.errors import DataError, listing
 from cis_seg.structures import RLE
 
-#: images of a data set of which one must be there; because a wrong folder has none of them, and any single file may have vanished
+#: images of which at least one must exist; because a wrong folder has none of them, and any single file may be missing
 _LOOKED_FOR = 10
 
 
 class PackedBytes:
-    """A read-only list of byte strings in two arrays: all bytes in a row, and where each string starts."""
+    """A read-only list of byte strings in two arrays: the concatenated bytes, and the start of each string."""
 
     def __init__(self, items: Sequence[bytes]) -> None:
         self._blob = np.frombuffer(b"".join(items), dtype=np.uint8)
@@ -47,7 +47,7 @@ class ImageRecord:
 
     image_id: int
     file_name: str
-    size: tuple[int, int] = (0, 0)  # (height, width); (0, 0) where the annotation file does not say
+    size: tuple[int, int] = (0, 0)  # (height, width); (0, 0) if unknown
     boxes: list[Box] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     segmentations: list[bytes] = field(default_factory=list)  # one per box as JSON, or empty
@@ -60,13 +60,13 @@ class Records:
 
     image_ids: NDArray[np.int64]  # (I,)
     file_names: PackedBytes  # I, UTF-8, relative to the image folder
-    sizes: NDArray[np.int32]  # (I, 2) height, width; 0 where the annotation file does not say
+    sizes: NDArray[np.int32]  # (I, 2) height, width; 0 if unknown
     starts: NDArray[np.int64]  # (I + 1,)
     boxes: NDArray[np.float32]  # (A, 4) xyxy
     labels: NDArray[np.int64]  # (A,)
     segmentations: PackedBytes | None  # A, COCO segmentations as JSON; None unless asked for
     ignore_starts: NDArray[np.int64]  # (I + 1,)
-    ignore_boxes: NDArray[np.float32]  # (R, 4) xyxy: crowds, statues, reflections; never trained as people
+    ignore_boxes: NDArray[np.float32]  # (R, 4) xyxy: crowds, statues, reflections; never trained as boxes
 
 
 def pack(images: Sequence[ImageRecord], *, with_segmentations: bool) -> Records:
@@ -87,15 +87,15 @@ def pack(images: Sequence[ImageRecord], *, with_segmentations: bool) -> Records:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as it lies on the disk, with its annotations."""
+    """One image at its size on disk, with its annotations."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     boxes: NDArray[np.float32]  # (G, 4) xyxy in pixels, inside the image, none empty
     labels: NDArray[np.int64]  # (G,) from 0, no background
-    masks: tuple[RLE, ...] | None  # G run-length codes (H, W); None unless the data set was asked for masks
+    masks: tuple[RLE, ...] | None  # G run-length codes (H, W); None unless masks are loaded
     image_id: int
     path: Path
-    ignore_boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))  # (R, 4) xyxy, likewise
+    ignore_boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))  # (R, 4) xyxy
 
     @property
     def original_size(self) -> tuple[int, int]:
@@ -104,7 +104,7 @@ class Sample:
 
 
 class InstanceDataset(Dataset[Sample]):
-    """Images with boxes, read lazily; what the readers of every format return.
+    """Images with boxes, read lazily; the base of the data sets of every format.
 
     Args:
         records: the index.
@@ -112,7 +112,7 @@ class InstanceDataset(Dataset[Sample]):
         class_names: name of each label.
         category_ids: COCO category id of each label, for results files.
         source: the annotation file, for messages.
-        ignore_regions: samples carry the regions to ignore; else nothing tells them from background.
+        ignore_regions: samples carry the ignore regions; otherwise they are background.
     """
 
     def __init__(
@@ -145,17 +145,16 @@ class InstanceDataset(Dataset[Sample]):
         return ids
 
     def path(self, index: int) -> Path:
-        """Where image ``index`` lies."""
+        """Path of image ``index``."""
         return self.images / self.records.file_names[index].decode()
 
     def sample(self, index: int) -> Sample:
         """Image ``index`` with its annotations.
 
-        Boxes are clipped to the image, and those left without area are dropped (already done by the readers that
-        know the size of the image).
+        Boxes are clipped to the image, and those left without area are dropped.
 
         Raises:
-            DataError: the image is missing, damaged, or of another size than the annotation file says.
+            DataError: the image is missing, corrupt, or its size differs from the annotation file.
         """
         path = self.path(index)
         if not path.is_file():
@@ -171,7 +170,7 @@ class InstanceDataset(Dataset[Sample]):
         return Sample(image, boxes[kept], labels, masks, image_id, path, self._regions(index, height, width))
 
     def _regions(self, index: int, height: int, width: int) -> NDArray[np.float32]:
-        """The ignore regions (R, 4) of image ``index``; none unless they count."""
+        """The ignore regions (R, 4) of image ``index``; none unless they are used."""
         starts = self.records.ignore_starts
         boxes = self.records.ignore_boxes[starts[index] : starts[index + 1] if self.ignore_regions else starts[index]]
         boxes = clipped(boxes, height, width)
@@ -180,9 +179,9 @@ class InstanceDataset(Dataset[Sample]):
     def _check_size(self, index: int, height: int, width: int) -> None:
         stated = tuple(self.records.sizes[index].tolist())
         if stated not in ((0, 0), (height, width)):
-            remedy = "use the image the annotations were made for (not resized, not rotated), or correct width and height in the json"
+            remedy = "use the annotated image (not resized, not rotated), or correct width and height in the json"
             raise DataError(
-                f"{self.path(index).name} has another size than its annotations say",
+                f"{self.path(index).name} has another size than its annotations state",
                 where=self.path(index),
                 expected=f"{stated[1]} x {stated[0]} pixels (width x height), from {self.source}",
                 found=f"{width} x {height}",
@@ -203,13 +202,13 @@ def _starts(lengths: Iterable[int]) -> NDArray[np.int64]:
 
 
 def missing_folder(images: Path, source: Path) -> DataError:
-    """The error that says there is no image folder."""
+    """The error for an image folder that does not exist."""
     return DataError(
-        "there is no image folder",
+        "the image folder does not exist",
         where=images,
         expected=f"the images of {source.name}",
         found=f"in {images.parent}: {listing(images.parent)}",
-        remedy="give the folder the images lie in",
+        remedy="set the folder of the images",
     )
 
 

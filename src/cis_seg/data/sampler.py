@@ -1,8 +1,8 @@
-"""Which image is seen when: an endless stream of positions that depends on the seed alone.
+"""The order of the images: an endless stream of positions that depends only on the seed.
 
 Position p = 0, 1, 2, ... is the p-th image the training sees, over all devices. Epoch p // n is one shuffle of the n
-images by f(seed, epoch). Step s trains on positions s B .. s B + B - 1, whatever the number of devices, and a run
-continued at step s needs no other state than s.
+images by f(seed, epoch). Step s trains on positions s B .. s B + B - 1 for any number of devices, and a run resumed at
+step s needs no other state than s.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Place = tuple[int, int]  # (position in the stream, index of the image)
 class TrainBatchSampler(Sampler[list[Place]]):
     """Endless micro-batches of (position, index) for one process.
 
-    The global batch of step s is cut into ``accumulate`` micro-batches in a row, and each of these into one part in a
-    row per rank. So the union over the ranks and micro-batches of a step is the batch of a single process, and
-    micro-batch m of R ranks together is micro-batch m of one rank.
+    The global batch of step s is split into ``accumulate`` consecutive micro-batches, and each of these into one consecutive
+    part per rank. So the union over ranks and micro-batches of a step is the batch of a single process, and micro-batch m of
+    R ranks together is micro-batch m of one rank.
 
     Args:
         num_images: n, size of the data set.
         global_batch: B, images of one optimiser step over all processes.
         seed: shuffles the epochs; 0 or more.
-        start_step: the optimiser step to begin with.
+        start_step: the first optimiser step.
         rank: this process, from 0.
         world_size: number of processes.
         accumulate: micro-batches of one optimiser step.
 
     Raises:
-        ConfigError: ``global_batch`` cannot be cut into equal parts, or ``seed`` is negative.
+        ConfigError: ``global_batch`` cannot be split into equal parts, or ``seed`` is negative.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TrainBatchSampler(Sampler[list[Place]]):
         if global_batch < 1 or global_batch % parts:
             nearest = max(global_batch // parts, 1) * parts
             raise ConfigError(
-                "the global batch cannot be cut into equal parts",
+                "the global batch cannot be split into equal parts",
                 where="optim.batch_size",
                 found=global_batch,
                 expected=f"a multiple of {world_size} devices x {accumulate} accumulated batches = {parts}",

@@ -1,4 +1,4 @@
-"""From a sample on the disk to the network's input: resize, flip, colours, target.
+"""From a sample to the network's input: resize, flip, photometric augmentation, target.
 
 Legend: H W size of the file, h w size after resizing, G ground truths.
 """
@@ -22,13 +22,13 @@ from cis_seg.data.records import Sample
 from cis_seg.errors import ConfigError
 from cis_seg.structures import RLE, Batch, Target
 
-DIVISOR = 32  # every feature level down to stride 32 then divides the input; the reference pads to the same
+DIVISOR = 32  # so that every feature level up to stride 32 divides the input; the reference pads to the same
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Pads with zeros right and bottom, to the largest height and width of the batch rounded up to 32.
+    """Pad with zeros right and bottom, to the largest height and width of the batch rounded up to 32.
 
-    ``clean_pixels`` is ``pixels`` itself where no example had pixel-level augmentation.
+    ``clean_pixels`` is ``pixels`` itself if no example had photometric augmentation.
     """
     pixels = _padded([example.pixels for example in examples])
     unchanged = all(example.clean_pixels is example.pixels for example in examples)
@@ -62,15 +62,15 @@ class Example:
     """One image ready for collation."""
 
     pixels: Tensor  # (3, h, w) uint8 RGB
-    clean_pixels: Tensor  # the same before pixel-level augmentation; the same object where there is none
+    clean_pixels: Tensor  # before photometric augmentation; the same object without any
     target: Target
     image_id: int
     original_size: tuple[int, int]  # (H, W)
-    position: int  # place in the endless training stream
+    position: int  # in the endless training stream
 
 
 def resized_size(height: int, width: int, size: int, max_size: int) -> tuple[int, int]:
-    """(h, w) of an image whose shorter side becomes ``size``, or less where the longer would pass ``max_size``.
+    """(h, w) after scaling the shorter side to ``size``, or less if the longer would exceed ``max_size``.
 
     Sides are rounded as int(x + 0.5) (AdelaiDet), never below 1.
     """
@@ -82,7 +82,7 @@ def resized_size(height: int, width: int, size: int, max_size: int) -> tuple[int
 def resized(image: Pixels, height: int, width: int) -> Pixels:
     """``image`` (H, W, 3) at ``height`` x ``width``, PIL's antialiased bilinear.
 
-    PIL itself rather than torchvision, which promises the same numbers only on some processors.
+    PIL rather than torchvision, whose result is the same only on some processors.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -90,26 +90,26 @@ def resized(image: Pixels, height: int, width: int) -> Pixels:
 
 
 class TestTransform:
-    """Resize only. ``size`` is the shorter side in pixels, ``max_size`` the most for the longer."""
+    """Resize only. ``size`` is the shorter side in pixels, ``max_size`` the maximum of the longer."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of the name
+    __test__ = False  # despite its name, not a test class of pytest
 
     def __init__(self, *, size: int, max_size: int) -> None:
         _check_sizes([size], max_size, "data.test_size, data.test_max_size")
         self.size, self.max_size = size, max_size
 
     def __call__(self, sample: Sample, position: int) -> Example:
-        """The example of ``sample``; nothing is drawn at random."""
+        """The example of ``sample``; deterministic."""
         height, width = resized_size(*sample.original_size, self.size, self.max_size)
         pixels = _tensor(resized(sample.image, height, width))
         return Example(pixels, pixels, _target(sample, height, width, flip=False), sample.image_id, sample.original_size, position)
 
 
 class TrainTransform:
-    """Random size, horizontal flip, and pixel-level augmentation by option.
+    """Random size, horizontal flip, and optional photometric augmentation.
 
-    Every random choice comes from one generator seeded by f(seed, position), so that an example depends on nothing
-    but the sample, the seed and its place in the stream.
+    All random choices come from one generator seeded by f(seed, position), so an example depends only on the sample, the
+    seed and its position in the stream.
 
     Args:
         sizes: shorter sides in pixels to draw from, each as likely; ``range(384, 481)`` for a range.
@@ -142,7 +142,7 @@ class TrainTransform:
         return Example(pixels, clean, _target(sample, height, width, flip=flip), sample.image_id, sample.original_size, position)
 
     def drawn(self, position: int) -> tuple[int, bool, np.random.Generator]:
-        """The shorter side and whether to flip at ``position``, and the generator of all that is drawn after them."""
+        """The shorter side and whether to flip at ``position``, and the generator of all later draws."""
         generator = np.random.default_rng([self.seed, position])
         size = self.sizes[int(generator.integers(len(self.sizes)))]
         return size, bool(generator.random() < self.flip), generator
@@ -165,7 +165,7 @@ def _tensor(image: Pixels) -> Tensor:
 
 
 def _target(sample: Sample, height: int, width: int, *, flip: bool) -> Target:
-    """The annotations at the new size: scaled, flipped, clipped, and without the boxes that this leaves empty."""
+    """The annotations at the new size: scaled, flipped, clipped; boxes that become empty are dropped."""
     boxes = _resized_boxes(sample.boxes, sample.original_size, height, width, flip=flip)
     kept = nonempty(boxes)
     masks = None if sample.masks is None else _masks([m for m, k in zip(sample.masks, kept, strict=True) if k], height, width, flip)
@@ -176,7 +176,7 @@ def _target(sample: Sample, height: int, width: int, *, flip: bool) -> Target:
 
 
 def _resized_boxes(boxes: Boxes, old_size: tuple[int, int], height: int, width: int, *, flip: bool) -> Boxes:
-    """``boxes`` (G, 4) of an image of ``old_size`` = (H, W) in the pixels of the resized one, cut to it."""
+    """``boxes`` (G, 4) of an image of ``old_size`` = (H, W), in pixels of the resized image and clipped to it."""
     old_height, old_width = old_size
     ratio = np.array([width / old_width, height / old_height] * 2, dtype=np.float32)
     boxes = boxes * ratio
@@ -186,7 +186,7 @@ def _resized_boxes(boxes: Boxes, old_size: tuple[int, int], height: int, width: 
 
 
 def _masks(codes: Sequence[RLE], height: int, width: int, flip: bool) -> Tensor:
-    """(G, h, w) bool by nearest neighbour; decoded one by one, so that the full sizes never stand side by side."""
+    """(G, h, w) bool by nearest neighbour; decoded one by one, so only one mask is in memory at full size."""
     masks = torch.zeros(len(codes), height, width, dtype=torch.bool)
     for mask, code in zip(masks, codes, strict=True):
         image = Image.fromarray(rle.decode(code)).resize((width, height), Image.Resampling.NEAREST)

@@ -1,1 +1,1 @@
-"""What a data set holds and what is odd about it; reads everything, refuses nothing."""
+"""Statistics of a data set, and everything odd about it; invalid entries are listed, not refused."""

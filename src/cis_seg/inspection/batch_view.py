@@ -1,4 +1,4 @@
-"""A training image as the network and the losses get it, drawn.
+"""A drawing of a training image as the network and the losses receive it.
 
 Legend: H W padded input, h w mask grid, G boxes of the image.
 """
@@ -18,16 +18,16 @@ from cis_seg.visualization.drawing import Box, Drawing, Pixels, draw_instances, 
 
 
 def batch_panel(batch: Batch, index: int, class_names: Sequence[str], *, mask_stride: int, note: str = "") -> Pixels:
-    """One image of a batch: on the left the network's input, on the right what the mask losses compare.
+    """Draw one image of a batch: on the left the network's input, on the right the input of the mask losses.
 
-    Left: the whole padded canvas with the boxes, the masks where the targets have any, and the regions to ignore in grey. Right: the mask
-    grid, each cell a block of pixels in the colour that the pairwise loss compares (before pixel-level augmentation), and the boxes as the
-    losses see them, filled cell by cell (``box_masks``); a person's colour is the same on both sides.
+    Left: the padded canvas with the boxes, the masks if the targets have any, and the ignore regions in grey. Right: the mask grid, each
+    cell a block of pixels in the colour that the pairwise loss compares (before photometric augmentation), and the boxes rasterised to
+    cells as the losses use them (``box_masks``). An instance has the same colour on both sides.
 
     Args:
         batch: on the CPU.
-        index: which image of it.
-        class_names: name of each label; shown where there are several.
+        index: of the image.
+        class_names: name of each label; shown if there are several.
         mask_stride: pixels of the input per cell of the mask grid.
         note: added to the left title.
     """
@@ -68,13 +68,13 @@ def _on_canvas(mask: NDArray[np.bool_], canvas: tuple[int, int]) -> RLE:
 
 
 def _grid_pixels(batch: Batch, index: int, stride: int) -> Pixels:
-    """(H, W, 3): the colours of the mask grid, each cell as large as what it stands for."""
+    """(H, W, 3): the colours of the mask grid, each cell at the size of its pixels."""
     colors = pooled_colors(batch.clean_pixels[index : index + 1], stride)[0]  # (3, h, w)
     return resized(colors.permute(1, 2, 0).numpy().astype(np.uint8), stride, smooth=False)
 
 
 def _grid_boxes(people: Sequence[Drawing], target: Target, canvas: tuple[int, int], stride: int) -> list[Drawing]:
-    """The boxes of ``people`` as masks of the grid's cells."""
+    """The boxes of ``people``, filled at the resolution of the grid."""
     filled = box_masks(target.boxes, (canvas[0] // stride, canvas[1] // stride), stride).numpy().astype(np.uint8)  # (G, h, w)
     cells = [rle.encode(mask.repeat(stride, 0).repeat(stride, 1)) for mask in filled]
     return [Drawing(person.box, mask) for person, mask in zip(people, cells, strict=True)]

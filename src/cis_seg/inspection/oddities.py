@@ -1,4 +1,4 @@
-"""What is odd about single annotations and files.
+"""Oddities of single annotations and image files.
 
 Legend: boxes are COCO's [x, y, width, height] in pixels of the file.
 """
@@ -16,12 +16,12 @@ from cis_seg.data.images import read_image
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import Contents
 
-DUPLICATE_IOU = 0.8  # because CIS's 14 pairs above it look like one person outlined twice, and none below does (data card)
-BOX_IOU = 0.5  # a box below it with its mask's tight box is no box of that mask by COCO's loosest measure
+DUPLICATE_IOU = 0.8  # because the 14 pairs of CIS above it look like one person outlined twice, and none below does (data card)
+BOX_IOU = 0.5  # below, a box does not match its mask's tight box even by COCO's loosest criterion
 
 
 def find_oddities(contents: Contents, *, pixels: bool) -> None:
-    """Adds to ``contents.oddities`` what is odd about its annotations and, if asked for, its image files (each is decoded)."""
+    """Add the oddities of the annotations to ``contents.oddities`` and, with ``pixels``, those of the image files (each is decoded)."""
     people = contents.people()
     masked = [annotation for annotation in people if annotation["segmentation"] is not None]
     for annotation in people:
@@ -37,7 +37,7 @@ def find_oddities(contents: Contents, *, pixels: bool) -> None:
 
 
 def pair_ious(masked: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
-    """Every pair of masks in one image, and their IoU."""
+    """Every pair of masks in the same image, and their IoU."""
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in masked:
         by_image[annotation["image_id"]].append(annotation)
@@ -70,7 +70,7 @@ def _leaves_image(annotation: dict[str, Any], contents: Contents) -> None:
 
 
 def outline_beyond(outline: Sequence[Sequence[float]], size: tuple[int, int]) -> float:
-    """How many pixels the farthest point of a polygon's parts lies outside an image of (height, width); 0 or less where none does."""
+    """Distance in pixels of the farthest polygon point outside an image of (height, width); 0 or less if none is outside."""
     height, width = size
     return max((max(-min(part), max(part[0::2]) - width, max(part[1::2]) - height) for part in outline), default=0)
 
@@ -79,7 +79,7 @@ def _unmasked(people: Sequence[dict[str, Any]], contents: Contents) -> None:
     for annotation in people:
         where = {"image_id": annotation["image_id"], "ids": (annotation["id"],)}
         if annotation["segmentation"] is None:
-            contents.add("no_mask", "a region to ignore when masks are scored", **where)
+            contents.add("no_mask", "an ignore region when masks are scored", **where)
         elif not rle.area(annotation["segmentation"]):
             contents.add("empty_mask", "0 px", **where)
 

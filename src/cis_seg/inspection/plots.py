@@ -19,13 +19,13 @@ BINS = 40
 
 
 def draw_page(contents: Contents, path: Path) -> None:
-    """Writes people an image, their sizes, image sizes, crowding, mask area over box area and what is odd to ``path``."""
+    """Plot instances per image, sizes, image sizes, crowding, mask area over box area and oddities to ``path``."""
     page = Figure(figsize=PAGE_INCHES, layout="constrained")
     page.suptitle(contents.source.name)
     panels = page.subplots(2, 3).ravel()
     people = contents.people()
     counts = Counter(annotation["image_id"] for annotation in people)
-    _histogram(panels[0], "instances an image", [counts[image_id] for image_id in contents.images])
+    _histogram(panels[0], "instances per image", [counts[image_id] for image_id in contents.images])
     _histogram(panels[1], "square root of box area, px", [(a["bbox"][2] * a["bbox"][3]) ** 0.5 for a in people])
     panels[2].scatter([i["width"] for i in contents.images.values()], [i["height"] for i in contents.images.values()], s=4, alpha=0.4)
     panels[2].set_title("image width and height, px")

@@ -1,4 +1,4 @@
-"""A check of a data set in words and as JSON."""
+"""The result of a data check as text and as JSON."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cis_seg.evaluation.metrics import Metrics
 from cis_seg.inspection.contents import KINDS, Contents, Oddity
 from cis_seg.inspection.statistics import CLOSE, FAR, OVERLAPPING, Statistics
 
-#: statistic -> its name in the report; those of images and instances first
+#: statistic -> its name in the report, in the order of the report
 _NAMES = {
     "images": "images",
     "annotations": "annotations",
-    "crowd_regions": "crowd regions and regions to ignore",
+    "crowd_regions": "crowd and ignore regions",
     "categories": "instances by category",
-    "instances_per_image": "instances an image",
+    "instances_per_image": "instances per image",
     "image_width": "image width, px",
     "image_height": "image height, px",
     "image_ids": "image ids, first and last",
@@ -31,7 +31,7 @@ _NAMES = {
     "mask_to_box": "mask area / box area, median",
     "area_is_box_area": "annotations whose area is their box's",
     "area_is_mask_area": "annotations whose area is their mask's",
-    "parts_per_mask": "polygon parts a mask",
+    "parts_per_mask": "polygon parts per mask",
     f"boxes_within_{CLOSE}_px_of_mask": f"boxes within {CLOSE} px of their mask on every edge",
     f"boxes_beyond_{FAR}_px_of_mask": f"boxes more than {FAR} px off their mask on some edge",
     "mask_pairs": "pairs of masks in one image",
@@ -40,7 +40,7 @@ _NAMES = {
 
 
 def as_json(contents: Contents, counted: Statistics, floors: dict[str, Metrics]) -> dict[str, Any]:
-    """The whole check of one file: statistics, number of each kind of oddity, and every one of them."""
+    """The check of one file: statistics, the number of oddities of each kind, and all oddities."""
     entries = [
         {
             "kind": oddity.kind,
@@ -62,7 +62,7 @@ def as_json(contents: Contents, counted: Statistics, floors: dict[str, Metrics])
 
 
 def as_text(contents: Contents, counted: Statistics, floors: dict[str, Metrics], *, most: int | None = None) -> str:
-    """The same for reading; of each kind of oddity at most ``most`` are listed."""
+    """The same as text; at most ``most`` oddities of each kind are listed."""
     lines = [str(contents.source)]
     if known := known_file(contents.source):
         lines.append(f"  this is {known}")

@@ -16,16 +16,16 @@ from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, mask_to_box
 from cis_seg.inspection.contents import Contents
 from cis_seg.inspection.oddities import box_distance, pair_ious
 
-SIZE_LIMITS = (32**2, 96**2)  # COCO's borders between small, medium and large, in square pixels
-OVERLAPPING = 0.05  # mask IoU from which on two masks are said to overlap; 73 of CIS's 11,927 pairs do
-CLOSE, FAR = 5, 20  # px between the edges of a box and of its mask's tight box: agreement, disagreement
-_MOST_IDS = 50  # of missing ids that are listed
+SIZE_LIMITS = (32**2, 96**2)  # COCO's limits between small, medium and large, in square pixels
+OVERLAPPING = 0.05  # mask IoU above which two masks overlap; 73 of the 11,927 pairs of CIS do
+CLOSE, FAR = 5, 20  # px between the edges of a box and of its mask's tight box: agree, disagree
+_MOST_IDS = 50  # missing ids that are listed
 
 Statistics = dict[str, Any]
 
 
 def statistics(contents: Contents) -> Statistics:
-    """Everything that is counted, as plain numbers for JSON; crowd regions are counted apart and enter nothing else."""
+    """Compute all statistics as plain numbers for JSON; crowd regions are only counted."""
     people = contents.people()
     numbers = sorted(annotation["id"] for annotation in contents.annotations)
     per_image = Counter(annotation["image_id"] for annotation in people)
@@ -49,7 +49,7 @@ def statistics(contents: Contents) -> Statistics:
 
 
 def _mask_statistics(masked: Sequence[dict[str, Any]]) -> Statistics:
-    """What needs masks; nothing where there are none."""
+    """The statistics of masks."""
     if not masked:
         return {"masks": 0}
     areas = [rle.area(annotation["segmentation"]) for annotation in masked]
@@ -71,12 +71,12 @@ def _mask_statistics(masked: Sequence[dict[str, Any]]) -> Statistics:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Least, median and most."""
+    """Minimum, median and maximum."""
     return {"min": min(values), "median": float(np.median(values)), "max": max(values)} if values else None
 
 
 def _sizes(areas: Sequence[float]) -> dict[str, int]:
-    """How many are small, medium and large, by COCO's borders."""
+    """Number of small, medium and large areas by COCO's limits."""
     places = Counter(np.searchsorted(SIZE_LIMITS, areas, side="right").tolist())
     return {name: places[place] for place, name in enumerate(("small", "medium", "large"))}
 
@@ -86,7 +86,7 @@ def _ends(numbers: Sequence[int]) -> list[int]:
 
 
 def _gaps(numbers: Sequence[int]) -> list[int] | None:
-    """The ids missing between the first and the last; None where they are many, as in COCO, whose ids are no running numbers."""
+    """The ids missing between the first and the last; None if there are many, as in COCO, whose ids are not consecutive."""
     if not numbers or numbers[-1] - numbers[0] + 1 - len(numbers) > _MOST_IDS:
         return None
     return sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
