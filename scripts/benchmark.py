@@ -1,4 +1,4 @@
-"""``python scripts/benchmark.py [--json FILE]``: time and peak memory against the textbook form of the same formulas."""
+"""``python scripts/benchmark.py [--json FILE]``: time and peak memory against a textbook form of the same formulas."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from cis_seg.benchmark.report import loads_table, machine, plot_loads, table, wr
 from cis_seg.benchmark.rows import Setting
 from cis_seg.errors import ConfigError, UserError
 
-WHERE = "where both sides compute (default: a GPU where there is one)"
+DEVICE = "device of both sides (default: a GPU if available)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after a message."""
+    """Return the exit code: 0, or 2 after an error message."""
     parser = argparse.ArgumentParser(
-        description="Measures time and peak memory of losses, mask head, data pipeline and training steps, ours against the textbook form "
-        "of the same formulas, and checks that both compute the same. About a quarter of an hour on two cores; run it on an idle machine.",
+        description="Measures time and peak memory of losses, mask head, data pipeline and training steps, against a textbook form of "
+        "the same formulas, and checks that both agree. Takes about 15 minutes on two cores; run it on an idle machine.",
         epilog="example: python scripts/benchmark.py --json benchmark.json",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there, as a list of rows")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there, as a list of rows")
     parser.add_argument("--rows", metavar="NAME,NAME", help=f"only these of {', '.join(ROWS)}")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu", help=WHERE)
-    parser.add_argument("--quick", action="store_true", help="tiny inputs: does everything run? The figures mean nothing")
-    parser.add_argument("--loads", type=Path, metavar="PLOT.png", help="instead: time by part for 5 to 320 people and three image sizes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu", help=DEVICE)
+    parser.add_argument("--quick", action="store_true", help="tiny inputs, to check that everything runs; the times are meaningless")
+    parser.add_argument(
+        "--loads", type=Path, metavar="PLOT.png", help="instead: time by part for 5 to 320 people, three sizes"
+    )
     args = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     if args.loads is not None:
@@ -68,7 +70,7 @@ def _chosen(names: str | None) -> list[str]:
     chosen = names.split(",") if names else list(ROWS)
     unknown = [name for name in chosen if name not in ROWS]
     if unknown:
-        raise ConfigError("there is no such row", where="--rows", expected=", ".join(ROWS), found=", ".join(unknown))
+        raise ConfigError("unknown row", where="--rows", expected=", ".join(ROWS), found=", ".join(unknown))
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""Both sides of every row on tiny inputs: the same numbers, and that the comparison would notice others."""
+"""Both sides of each row agree on tiny inputs, and the comparison detects differences."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cis_seg.benchmark.measure import ROWS, largest_difference
 from cis_seg.benchmark.rows import Setting
 from cis_seg.benchmark.scenes import samples_of, scene
 
-#: what the contract asks for
+#: rows that users may rely on
 NAMES = (
     "color_similarity pairwise_loss projection_loss dynamic_mask_head overlap_loss mask_losses train_step_480 train_step_800 crowd_400"
     " postprocess dataloader"
 )
 
 
-def test_all_rows_are_there() -> None:
+def test_all_rows_exist() -> None:
     assert set(NAMES.split()) <= set(ROWS)
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.tolerance is not None])
-def test_both_sides_give_the_same_numbers(name: str) -> None:
+def test_both_sides_give_the_same_values(name: str) -> None:
     row, setting = ROWS[name], Setting(quick=True)
     ours, baseline = row.ours(setting), row.baseline(setting)
     numbers = dict(ours())
@@ -41,7 +41,7 @@ def test_crowd_trains_more_masks_than_its_baseline() -> None:
     assert crowd["loss_overlap"] != few["loss_overlap"]
 
 
-def test_differences_are_relative_to_the_largest_number() -> None:
+def test_differences_are_relative_to_the_largest_value() -> None:
     a = {"x": torch.tensor([100.0, 1.0]), "y": torch.tensor([1.0])}
     assert largest_difference(a, a) == 0
     assert largest_difference(a, a | {"x": torch.tensor([100.0, 1.5])}) == pytest.approx(0.005)
@@ -50,7 +50,7 @@ def test_differences_are_relative_to_the_largest_number() -> None:
     assert math.isnan(largest_difference(a, a | {"y": torch.tensor([torch.nan])}))
 
 
-def test_scene_is_the_same_at_every_call_and_its_boxes_lie_inside() -> None:
+def test_scenes_are_deterministic_and_boxes_lie_inside() -> None:
     batch, again = scene((64, 96), 5, batch=2), scene((64, 96), 5, batch=2)
     assert torch.equal(batch.pixels, again.pixels)
     for target in batch.targets:

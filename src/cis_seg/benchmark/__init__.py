@@ -1,1 +1,1 @@
-"""Ours against the textbook form of the same formulas: time, peak memory, and that the numbers are equal."""
+"""Time and peak memory of the operations, against textbook forms of the same formulas."""

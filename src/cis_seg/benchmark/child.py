@@ -1,7 +1,7 @@
-"""One side of one row in a process of its own: ``python -m cis_seg.benchmark.child ROW SIDE DEVICE QUICK OUTPUT``.
+"""One side of one row in a separate process: ``python -m cis_seg.benchmark.child ROW SIDE DEVICE QUICK OUTPUT``.
 
-A process's peak memory never falls and its allocator remembers, so two sides in one process would disturb each other. The parent asks for
-a repeat by a line on the standard input and gets a line of JSON back.
+The peak memory of a process never falls and its allocator caches blocks, so two sides in one process would disturb each other. The
+parent requests a repeat with a line on standard input and receives a line of JSON.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ MEGABYTE = 2**20
 
 
 def resident_mb(field: str) -> float:
-    """``VmRSS`` (now) or ``VmHWM`` (the most since ``forget_peak``) of this process."""
+    """Return ``VmRSS`` (current) or ``VmHWM`` (peak since ``reset_peak``) of this process."""
     found = re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())
     assert found is not None
     return int(found.group(1)) / 1024
 
 
-def forget_peak(device: str) -> float:
-    """Starts a new peak and returns what is in use now, in MB."""
+def reset_peak(device: str) -> float:
+    """Reset the peak memory and return the memory in use, in MB."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / MEGABYTE
-    CLEAR.write_text("5")  # Linux: sets the peak to what is resident now
+    CLEAR.write_text("5")  # Linux: resets VmHWM to VmRSS
     return resident_mb("VmRSS")
 
 
 def peak_mb(device: str) -> float:
-    """The most that was in use since ``forget_peak``, in MB."""
+    """Return the peak memory since ``reset_peak``, in MB."""
     return torch.cuda.max_memory_allocated() / MEGABYTE if device == "cuda" else resident_mb("VmHWM")
 
 
 def timed(work: Work, device: str) -> dict[str, float]:
-    """Milliseconds of one repeat: ``ms`` by the device's own clock on CUDA, else by the wall's; ``cpu_ms`` of this process's threads."""
+    """Return milliseconds of one repeat: ``ms`` (CUDA events on a GPU, wall clock on the CPU) and ``cpu_ms`` of all threads."""
     cpu, wall = time.process_time(), time.perf_counter()
     if device == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -61,13 +61,13 @@ def timed(work: Work, device: str) -> dict[str, float]:
 
 
 def main(row: str, side: str, device: str, quick: str, output: str) -> None:
-    """First repeat: numbers and peak memory; then as many timed ones as lines arrive."""
+    """Run one side once for its values and peak memory, then once, timed, for each line of input."""
     make: Any = getattr(ROWS[row], side)
-    make(Setting(device, quick=True))()  # loads what libraries load at their first use, which belongs to the imports
-    before = forget_peak(device)
+    make(Setting(device, quick=True))()  # warm-up: libraries load more on first use, which must not count
+    before = reset_peak(device)
     work: Work = make(Setting(device, quick=quick == "1"))
     torch.save({name: value.detach().float().cpu() for name, value in work().items()}, output)
-    work()  # the optimiser's state and the second step's gradients are there only now
+    work()  # the optimiser state and the gradients exist from the second step on
     print(json.dumps({"peak_mb": round(peak_mb(device) - before, 1)}), flush=True)
     for _ in sys.stdin:
         print(json.dumps(timed(work, device)), flush=True)

@@ -1,4 +1,4 @@
-"""Runs both sides of a row, a process each, in turn."""
+"""Measure both sides of a row, each in its own process, in alternation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,15 @@ from cis_seg.benchmark.step_rows import STEPS
 from cis_seg.errors import UserError
 
 ROWS: dict[str, Row] = {**OPERATIONS, **STEPS, **PIPELINE}
-
-
 SIDES = ("ours", "baseline")
-#: repeats of a side: enough for a median, no more than a table is worth
-LEAST_REPEATS, MOST_REPEATS = 3, 15
-SECONDS_A_ROW = 15.0
+#: repeats per side: at least enough for a median
+MIN_REPEATS, MAX_REPEATS = 3, 15
+SECONDS_PER_ROW = 15.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A line of the table; times are medians."""
+    """One row of the table; times are medians."""
 
     name: str
     ours_ms: float
@@ -39,19 +37,19 @@ class Measured:
     ratio: float  # baseline / ours
     ours_peak_mb: float  # above the imports
     baseline_peak_mb: float
-    ours_cpu_ms: float  # of all threads of the process, which other work on the machine disturbs less than the wall clock
+    ours_cpu_ms: float  # of all threads; less sensitive to other load than the wall clock
     baseline_cpu_ms: float
-    difference: float | None  # of the two sides' numbers, relative to the largest; None where they do different work
+    difference: float | None  # of the values, relative to the largest; None if the sides do different work
     repeats: int
     note: str
 
 
 class Child:
-    """One side in its process."""
+    """One side in its own process."""
 
     def __init__(self, row: str, side: str, *, device: str, quick: bool, output: Path) -> None:
         command = [sys.executable, "-m", "cis_seg.benchmark.child", row, side, device, str(int(quick)), str(output)]
-        self.what = f"{side} of {row}"
+        self.name = f"{side} of {row}"
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
@@ -63,20 +61,20 @@ class Child:
         self.process.wait()
 
     def answer(self) -> dict[str, float]:
-        """Its next line.
+        """Return the next line of output.
 
         Raises:
-            UserError: it ended; its own message went to the error stream.
+            UserError: the process ended; its message is on standard error.
         """
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise UserError(f"the {self.what} ended without a result", found=f"exit code {self.process.wait()}", remedy="see above")
+            raise UserError(f"the {self.name} ended without a result", found=f"exit code {self.process.wait()}", remedy="see above")
         answer: dict[str, float] = json.loads(line)
         return answer
 
     def repeat(self) -> dict[str, float]:
-        """Times of one more repeat, ``ms`` and ``cpu_ms``."""
+        """Run another repeat and return its ``ms`` and ``cpu_ms``."""
         assert self.process.stdin is not None
         self.process.stdin.write("again\n")
         self.process.stdin.flush()
@@ -84,10 +82,10 @@ class Child:
 
 
 def measure(name: str, row: Row, *, device: str, quick: bool) -> Measured:
-    """Peak memory, equality and alternating repeats of one row.
+    """Measure peak memory and times of one row and check that both sides agree.
 
     Raises:
-        UserError: a side failed, or the two sides' numbers differ by more than the row's tolerance.
+        UserError: a side failed, or the values differ by more than the tolerance of the row.
     """
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / side for side in SIDES]
@@ -97,7 +95,7 @@ def measure(name: str, row: Row, *, device: str, quick: bool) -> Measured:
             difference = None if row.tolerance is None else largest_difference(*(torch.load(path, weights_only=True) for path in outputs))
             if difference is not None and row.tolerance is not None and not difference <= row.tolerance:
                 expected = f"differences of at most {row.tolerance:g}"
-                raise UserError("the two sides give different numbers", where=name, expected=expected, found=f"{difference:.2e}")
+                raise UserError("the two sides give different values", where=name, expected=expected, found=f"{difference:.2e}")
             times = _alternating(children, quick)
     ours, baseline, *cpu = (round(statistics.median(t[clock] for t in side), 3) for clock in ("ms", "cpu_ms") for side in times)
     return Measured(
@@ -106,17 +104,17 @@ def measure(name: str, row: Row, *, device: str, quick: bool) -> Measured:
 
 
 def _alternating(children: list[Child], quick: bool) -> list[list[dict[str, float]]]:
-    """Times of each child, one repeat of each in turn."""
+    """Return the times of each child; repeats alternate between them."""
     times: list[list[dict[str, float]]] = [[] for _ in children]
-    deadline = time.monotonic() + (0 if quick else SECONDS_A_ROW)
-    while len(times[0]) < LEAST_REPEATS or (len(times[0]) < MOST_REPEATS and time.monotonic() < deadline):
+    deadline = time.monotonic() + (0 if quick else SECONDS_PER_ROW)
+    while len(times[0]) < MIN_REPEATS or (len(times[0]) < MAX_REPEATS and time.monotonic() < deadline):
         for child, found in zip(children, times, strict=True):
             found.append(child.repeat())
     return times
 
 
 def largest_difference(ours: dict[str, Any], baseline: dict[str, Any]) -> float:
-    """The largest difference of two numbers over the largest number of their tensor; infinite where names or shapes differ."""
+    """Return the largest difference relative to the largest value of the same tensor; infinite if names or shapes differ."""
     if ours.keys() != baseline.keys() or any(ours[name].shape != baseline[name].shape for name in ours):
         return torch.inf
     pairs = [(ours[name].double(), baseline[name].double()) for name in ours if ours[name].numel()]

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and how it grows with the people and with the image.
+"""The time of each part of a training step, as a function of image size and number of people.
 
 Legend: H W padded input.
 """
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from cis_seg.benchmark.rows import Setting
 from cis_seg.benchmark.scenes import scene
-from cis_seg.benchmark.step_rows import Step, our_module, resnet50, still
+from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_module, resnet50
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.structures import Batch, DensePredictions
 
 T = TypeVar("T")
 
-#: the parts of a step in their order; "masks" is assignment, controller, mask head and all losses
+#: in order; "masks" covers assignment, controller, mask head and all losses
 PARTS = ("backbone", "pyramid", "head", "mask branch", "masks", "optimiser")
 REPEATS = 3
-#: the loads of the table; short sides in pixels, the long one is 4/3 of it
+#: rows of the table; shorter sides in pixels, the longer side is 4/3 of it
 PEOPLE, SHORT_SIDES = (5, 20, 80, 320), (480, 800, 1333)
 QUICK = ((2, 4), (64, 96))
 DIVISOR = 32
@@ -33,20 +33,20 @@ DIVISOR = 32
 
 @dataclass(frozen=True)
 class Load:
-    """One training step's time by part."""
+    """The time of one training step by part."""
 
     size: tuple[int, int]  # (H, W)
-    people: int  # of an image
+    people: int  # per image
     ms: Mapping[str, float]  # medians, forward and backward together
 
     @property
     def total(self) -> float:
-        """Milliseconds of the whole step."""
+        """Total time of the step in ms."""
         return sum(self.ms.values())
 
 
 class _Clock:
-    """Adds up wall time by name, once the device has done what was asked of it."""
+    """Accumulates wall time by name, synchronised with the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.ms = device, dict.fromkeys(PARTS, 0.0)
@@ -64,7 +64,7 @@ class _Clock:
 
 
 def step_by_part(model: CondInst, batch: Batch, step: Step, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Milliseconds of each of ``PARTS`` in one step: the graph is cut between the parts, so that each goes backward by itself."""
+    """Return the milliseconds of each part in one step. The graph is cut between the parts, so that each has its own backward."""
     clock = _Clock(batch.pixels.device)
     optimizer.zero_grad()
     with torch.autocast(batch.pixels.device.type, dtype=torch.bfloat16, enabled=step.bf16):
@@ -87,7 +87,7 @@ def step_by_part(model: CondInst, batch: Batch, step: Step, optimizer: torch.opt
         ("pyramid", list(levels.values()), list(level_cut.values())),
         ("backbone", list(stages.values()), list(stage_cut.values())),
     ):
-        clock.timed(name, lambda: _backward(ends, cuts))  # noqa: B023  # called at once
+        clock.timed(name, lambda: _backward(ends, cuts))  # noqa: B023  # called immediately
     clock.timed("optimiser", optimizer.step)
     return clock.ms
 
@@ -97,22 +97,22 @@ def _cut(x: Tensor) -> Tensor:
 
 
 def _backward(ends: Sequence[Tensor], cuts: Sequence[Tensor]) -> None:
-    """On from where the gradients have arrived; some parts' outputs are used by nobody, frozen stages have no graph."""
+    """Continue the backward pass from the cuts; unused outputs have no gradient and frozen stages no graph."""
     pairs = [(end, cut.grad) for end, cut in zip(ends, cuts, strict=True) if cut.grad is not None and end.requires_grad]
     torch.autograd.backward([end for end, _ in pairs], [gradient for _, gradient in pairs])
 
 
 def loads(setting: Setting) -> Iterator[Load]:
-    """Time by part of R50, one image a step, float32, for every number of people and every size."""
+    """Measure R50 with one image per step in float32, for each size and number of people."""
     people, sides = QUICK if setting.quick else (PEOPLE, SHORT_SIDES)
     model = resnet50(setting)
-    optimizer = still(model)
+    optimizer = negligible_sgd(model)
     for side in sides:
         size = (_up(side), _up(side * 4 / 3))
         for count in people:
             step = Step(size, count, batch=1)
             batch = scene(size, count, device=setting.device)
-            times = [step_by_part(model, batch, step, optimizer) for _ in range(1 + REPEATS)][1:]  # the first one warms up
+            times = [step_by_part(model, batch, step, optimizer) for _ in range(1 + REPEATS)][1:]  # the first is a warm-up
             yield Load(size, count, {part: statistics.median(t[part] for t in times) for part in PARTS})
 
 

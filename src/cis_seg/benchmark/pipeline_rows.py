@@ -1,4 +1,4 @@
-"""The rows around the network: from detections to run-length codes, from files to batches.
+"""Rows of the data pipeline and the postprocessing: from files to batches, from detections to run-length codes.
 
 Legend: N detections, h w mask grid.
 """
@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from cis_seg.benchmark import textbook
-from cis_seg.benchmark.rows import Row, Setting, Work
+from cis_seg.benchmark.rows import Row, Setting, Work, both_sides
 from cis_seg.benchmark.scenes import logits_of, samples_of, scene
 from cis_seg.data.images import read_image
 from cis_seg.data.records import Sample
@@ -29,7 +29,7 @@ IMAGES, SHORT_SIDE, LONG_SIDE = 8, 480, 1333
 
 
 def _postprocess(setting: Setting, *, ours: bool) -> Work:
-    """Masks of many detections at 480 x 640, from logits at stride 4 to run-length codes at 720 x 960."""
+    """Render the masks of many detections at 480 x 640, from logits at stride 4 to run-length codes at 720 x 960."""
     size, original, count = ((64, 96), (96, 144), 5) if setting.quick else ((480, 640), (720, 960), DETECTIONS)
     samples = samples_of(scene(size, count, device=setting.device), count)
     logits = logits_of(samples, (size[0] // 4, size[1] // 4))
@@ -42,7 +42,7 @@ def _postprocess(setting: Setting, *, ours: bool) -> Work:
 
 
 def _dataloader(setting: Setting, *, ours: bool) -> Work:
-    """One worker's work on a batch: read, resize, pad; without its process, which both sides would have alike."""
+    """Read, resize and pad a batch as one worker does, without the worker process."""
     folder = TemporaryDirectory()
     files = _write_images(Path(folder.name), (96, 128) if setting.quick else (720, 960))
     short = 64 if setting.quick else SHORT_SIDE
@@ -59,7 +59,7 @@ def _dataloader(setting: Setting, *, ours: bool) -> Work:
 
 
 def _write_images(folder: Path, size: tuple[int, int]) -> list[Path]:
-    """JPEG files of smooth colours with noise, at a photograph's compression."""
+    """Write JPEG files of smooth colours with noise, compressed like photographs."""
     files = []
     for number in range(IMAGES):
         pixels = scene((size[0] // 32 * 32, size[1] // 32 * 32), 10, seed=number).pixels[0].permute(1, 2, 0).numpy()
@@ -69,7 +69,7 @@ def _write_images(folder: Path, size: tuple[int, int]) -> list[Path]:
 
 
 def _plain_batch(files: list[Path], short: int) -> Tensor:
-    """PIL's way, image by image: decode, resize, to a tensor of the batch."""
+    """Decode and resize with PIL, image by image, into one padded tensor."""
     images = []
     for path in files:
         image = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
@@ -78,21 +78,12 @@ def _plain_batch(files: list[Path], short: int) -> Tensor:
         images.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
     height, width = (-(-max(image.shape[side] for image in images) // 32) * 32 for side in (1, 2))
     batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
-    for place, pixels in zip(batch, images, strict=True):
-        place[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    for slot, pixels in zip(batch, images, strict=True):
+        slot[:, : pixels.shape[1], : pixels.shape[2]] = pixels
     return batch
 
 
 PIPELINE: dict[str, Row] = {
-    "postprocess": Row(
-        lambda setting: _postprocess(setting, ours=True),
-        lambda setting: _postprocess(setting, ours=False),
-        note=f"{DETECTIONS} detections, 480x640 to 720x960",
-    ),
-    "dataloader": Row(
-        lambda setting: _dataloader(setting, ours=True),
-        lambda setting: _dataloader(setting, ours=False),
-        tolerance=0.0,
-        note=f"a batch of {IMAGES} JPEGs of 704x960, to 480, on the CPU",
-    ),
+    "postprocess": both_sides(_postprocess, f"{DETECTIONS} detections, 480x640 to 720x960"),
+    "dataloader": both_sides(_dataloader, f"a batch of {IMAGES} JPEGs of 704x960, to 480, on the CPU", tolerance=0.0),
 }

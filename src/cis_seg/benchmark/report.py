@@ -1,4 +1,4 @@
-"""The table on the screen and the rows as JSON."""
+"""The results as tables, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cis_seg.benchmark.parts import PARTS, Load
 
 
 def loads_table(loads: Sequence[Load], device: str) -> Table:
-    """A line for each size and number of people, milliseconds of each part."""
+    """Return a table with one row per size and number of people: milliseconds of each part."""
     result = Table(title=f"a training step by part, R50, one image, float32, {machine(device)}")
     for column in ("H x W", "people", "ms", *PARTS, "masks, share"):
         result.add_column(column, justify="right")
@@ -29,13 +29,13 @@ def loads_table(loads: Sequence[Load], device: str) -> Table:
 
 
 def write_loads(path: Path, loads: Sequence[Load]) -> None:
-    """A list, one object a load: ``size``, ``people``, ``total_ms`` and ``ms`` by part."""
+    """Write one object per load: ``size``, ``people``, ``total_ms`` and ``ms`` by part."""
     rows = [{"size": load.size, "people": load.people, "total_ms": load.total, "ms": dict(load.ms)} for load in loads]
     path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 def plot_loads(path: Path, loads: Sequence[Load], device: str) -> None:
-    """Two panels: the whole step against the pixels, and what depends on the people against the people."""
+    """Plot the time of the whole step against the pixels, and that of the mask part against the people."""
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -50,21 +50,21 @@ def plot_loads(path: Path, loads: Sequence[Load], device: str) -> None:
         right.set(xlabel="people in the image", ylabel="s, assignment, mask head and losses", xlim=0, ylim=0)
         for axes in (left, right):
             axes.legend(frameon=False)
-        figure.suptitle(f"R50, one image a step, {machine(device)}")
+        figure.suptitle(f"R50, one image per step, {machine(device)}")
         figure.savefig(path, dpi=150)
 
 
 def machine(device: str) -> str:
-    """Where the figures were taken, in words."""
+    """Describe the device."""
     if device == "cuda":
         return f"CUDA: {torch.cuda.get_device_name()}, device timers; torch {torch.__version__}"
     return f"CPU: {torch.get_num_threads()} threads; torch {torch.__version__}"
 
 
 def table(rows: Sequence[Measured], device: str) -> Table:
-    """Medians and peaks of ``rows``."""
-    result = Table(title=f"ours and the textbook (theirs), {machine(device)}")
-    for column in ("row", "ours ms", "theirs", "ratio", "CPU ratio", "ours MB", "theirs", "memory", "differ"):
+    """Return a table of medians and peaks."""
+    result = Table(title=f"ours against the textbook form (baseline), {machine(device)}")
+    for column in ("row", "ours ms", "baseline", "ratio", "CPU ratio", "ours MB", "baseline", "memory", "difference"):
         result.add_column(column, justify="left" if column == "row" else "right")
     for row in rows:
         memory = f"{row.ours_peak_mb / row.baseline_peak_mb:.2f}" if row.baseline_peak_mb > 0 else "-"
@@ -76,5 +76,5 @@ def table(rows: Sequence[Measured], device: str) -> Table:
 
 
 def write_json(path: Path, rows: Sequence[Measured]) -> None:
-    """A list of rows, one object a row, with the fields of ``Measured``."""
+    """Write one object per row, with the fields of ``Measured``."""
     path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")

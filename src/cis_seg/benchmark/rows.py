@@ -1,4 +1,4 @@
-"""What a row of the benchmark is, and the rows of single operations, both sides of each.
+"""The rows of the benchmark: their definition, and those of single operations.
 
 Legend: N mask samples, h w mask grid.
 """
@@ -22,30 +22,30 @@ from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
 from cis_seg.structures import Batch, MaskSamples
 
-#: one repeat of the work; what it returns is compared with the other side's
+#: one repeat of the work; returns values that are compared with those of the other side
 Work = Callable[[], Mapping[str, Tensor]]
 STRIDE = 4  # of the mask grid
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where the work is done, and whether on tiny inputs."""
+    """The device, and whether inputs are tiny."""
 
     device: str = "cpu"
     quick: bool = False
 
 
-#: makes one side's work; everything that it prepares is not timed
+#: prepares the work of one side, untimed
 Side = Callable[[Setting], Work]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Two ways to the same numbers."""
+    """Two implementations of the same computation."""
 
     ours: Side
     baseline: Side
-    tolerance: float | None = 1e-5  # largest difference over the largest number; None: the two sides do different work
+    tolerance: float | None = 1e-5  # relative to the largest value; None if the sides do different work
     note: str = ""
 
 
@@ -70,7 +70,7 @@ class MaskInputs:
 
 
 def mask_inputs(setting: Setting, people: int = 20) -> MaskInputs:
-    """The same at every call; tiny for ``quick``."""
+    """Return the same inputs at every call; tiny ones if ``quick``."""
     size, people, count = ((192, 256), 3, 6) if setting.quick else ((480, 640), people, 64)
     batch = scene(size, people, device=setting.device)
     samples = samples_of(batch, count)
@@ -79,23 +79,23 @@ def mask_inputs(setting: Setting, people: int = 20) -> MaskInputs:
 
 
 def our_similarity(inputs: MaskInputs) -> Tensor:
-    """``(1, E, h, w)``"""
+    """Return ``(1, E, h, w)``."""
     batch = inputs.batch
     valid = valid_mask(batch.image_sizes, batch.original_sizes, inputs.padded, STRIDE, batch.pixels.device)
     return color_similarity(pooled_colors(batch.clean_pixels, STRIDE), valid)
 
 
 def textbook_similarity(inputs: MaskInputs) -> Tensor:
-    """``(E, h, w)``"""
+    """Return ``(E, h, w)``."""
     batch = inputs.batch
     valid = torch.ones(inputs.padded, device=batch.pixels.device)
-    valid[inputs.padded[0] - 10 :] = 0  # the bottom rows, as ``valid_mask`` leaves them out
+    valid[inputs.padded[0] - 10 :] = 0  # the bottom rows, which ``valid_mask`` excludes
     colors = pooled_colors(batch.clean_pixels, STRIDE)[0]
     return textbook.color_similarity(colors, valid[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE])
 
 
 def _with_gradient(loss: Tensor, *leaves: Tensor) -> dict[str, Tensor]:
-    """Loss and gradients of one repeat; the next one starts without them."""
+    """Run backward, return loss and gradients, and clear the gradients for the next repeat."""
     loss.backward()
     numbers = {"loss": loss.detach()} | {f"grad {i}": leaf.grad for i, leaf in enumerate(leaves) if leaf.grad is not None}
     for leaf in leaves:
@@ -136,7 +136,7 @@ def _our_overlap(inputs: MaskInputs, scores: Tensor) -> Tensor:
 
 
 def _textbook_overlap(inputs: MaskInputs, scores: Tensor) -> Tensor:
-    noise = torch.rand(len(scores), generator=torch.Generator().manual_seed(0))  # the draw of ``overlap_loss``
+    noise = torch.rand(len(scores), generator=torch.Generator().manual_seed(0))  # the same draw as in ``overlap_loss``
     return textbook.overlap_loss(scores, inputs.samples.gt_inds, noise.to(scores.device))
 
 
@@ -147,7 +147,7 @@ def _overlap(setting: Setting, *, ours: bool) -> Work:
 
 
 def _mask_losses(setting: Setting, *, ours: bool) -> Work:
-    """Projection, pairwise and overlap, with everything that they need from the image and the boxes."""
+    """All mask losses, including colour similarity and box masks."""
     inputs = mask_inputs(setting)
 
     def our_losses() -> Mapping[str, Tensor]:
@@ -186,17 +186,18 @@ def _head(setting: Setting, *, ours: bool, compiled: bool = False) -> Work:
     return work
 
 
-def _row(side: Callable[..., Work], note: str = "", tolerance: float | None = 1e-5) -> Row:
+def both_sides(side: Callable[..., Work], note: str = "", tolerance: float | None = 1e-5) -> Row:
+    """Return the row of a function that prepares either side."""
     return Row(lambda setting: side(setting, ours=True), lambda setting: side(setting, ours=False), tolerance, note)
 
 
 OPERATIONS: dict[str, Row] = {
     # the textbook's colours are converted in float64, ours in float32
-    "color_similarity": _row(_color, "and box masks, 480x640, 80 people", tolerance=1e-4),
-    "pairwise_loss": _row(_pairwise, "64 masks, 120x160, forward + backward"),
-    "projection_loss": _row(_projection, "the same"),
-    "dynamic_mask_head": _row(_head, "64 masks, 60x80, forward + backward"),
-    "dynamic_mask_head_compiled": _row(partial(_head, compiled=True), "the same with compile=true"),
-    "overlap_loss": _row(_overlap, "64 masks of 20 people, 120x160, forward + backward"),
-    "mask_losses": _row(_mask_losses, "projection + pairwise + overlap, with colours and boxes"),
+    "color_similarity": both_sides(_color, "and box masks, 480x640, 80 people", tolerance=1e-4),
+    "pairwise_loss": both_sides(_pairwise, "64 masks, 120x160, forward + backward"),
+    "projection_loss": both_sides(_projection, "the same"),
+    "dynamic_mask_head": both_sides(_head, "64 masks, 60x80, forward + backward"),
+    "dynamic_mask_head_compiled": both_sides(partial(_head, compiled=True), "the same with compile=true"),
+    "overlap_loss": both_sides(_overlap, "64 masks of 20 people, 120x160, forward + backward"),
+    "mask_losses": both_sides(_mask_losses, "projection + pairwise + overlap, with colours and boxes"),
 }

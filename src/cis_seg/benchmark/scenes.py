@@ -1,6 +1,6 @@
-"""What both sides of a comparison work on, from a seed: images with people's boxes, samples, logits.
+"""Seeded inputs of the benchmark: images with boxes of people, mask samples, mask logits.
 
-Legend: B batch, G people of an image, N mask samples, H W input, h w mask grid.
+Legend: B batch, G people per image, N mask samples, H W input, h w mask grid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cis_seg.structures import Batch, MaskSamples, Target
 
 
 def people_boxes(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """``(G, 4)`` upright boxes inside an image of ``size`` = (height, width); more people are smaller, as in photographs of crowds."""
+    """Return ``(G, 4)`` upright boxes inside an image of ``size`` (height, width); larger crowds have smaller people."""
     height, width = size
     heights = height * (0.12 + 0.5 * torch.rand(count, generator=generator)) * min(1.0, (25 / max(count, 1)) ** 0.5)
     widths = heights * (0.3 + 0.3 * torch.rand(count, generator=generator))
@@ -23,7 +23,7 @@ def people_boxes(count: int, size: tuple[int, int], generator: torch.Generator) 
 
 
 def scene(size: tuple[int, int], people: int, *, batch: int = 1, seed: int = 0, device: str = "cpu") -> Batch:
-    """``batch`` images of soft colours and faint noise, with ``people`` one-coloured people each; ``size`` divides by 32."""
+    """Return ``batch`` images of smooth colours and faint noise with ``people`` boxes each; ``size`` is a multiple of 32."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 3, 3, 4, generator=generator) * 255
     pixels = F.interpolate(coarse, size=size, mode="bilinear") + 2 * torch.randn(batch, 3, *size, generator=generator)
@@ -39,7 +39,7 @@ def scene(size: tuple[int, int], people: int, *, batch: int = 1, seed: int = 0, 
 
 
 def samples_of(batch: Batch, per_image: int) -> MaskSamples:
-    """``per_image`` mask samples of every image, its people in turn; their locations are not used."""
+    """Return ``per_image`` mask samples per image, spread evenly over its people; locations are unused."""
     people = len(batch.targets[0].boxes)
     images = len(batch.targets)
     gt_inds = torch.arange(per_image, device=batch.pixels.device).mul(people).div(per_image, rounding_mode="floor").repeat(images)
@@ -48,7 +48,7 @@ def samples_of(batch: Batch, per_image: int) -> MaskSamples:
 
 
 def logits_of(samples: MaskSamples, grid: tuple[int, int], *, seed: int = 0) -> Tensor:
-    """``(N, h, w)`` logits as a half-trained network gives them: smooth, with noise."""
+    """Return ``(N, h, w)`` smooth logits with noise, like those of a half-trained network."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(len(samples.im_inds), 1, 6, 8, generator=generator)
     logits = 3 * F.interpolate(coarse, size=grid, mode="bilinear")[:, 0] + 0.5 * torch.randn(len(coarse), *grid, generator=generator)

@@ -6,7 +6,7 @@ Legend: B batch, N mask samples, H W padded input, h w mask grid.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import torch
@@ -27,24 +27,24 @@ from cis_seg.structures import Batch, DensePredictions, MaskSamples
 from cis_seg.training.module import CondInstModule
 
 WEIGHTS = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "proj": 1.0, "pairwise": 1.0, "overlap": 1.0}
-#: gain of the last norm of every residual block: without trained weights sixteen additions at 1 would let the features explode
+#: gain of the last norm of each residual block: at 1, random weights would let the features explode over 16 blocks
 RESIDUAL_GAIN = 0.2
 
 
 @dataclass(frozen=True)
 class Step:
-    """One training step's size and ways."""
+    """The configuration of a training step."""
 
     size: tuple[int, int]
-    people: int  # on every image
+    people: int  # per image
     batch: int = 2
     bf16: bool = False
     masks_per_image: int = 64
-    quick: Step | None = None  # the same in tiny
+    quick: Step | None = None  # a tiny replacement
 
 
 def resnet50(setting: Setting) -> CondInst:
-    """BoxInst's network for one class with random weights, stem and stage 2 frozen; a tiny one for ``quick``."""
+    """Return BoxInst's network for one class with random weights, stem and stage 2 frozen; a tiny one if ``quick``."""
     torch.manual_seed(0)
     small = ModelConfig(
         backbone=BackboneConfig(depth=10, width=16, weights=None),
@@ -54,7 +54,7 @@ def resnet50(setting: Setting) -> CondInst:
         head_norm_groups=4,
         mask_branch_channels=8,
     )
-    # of the weights that are named here only the consequences are used: a frozen norm, frozen first stages
+    # "imagenet" selects frozen norms and frozen first stages; no weights are loaded
     model = build_model(small if setting.quick else ModelConfig(backbone=BackboneConfig(weights="imagenet")), 1)
     for name, buffer in model.backbone.named_buffers():
         if name.endswith("bn3.weight"):
@@ -63,7 +63,7 @@ def resnet50(setting: Setting) -> CondInst:
 
 
 def our_module(model: CondInst, step: Step) -> CondInstModule:
-    """The product's own training of ``model``."""
+    """Return the LightningModule that trains ``model``."""
     return CondInstModule(
         model=model,
         criterion=Criterion(WEIGHTS, pairwise_warmup_steps=0),
@@ -76,12 +76,12 @@ def our_module(model: CondInst, step: Step) -> CondInstModule:
 
 
 def our_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
-    """The product's own step; raw losses."""
+    """Return the raw losses of the actual training step."""
     return our_module(model, step).losses(batch, step=1)
 
 
 def textbook_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
-    """The same losses with the mask head and the mask losses as a textbook writes them, in the default order of memory."""
+    """Return the same losses with the textbook mask head and mask losses, in contiguous memory format."""
     padded = batch.padded_size
     dense = model(model.normalize(batch.pixels, batch.image_sizes).contiguous())
     assignment = assign(dense.locations, batch.targets, num_classes=1, padded_size=padded)
@@ -95,7 +95,7 @@ def textbook_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor
 
 
 def _controlled_everywhere(model: CondInst, dense: DensePredictions, padded: tuple[int, int]) -> Tensor:
-    """``(B, K, P)``: the controller as a convolution over the whole of every level."""
+    """Return ``(B, K, P)``: the controller as a convolution over all locations."""
     sizes = [(ceil(padded[0] / 2**level), ceil(padded[1] / 2**level)) for level in LEVELS]
     parts = dense.tower_feats.split([h * w for h, w in sizes], dim=1)
     maps = [part.transpose(1, 2).unflatten(2, size).contiguous() for part, size in zip(parts, sizes, strict=True)]
@@ -124,20 +124,20 @@ def _textbook_mask_losses(logits: Tensor, samples: MaskSamples, batch: Batch, pa
     }
 
 
-def still(model: CondInst) -> torch.optim.SGD:
-    """An optimiser that does all its work, at so small a rate that every repeat has the first one's losses."""
+def negligible_sgd(model: CondInst) -> torch.optim.SGD:
+    """Return an optimiser with full cost but a negligible learning rate, so that all repeats have the same losses."""
     return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-9, momentum=0.9, weight_decay=1e-4)
 
 
 def step_side(step: Step, *, ours: bool) -> Side:
-    """One side of a row."""
+    """Return one side of a row."""
 
     def side(setting: Setting) -> Work:
         model, used = resnet50(setting), step.quick if setting.quick and step.quick else step
         if not ours:
             model = model.to(memory_format=torch.contiguous_format)
         batch = scene(used.size, used.people, batch=used.batch, device=setting.device)
-        optimizer = still(model)
+        optimizer = negligible_sgd(model)
 
         def work() -> Mapping[str, Tensor]:
             with torch.autocast(setting.device, dtype=torch.bfloat16, enabled=used.bf16):
@@ -155,9 +155,9 @@ def step_side(step: Step, *, ours: bool) -> Side:
 
 
 def _step_row(step: Step, note: str, *, bf16: bool = False) -> Row:
-    mixed = Step(step.size, step.people, step.batch, True, step.masks_per_image, step.quick)
-    # 8 bits of mantissa through some sixty convolutions
-    return Row(step_side(mixed if bf16 else step, ours=True), step_side(step, ours=False), None if bf16 else 1e-5, note)
+    mixed = replace(step, bf16=bf16)
+    # no tolerance for bf16: 8 bits of mantissa through some sixty convolutions
+    return Row(step_side(mixed, ours=True), step_side(step, ours=False), None if bf16 else 1e-5, note)
 
 
 _TINY = Step((64, 96), people=3)
@@ -166,9 +166,9 @@ _AT_800 = Step((800, 1216), people=8, quick=_TINY)
 _CROWD = {people: Step((480, 640), people=people, batch=1, quick=Step((64, 96), people=people // 4, batch=1)) for people in (400, 20)}
 
 STEPS: dict[str, Row] = {
-    "train_step_480": _step_row(_AT_480, "R50, 2 x 480x640, 23 people an image, float32"),
+    "train_step_480": _step_row(_AT_480, "R50, 2 x 480x640, 23 people per image, float32"),
     "train_step_480_bf16": _step_row(_AT_480, "the same with bf16-mixed; the textbook in float32", bf16=True),
-    "train_step_800": _step_row(_AT_800, "R50, 2 x 800x1216, 8 people an image, float32"),
+    "train_step_800": _step_row(_AT_800, "R50, 2 x 800x1216, 8 people per image, float32"),
     "crowd_400": Row(
         step_side(_CROWD[400], ours=True), step_side(_CROWD[20], ours=True), None, "R50, 1 x 480x640: 400 people; baseline: ours with 20"
     ),

@@ -1,7 +1,7 @@
-"""The formulas as a textbook writes them, the other side of every comparison.
+"""The baseline of the benchmark: straightforward forms of the same formulas.
 
-Every neighbour of every pixel of every instance is unfolded, every box is drawn at full size, every instance has its own copy of the
-features and of the similarities, colours are converted by numpy one image at a time on the CPU.
+All neighbours of all pixels of all instances are unfolded, boxes are selected at full size, each instance has its own copy of the features
+and similarities, and colours are converted by numpy on the CPU, one image at a time.
 
 Legend: B batch, N instances, E neighbours, C channels, H W padded input, h w mask grid, P generated parameters.
 """
@@ -29,7 +29,7 @@ def unfolded_neighbours(x: Tensor, size: int = 3, dilation: int = 2) -> Tensor:
 
 
 def rgb_to_lab(rgb: np.ndarray) -> np.ndarray:
-    """CIE Lab (D65, 2 degrees) of ``(h, w, 3)`` uint8 sRGB, in float64 like scikit-image's."""
+    """Convert ``(h, w, 3)`` uint8 sRGB to CIE Lab (D65, 2 degrees) in float64, like scikit-image."""
     share = rgb / 255.0
     linear = np.where(share > 0.04045, ((share + 0.055) / 1.055) ** 2.4, share / 12.92)
     matrix = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
@@ -47,7 +47,7 @@ def color_similarity(image: Tensor, valid: Tensor) -> Tensor:
 
 
 def box_bitmaps(boxes: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
-    """``(N, 4)`` -> ``(N, h, w)``: every box filled at full size, then every ``stride``-th pixel of it."""
+    """``(N, 4)`` -> ``(N, h, w)``: boxes filled at full size, then sampled every ``stride`` pixels."""
     full = torch.zeros(len(boxes), *padded_size, device=boxes.device)
     for bitmap, (x0, y0, x1, y1) in zip(full, boxes.tolist(), strict=True):
         bitmap[int(y0) : int(y1 + 1), int(x0) : int(x1 + 1)] = 1
@@ -55,7 +55,7 @@ def box_bitmaps(boxes: Tensor, padded_size: tuple[int, int], stride: int) -> Ten
 
 
 def pairwise_loss(mask_logits: Tensor, bitmaps: Tensor, similarity: Tensor, color_thresh: float = 0.3) -> Tensor:
-    """``mask_logits`` and ``bitmaps`` ``(N, h, w)``, ``similarity`` ``(N, E, h, w)``: one for each instance."""
+    """``mask_logits`` and ``bitmaps`` ``(N, h, w)``, ``similarity`` ``(N, E, h, w)``: one per instance."""
     foreground, background = F.logsigmoid(mask_logits), F.logsigmoid(-mask_logits)
     both = foreground[:, None] + unfolded_neighbours(foreground[:, None])[:, 0]  # (N, E, h, w)
     neither = background[:, None] + unfolded_neighbours(background[:, None])[:, 0]
@@ -69,20 +69,20 @@ def projection_loss(mask_scores: Tensor, bitmaps: Tensor) -> Tensor:
     """Dice of the maxima over the columns and over the rows, both ``(N, h, w)``."""
     total = mask_scores.new_zeros(())
     for axis in (1, 2):
-        scores, truth = mask_scores.max(dim=axis).values, bitmaps.max(dim=axis).values
-        inside = (scores * truth).sum(dim=1)
-        total = total + (1 - 2 * inside / ((scores**2).sum(dim=1) + (truth**2).sum(dim=1) + 1e-5)).mean()
+        scores, target = mask_scores.max(dim=axis).values, bitmaps.max(dim=axis).values
+        inside = (scores * target).sum(dim=1)
+        total = total + (1 - 2 * inside / ((scores**2).sum(dim=1) + (target**2).sum(dim=1) + 1e-5)).mean()
     return total
 
 
 def overlap_loss(mask_scores: Tensor, gt_inds: Tensor, noise: Tensor) -> Tensor:
-    """Eq. 2 for one image, pair by pair: the drawn mask of an instance is the one of least ``noise`` ``(N,)``."""
+    """Eq. 2 for one image, pair by pair; the selected mask of an instance has the least ``noise`` ``(N,)``."""
     degrees = []
     for instance in gt_inds.unique().tolist():
         own = gt_inds == instance
-        drawn = mask_scores[noise.masked_fill(~own, torch.inf).argmin()]
+        selected = mask_scores[noise.masked_fill(~own, torch.inf).argmin()]
         others = mask_scores[~own]
-        degrees.append((others * drawn).sum(dim=(1, 2)) / (others + drawn).sum(dim=(1, 2)))
+        degrees.append((others * selected).sum(dim=(1, 2)) / (others + selected).sum(dim=(1, 2)))
     return torch.cat(degrees).mean()
 
 
@@ -104,7 +104,7 @@ def dynamic_mask_head(
 
 
 def pasted_masks(mask_logits: Tensor, size: tuple[int, int], original: tuple[int, int], stride: int) -> Sequence[dict[str, object]]:
-    """``(N, h, w)`` -> run-length codes by way of one dense ``(N, H, W)`` stack of scores at the original size."""
+    """``(N, h, w)`` -> run-length codes via one dense ``(N, H, W)`` stack of scores at the original size."""
     from pycocotools import mask as coco_mask
 
     scores = aligned_bilinear(mask_logits.sigmoid()[:, None], stride)[:, :, : size[0], : size[1]]
