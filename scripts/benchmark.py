@@ -30,9 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", metavar="NAME,NAME", help=f"only these of {', '.join(ROWS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu", help=DEVICE)
     parser.add_argument("--quick", action="store_true", help="tiny inputs, to check that everything runs; the times are meaningless")
-    parser.add_argument(
-        "--loads", type=Path, metavar="PLOT.png", help="instead: time by part for 5 to 320 people, three sizes"
-    )
+    parser.add_argument("--loads", type=Path, metavar="PLOT.png", help="instead: time by part for 5 to 320 people, three sizes")
     args = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     if args.loads is not None:
