@@ -16,17 +16,17 @@ from cis_seg.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after a message about the file."""
+    """Return the exit code: 0, or 2 after a message about the file."""
     parser = argparse.ArgumentParser(
-        description="Writes a CrowdHuman split as a COCO instances json (boxes alone; ignore regions become crowd regions). "
-        "With IN.json OUT.odgt instead, writes the records of such a json back.",
+        description="Writes a CrowdHuman split as a COCO instances json (boxes only; ignore regions become crowd regions). "
+        "With IN.json OUT.odgt instead, converts such a json back.",
         epilog="example: python scripts/crowdhuman_to_coco.py annotation_val.odgt Images val.json",
     )
-    parser.add_argument("source", type=Path, metavar="IN.odgt", help="annotations as CrowdHuman publishes them: a json record a line")
+    parser.add_argument("source", type=Path, metavar="IN.odgt", help="annotations as CrowdHuman publishes them: one json record per line")
     parser.add_argument("images", type=Path, metavar="IMAGES_DIR", nargs="?", help="folder with <ID>.jpg, for their sizes")
     parser.add_argument("target", type=Path, metavar="OUT.json", help="file to write")
     parser.add_argument("--boxes", choices=list(BOX_KEYS), default="visible", help="which box becomes bbox (default: visible)")
-    parser.add_argument("--max-faulty", type=float, default=MAX_FAULTY, help=f"share of records that may be unusable ({MAX_FAULTY})")
+    parser.add_argument("--max-faulty", type=float, default=MAX_FAULTY, help=f"maximum share of unusable records (default: {MAX_FAULTY})")
     args = parser.parse_args(arguments)
     if (args.images is None) != (args.source.suffix == ".json"):
         parser.error("give IN.odgt IMAGES_DIR OUT.json, or IN.json OUT.odgt")

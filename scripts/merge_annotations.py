@@ -1,4 +1,4 @@
-"""``python scripts/merge_annotations.py JOB/job.json EXPORT.json... --output MERGED.json``: outlines as one checked test set."""
+"""``python scripts/merge_annotations.py JOB/job.json EXPORT.json... --output MERGED.json``: merge outlines into one checked test set."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from cis_seg.annotation.merging import data_card, merge
 from cis_seg.annotation.rules import ACCEPTABLE, as_text, check_accepted, refused
 from cis_seg.errors import ConfigError, DataError, UserError
 
-EXIT_REFUSED = 1  # the outlines are listed with what is wrong with them; nothing is written
-ON_SCREEN = 20  # problems of a kind
+EXIT_REFUSED = 1  # the problems of the outlines are listed; nothing is written
+ON_SCREEN = 20  # problems of each kind
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 where outlines were refused, 2 after a message about a file or an option."""
+    """Return the exit code: 0, 1 if outlines were refused, 2 after a message about a file or an option."""
     parser = argparse.ArgumentParser(
-        description="Merges what annotators made of a job (scripts/select_crowd_images.py) into a COCO json in CIS.json's form, with a "
-        "data card beside it, if every outline keeps COCO's rules for instance masks."
+        description="Merges the outlines of a job (scripts/select_crowd_images.py) into a COCO json in the format of CIS.json, with a data "
+        "card beside it, if every outline follows COCO's rules for instance masks."
     )
-    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job the annotators got, as scripts/select_crowd_images.py wrote it")
-    parser.add_argument("exports", type=Path, nargs="+", metavar="EXPORT.json", help="COCO json that an annotation tool exported")
+    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job as scripts/select_crowd_images.py wrote it")
+    parser.add_argument("exports", type=Path, nargs="+", metavar="EXPORT.json", help="COCO json exported by an annotation tool")
     parser.add_argument("--output", type=Path, required=True, metavar="MERGED.json", help="the card is called MERGED.md")
-    parser.add_argument("--dropped", type=Path, metavar="FILE", help="people left out: a line each, their id in the job and why")
-    accept = f"kinds of problem that somebody has looked at: {', '.join(ACCEPTABLE)}"
+    parser.add_argument("--dropped", type=Path, metavar="FILE", help="people to leave out, one per line: id in the job, and the reason")
+    accept = f"kinds of problem to accept after a look: {', '.join(ACCEPTABLE)}"
     parser.add_argument("--accept", nargs="+", default=[], metavar="KIND", help=accept)
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _merge(args: argparse.Namespace) -> int:
     check_accepted(args.accept)
     if args.output.resolve() in {path.resolve() for path in (args.job, *args.exports)} or args.output.suffix != ".json":
-        expected = "the name of a new json, neither the job nor an export"
+        expected = "a new json, neither the job nor an export"
         raise ConfigError("the output cannot be written there", where="--output", expected=expected, found=args.output)
     job = read_job(args.job)
     exports = [read_export(path, job) for path in args.exports]
@@ -54,11 +54,11 @@ def _merge(args: argparse.Namespace) -> int:
         print(as_text(wrong, ON_SCREEN), file=sys.stderr)
         listed.parent.mkdir(parents=True, exist_ok=True)
         listed.write_text(as_text(wrong) + "\n")
-        advice = f"mend them in the annotation tool, list people to leave out with --dropped, or --accept {'/'.join(ACCEPTABLE)}"
+        advice = f"fix them in the annotation tool, list people to leave out with --dropped, or --accept {'/'.join(ACCEPTABLE)}"
         print(f"{len(wrong)} problems, all in {listed}; nothing was merged: {advice}", file=sys.stderr)
         return EXIT_REFUSED
     if not merged.people:
-        raise DataError("nobody is outlined", where=args.job, expected="a mask for some person", found="none", remedy="give the exports")
+        raise DataError("nobody is outlined", where=args.job, expected="at least one mask", found="none", remedy="name the exports")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(merged.content) + "\n")
     card = args.output.with_suffix(".md")

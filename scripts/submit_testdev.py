@@ -1,4 +1,4 @@
-"""``python scripts/submit_testdev.py RESULTS.json IMAGE_INFO.json --name ALG --output DIR``: a zip for COCO's evaluation server."""
+"""``python scripts/submit_testdev.py RESULTS.json IMAGE_INFO.json --name ALG --output DIR``: pack a zip for COCO's evaluation server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cis_seg.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after a message about the files."""
+    """Return the exit code: 0, or 2 after a message about the files."""
     parser = argparse.ArgumentParser(
         description="Checks a results file of COCO's test-dev2017 and packs its masks as detections_test-dev2017_ALG_results.zip, "
         "which you upload to COCO's evaluation server yourself.",
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", type=Path, metavar="RESULTS.json", help="COCO results with masks, as evaluate and predict write them")
     parser.add_argument("image_info", type=Path, metavar="IMAGE_INFO.json", help="COCO's image_info_test-dev2017.json")
     parser.add_argument("--name", required=True, metavar="ALG", help="name of the algorithm: letters, digits, - and .")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder that gets the zip")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the zip")
     args = parser.parse_args(arguments)
     try:
         submission = pack(args.results, args.image_info, name=args.name, output=args.output)

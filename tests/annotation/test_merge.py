@@ -190,7 +190,7 @@ def test_masks_that_are_still_the_draft_are_counted(job: Job, export_content: Co
     assert (found.problems, found.drafted, found.unchanged) == ([], 5, 2)
     export = read_export(write_export(export_content), job)
     card = data_card(write_export(found.content, "merged.json"), found, job, [export])
-    assert "5 people had a model's mask to start from; 2 masks are still that draft: a model like it" in card
+    assert "5 people had a model's mask as a draft; 2 masks are still that draft: they favour a similar model" in card
 
 
 def run(script: ModuleType, job: Job, *arguments: object) -> int:
@@ -246,7 +246,7 @@ def test_what_is_refused_is_listed_and_what_is_accepted_stands_in_the_card(
         (["FOLDER/results.json"], "is not a COCO instances file"),
         (["FOLDER/export.json", "--accept", "missing"], f"expected: {' or '.join(ACCEPTABLE)}"),
         (["FOLDER/export.json", "--dropped", "FOLDER/nothing.txt"], "the list of dropped people cannot be read"),
-        (["FOLDER/export.json", "--dropped", "FOLDER/dropped.txt"], "makes no sense"),
+        (["FOLDER/export.json", "--dropped", "FOLDER/dropped.txt"], "is invalid"),
         (["FOLDER/export.json", "--output", "FOLDER/export.json"], "the output cannot be written there"),
     ],
 )
@@ -274,5 +274,5 @@ def test_mistakes(
 @pytest.mark.parametrize("line", ["1", "99 who", "one too dark", "1 twice\n1 twice", "4 a region", "-1 x", "²3 x"])
 def test_lines_about_nobody(job: Job, tmp_path: Path, line: str) -> None:
     (tmp_path / "dropped.txt").write_text(line)
-    with pytest.raises(DataError, match="makes no sense"):
+    with pytest.raises(DataError, match="is invalid"):
         read_dropped(tmp_path / "dropped.txt", job)

@@ -43,5 +43,5 @@ def test_ids_sides_and_areas() -> None:
 
 def test_run_lengths() -> None:
     assert counts_fit([2, 4], (2, 3))
-    assert not any(counts_fit(counts, (2, 3)) for counts in ([2, 3], [-1, 7], [NAN], [6.0], None, 6, "é"))
+    assert not any(counts_fit(counts, (2, 3)) for counts in ([2, 3], [-1, 7], [NAN], [6.0], None, 6, "é", "", "0T3"))
     assert counts_fit("06", (2, 3))

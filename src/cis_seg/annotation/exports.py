@@ -1,7 +1,7 @@
-"""What an annotation tool exports: its images found among the job's, its masks checked.
+"""Exports of annotation tools: match their images to the job, and check their masks.
 
-Tools number images and annotations anew, put folders or a hash before a file's name, and leave out characters of it; so images are found
-by what is left of their names, and people (``matching``) by where they stand.
+Tools renumber images and annotations, prepend folders or a hash to file names, and drop characters from them. So images are matched by
+what is left of their names, and people by position (``merging.match``).
 
 Legend: boxes are COCO's [x, y, width, height] in pixels of the file; masks are RLEs at the image's size.
 """
@@ -21,20 +21,20 @@ from cis_seg.coco import rle
 from cis_seg.inspection.contents import Contents, read_contents
 from cis_seg.inspection.oddities import find_oddities, outline_beyond
 
-SAME_REGION = 0.9  # mask IoU from which on an annotation is one of the job's ignore regions, which nobody was asked to outline
-ROUNDING = 1.0  # px that a point may lie outside its image, because tools round; it is moved to the edge
+SAME_REGION = 0.9  # mask IoU from which an annotation counts as one of the job's ignore regions, which nobody was asked to outline
+ROUNDING = 1.0  # px that a point may lie outside its image, because tools round; it is clipped
 _FROM_CONTENTS = {"unusable", "box_without_area", "degenerate_part", "duplicate", "box_off_mask"}
 _HASH = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's
 
 
 @dataclass(frozen=True)
 class Outline:
-    """One person as they were outlined."""
+    """The outline of one person."""
 
     source: str  # name of the export
     export_id: int  # of the annotation in it
     mask: dict[str, Any]  # RLE
-    segmentation: Any  # the same as it is to be written: the tool's polygons, or a run-length code
+    segmentation: Any  # the same as it will be written: the tool's polygons, or a run-length code
 
     @property
     def box(self) -> list[int]:
@@ -44,20 +44,20 @@ class Outline:
 
 @dataclass
 class Export:
-    """One file, as far as it belongs to the job."""
+    """The part of one file that belongs to the job."""
 
     source: str
     outlines: dict[int, list[Outline]] = field(default_factory=lambda: defaultdict(list))  # by the job's image id
     problems: list[Problem] = field(default_factory=list)
-    moved: int = 0  # annotations with a point moved to the image's edge
-    unflagged: int = 0  # people whom the tool had marked as crowd regions
+    moved: int = 0  # annotations with a point clipped to the image
+    unflagged: int = 0  # people that the tool had marked as crowd regions
 
 
 def read_export(path: Path, job: Job) -> Export:
-    """Everything usable in a COCO json, and everything that is wrong with it.
+    """Read the usable outlines of a COCO json, and everything wrong with the others.
 
     Raises:
-        DataError: the file is missing, or no COCO json at all.
+        DataError: the file is missing, or not a COCO json at all.
     """
     contents, export = read_contents(path, path.parent), Export(path.name)
     places = _places(contents, job, export)
@@ -69,7 +69,7 @@ def read_export(path: Path, job: Job) -> Export:
         if contents.categories[annotation["category_id"]] != "person":
             _problem(export, "other_category", contents, annotation, contents.categories[annotation["category_id"]])
             continue
-        # CVAT writes masks drawn with a brush as crowd regions, because COCO keeps run-length codes for those
+        # CVAT writes masks drawn with a brush as crowd regions, because COCO uses run-length codes for those
         export.unflagged += annotation["iscrowd"]
         kept.append({**annotation, "iscrowd": 0})
     contents.annotations = kept
@@ -84,7 +84,7 @@ def read_export(path: Path, job: Job) -> Export:
 
 
 def _places(contents: Contents, job: Job, export: Export) -> dict[int, int]:
-    """The job's image id of each of the export's images that can be used."""
+    """The job's image id of each usable image of the export."""
     names = _job_names(job)
     outlined = {annotation["image_id"] for annotation in contents.annotations}
     places: dict[int, int] = {}
@@ -106,7 +106,7 @@ def _places(contents: Contents, job: Job, export: Export) -> dict[int, int]:
 
 
 def _job_names(job: Job) -> dict[str, int | None]:
-    """What the job's images may be called -> image id, or None where it could be two."""
+    """Possible names of the job's images -> image id, or None if ambiguous."""
     names: dict[str, int | None] = {}
     for image_id, image in job.images.items():
         for key in set(_keys(image["file_name"])):
@@ -115,7 +115,7 @@ def _job_names(job: Job) -> dict[str, int | None]:
 
 
 def _keys(name: str) -> list[str]:
-    """A file's name as it is, without folders and unusual characters (CrowdHuman's comma), and without a hash before it."""
+    """A file name as it is, without folders and unusual characters (CrowdHuman's comma), and also without a leading hash."""
     last = re.sub(r"[^\w.-]", "", PureWindowsPath(name).name)
     return [name, last, _HASH.sub("", last)]
 
@@ -126,7 +126,7 @@ def _is_region(annotation: dict[str, Any], regions: Sequence[dict[str, Any]]) ->
 
 
 def _add(annotation: dict[str, Any], image_id: int, contents: Contents, export: Export) -> None:
-    """The outline of one annotation, or what is wrong with it."""
+    """Add the outline of one annotation, or the problem with it."""
     mask, parts, size = annotation["segmentation"], annotation["outline"], contents.size(annotation["image_id"])
     beyond = outline_beyond(parts, size)
     if mask is None:
@@ -142,7 +142,7 @@ def _add(annotation: dict[str, Any], image_id: int, contents: Contents, export: 
 
 
 def _inside(part: Sequence[float], size: tuple[int, int]) -> list[float]:
-    """A polygon with its points moved to the edge of an image of (height, width) where they lie outside."""
+    """A polygon with its points clipped to an image of (height, width)."""
     return [min(max(value, 0), size[1 - place % 2]) for place, value in enumerate(part)]
 
 

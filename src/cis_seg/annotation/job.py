@@ -1,6 +1,6 @@
-"""A job for annotators: a COCO json of boxes, and of masks to start from, that CVAT, Label Studio and COCO Annotator import.
+"""A job for annotators: a COCO json of boxes and draft masks that CVAT, Label Studio and COCO Annotator import.
 
-Ids count from 1; people have a box and perhaps a mask, ignore regions are crowd regions with a run-length code, COCO's form for them.
+Ids start at 1. People have a box and possibly a mask; ignore regions are crowd regions with a run-length code, as in COCO.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cis_seg.errors import DataError
 
 
 def read_dropped(path: Path | None, job: Job) -> dict[int, str]:
-    """Annotation id of the job -> why that person was dropped; nobody without a file.
+    """Annotation id in the job -> why that person was dropped; empty without a file.
 
-    A line is an id and a reason (``17 a statue``); empty lines and those that begin with # say nothing.
+    A line is an id and a reason (``17 a statue``); empty lines and lines that begin with # are skipped.
 
     Raises:
-        DataError: no such file, or a line that names nobody of the job, or somebody twice, or gives no reason.
+        DataError: no such file, or a line with an unknown or repeated id, or without a reason.
     """
     if path is None:
         return {}
@@ -39,7 +39,7 @@ def read_dropped(path: Path | None, job: Job) -> dict[int, str]:
         person = int(first) if first.isascii() and first.isdigit() and len(first) < 19 else None
         if person not in known or person in dropped or not reason.strip():
             raise DataError(
-                "a line of the list of dropped people makes no sense",
+                "a line of the list of dropped people is invalid",
                 where=f"{path}, line {number}",
                 expected=f"the annotation id of a person in {job.path.name}, each once, and a reason",
                 found=line[:80],
@@ -54,7 +54,7 @@ PERSON = {"id": 1, "name": "person", "supercategory": "person"}
 
 
 def job_content(content: Json, lines: Collection[int], description: str) -> Json:
-    """The job of the images ``lines`` of ``content``, a CrowdHuman split as ``crowdhuman_coco.to_coco`` makes it."""
+    """The job with the images ``lines`` of ``content``, a CrowdHuman split converted by ``crowdhuman_coco.to_coco``."""
     images = [image for image in content["images"] if image["id"] in lines]
     ids = {image["id"]: number for number, image in enumerate(images, start=1)}
     sizes = {image["id"]: (image["height"], image["width"]) for image in images}
@@ -78,12 +78,12 @@ def _entry(annotation: Json, number: int, image_id: int, size: tuple[int, int]) 
 
 
 def with_draft(content: Json, draft: Json, form: str) -> Json:
-    """The job with the masks of ``draft``, the same annotations as ``masks_from_boxes`` writes them.
+    """The job with the masks of ``draft``, the same annotations as written by ``masks_from_boxes``.
 
     Args:
         content: of ``job_content``.
         draft: COCO json with a run-length code and a ``confidence`` for every person.
-        form: ``polygons``, whose points people can move, or ``rle``.
+        form: ``polygons``, whose points people can edit, or ``rle``.
     """
     masked = {annotation["id"]: annotation for annotation in draft["annotations"]}
     annotations = []
@@ -98,12 +98,12 @@ def with_draft(content: Json, draft: Json, form: str) -> Json:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it was given to annotators; masks are RLEs."""
+    """A job as given to annotators; masks are RLEs."""
 
     path: Path
     description: str
     images: dict[int, Json]  # by id, in the job's order
-    people: dict[int, dict[int, Json]]  # image id -> annotation id -> annotation, for every image
+    people: dict[int, dict[int, Json]]  # image id -> annotation id -> annotation; a key for every image
     regions: dict[int, dict[int, Json]]  # the same for ignore regions
 
     def size(self, image_id: int) -> tuple[int, int]:
@@ -111,15 +111,15 @@ class Job:
         return self.images[image_id]["height"], self.images[image_id]["width"]
 
     def person_ids(self) -> set[int]:
-        """Every person to be outlined."""
+        """Annotation id of every person to outline."""
         return {number for people in self.people.values() for number in people}
 
 
 def read_job(path: Path) -> Job:
-    """The job in ``path``.
+    """Read the job in ``path``.
 
     Raises:
-        DataError: no COCO json, or an id, a box or a mask makes no sense; the message names it.
+        DataError: not a COCO json, or an id, a box or a mask is invalid; the message names it.
     """
     file = read_coco(path, Needs(masks="optional"))
     people: dict[int, dict[int, Json]] = {image_id: {} for image_id in file.images}

@@ -1,6 +1,6 @@
-"""A job and what came back for it, as one test set in CIS.json's form, without its quirks.
+"""Merge a job and its exports into one test set in the format of CIS.json, without its quirks.
 
-Ids count from 1, ``area`` is the mask's, ``bbox`` its tight box; ignore regions come from the job, as crowd regions.
+Ids start at 1, ``area`` is the mask's, ``bbox`` its tight box; ignore regions come from the job, as crowd regions.
 
 Legend: boxes are COCO's [x, y, width, height] in pixels of the file; masks are RLEs at the image's size.
 """
@@ -27,21 +27,21 @@ from cis_seg.inspection.statistics import statistics
 
 _CHECKED = (
     "every mask lies inside its image, has a pixel, and polygon parts of three points or more",
-    "every person of the job has one mask, or stands under Dropped; every mask is a person's of the job",
+    "every person of the job has one mask or is listed under Dropped; every mask belongs to a person of the job",
     f"no two masks of an image have an IoU above {DUPLICATE_IOU}; every mask's tight box agrees with the person's box in the job",
-    "ids are unique and count from 1; `bbox` is the mask's tight box, `area` the mask's own",
+    "ids are unique and start at 1; `bbox` is the mask's tight box, `area` the mask's own",
     "ignore regions are crowd regions (`iscrowd` 1) with run-length codes",
 )
 
 
 def data_card(path: Path, merged: Merged, job: Job, exports: Sequence[Export]) -> str:
-    """Markdown about the merged file in ``path``: what is in it, what was checked, who is not in it.
+    """Markdown about the merged file in ``path``: its contents, the checks, and who was left out.
 
     Args:
-        path: the file, written already: its statistics are those that ``scripts/check_dataset.py`` prints.
-        merged: what it was written from; its problems are those that somebody accepted.
+        path: the file, already written; its statistics are those that ``scripts/check_dataset.py`` prints.
+        merged: its source; the problems are the accepted ones.
         job: what was to be outlined.
-        exports: what came back.
+        exports: the outlines.
     """
     contents = read_contents(path, path.parent)
     find_oddities(contents, pixels=False)
@@ -49,7 +49,7 @@ def data_card(path: Path, merged: Merged, job: Job, exports: Sequence[Export]) -
     sections = [
         f"# {path.name}",
         f"{len(contents.images)} images, {merged.people} people with masks, {regions} ignore regions. "
-        "Masks show what is seen of a person; the parts of one mask are pieces of one person behind somebody or something.",
+        "Masks show the visible part of a person; the parts of one mask are pieces of one person behind an occluder.",
         _origin(merged, job, exports),
         f"## Checked{', but for what was accepted' if merged.problems else ''}\n\n" + "\n".join(f"* {rule}" for rule in _CHECKED),
         _accepted(merged),
@@ -65,18 +65,18 @@ def _origin(merged: Merged, job: Job, exports: Sequence[Export]) -> str:
         f"* outlined in: {', '.join(export.source for export in exports)}",
     ]
     if merged.drafted:
-        favoured = ": a model like it is scored too well on those" if merged.unchanged else ""
-        lines.append(f"* {merged.drafted} people had a model's mask to start from; {merged.unchanged} masks are still that draft{favoured}")
+        favoured = ": they favour a similar model" if merged.unchanged else ""
+        lines.append(f"* {merged.drafted} people had a model's mask as a draft; {merged.unchanged} masks are still that draft{favoured}")
     moved, unflagged = (sum(getattr(export, name) for export in exports) for name in ("moved", "unflagged"))
     if moved:
-        lines.append(f"* {moved} polygons had points up to 1 px outside the image, which were moved to its edge")
+        lines.append(f"* {moved} polygons had points up to 1 px outside the image, which were clipped")
     if unflagged:
-        lines.append(f"* {unflagged} people were marked as crowd regions by the tool, and are people here")
+        lines.append(f"* {unflagged} people were marked as crowd regions by the tool and are people here")
     return "## Where it comes from\n\n" + "\n".join(lines)
 
 
 def _accepted(merged: Merged) -> str:
-    return f"## Looked at and accepted\n\n```\n{problems_as_text(merged.problems)}\n```" if merged.problems else ""
+    return f"## Checked by eye and accepted\n\n```\n{problems_as_text(merged.problems)}\n```" if merged.problems else ""
 
 
 def _dropped(merged: Merged, job: Job) -> str:
@@ -84,32 +84,32 @@ def _dropped(merged: Merged, job: Job) -> str:
         return "## Dropped\n\nNobody."
     names = {number: job.images[image_id]["file_name"] for image_id, people in job.people.items() for number in people}
     rows = [f"| {number} | {names[number]} | {reason.replace('|', '/')} |" for number, reason in sorted(merged.dropped.items())]
-    gone = f"\n\nNobody is left in, and so left out: {', '.join(merged.empty_images)}." if merged.empty_images else ""
+    gone = f"\n\nImages left out because nobody is left in them: {', '.join(merged.empty_images)}." if merged.empty_images else ""
     head = "## Dropped\n\nPeople of the job without a mask; a detection of one of them counts as wrong.\n\n"
     return head + "| id in the job | image | why |\n|---|---|---|\n" + "\n".join(rows) + gone
 
 
-MATCHED = 0.1  # IoU of a person's box and a mask's tight box from which on they may be one: 6 of CIS's 3453 pairs are below it
-SAME_MASK = 0.999  # IoU of a mask and the draft it began as, from which on nobody has changed it
+MATCHED = 0.1  # IoU of a person's box and a mask's tight box from which they may belong together: 6 of the 3453 pairs of CIS are below
+SAME_MASK = 0.999  # IoU of a mask and its draft from which the mask counts as unchanged
 
 Json = dict[str, Any]
 
 
 @dataclass
 class Merged:
-    """The merged file, and what is to be known about it."""
+    """The merged file, and facts for its data card."""
 
     content: Json
     problems: list[Problem] = field(default_factory=list)
     dropped: dict[int, str] = field(default_factory=dict)  # annotation id of the job -> why
-    empty_images: list[str] = field(default_factory=list)  # left out, because everybody in them was dropped
+    empty_images: list[str] = field(default_factory=list)  # left out because everybody in them was dropped
     people: int = 0
     drafted: int = 0  # people who had a draft
     unchanged: int = 0  # of them, those whose mask is the draft
 
 
 def merge(job: Job, exports: Sequence[Export], dropped: Mapping[int, str]) -> Merged:
-    """Everybody of the job with the mask that was drawn for them; every person is in the file, in ``dropped`` or in a problem."""
+    """Assign the outlines to the people of the job; every person ends up in the file, in ``dropped`` or in a problem."""
     merged = Merged({"images": [], "annotations": [], "categories": [dict(PERSON)]}, dropped=dict(dropped))
     merged.problems += [problem for export in exports for problem in export.problems]
     for image_id in job.images:
@@ -127,7 +127,7 @@ def merge(job: Job, exports: Sequence[Export], dropped: Mapping[int, str]) -> Me
 
 
 def match(people: Mapping[int, Json], outlines: Sequence[Outline]) -> tuple[dict[int, Outline], list[Outline]]:
-    """Who is who: person id -> outline, the pairs of the largest box IoU first; and the outlines of nobody."""
+    """Match people and outlines greedily by box IoU: person id -> outline, and the unmatched outlines."""
     if not people or not outlines:
         return {}, list(outlines)
     numbers = list(people)
@@ -154,7 +154,7 @@ def _outlines(job: Job, image_id: int, exports: Sequence[Export], merged: Merged
 def _check(
     job: Job, image_id: int, people: Mapping[int, Json], matched: Mapping[int, Outline], left: Sequence[Outline], merged: Merged
 ) -> None:
-    """What only the job can tell about the outlines of one image."""
+    """Compare the outlines of one image with the job."""
     name = job.images[image_id]["file_name"]
     missing = tuple(number for number in people if number not in matched)
     if missing:
@@ -174,7 +174,7 @@ def _check(
 
 
 def _write(job: Job, image_id: int, outlines: Sequence[Outline], merged: Merged) -> None:
-    """One image with its people and ignore regions."""
+    """Add one image with its people and ignore regions."""
     entry, regions = job.images[image_id], [region["segmentation"] for region in job.regions[image_id].values()]
     number = len(merged.content["images"]) + 1
     merged.content["images"].append({"id": number, **{key: entry[key] for key in ("width", "height", "file_name")}})

@@ -1,4 +1,4 @@
-"""What is asked of outlines before they become a test set, and a list of what does not keep to it."""
+"""The rules that outlines must follow to become a test set, and the problems of those that do not."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from cis_seg.errors import ConfigError
 
-#: kind of problem -> what it says about those listed under it
+#: kind of problem -> its heading
 KINDS = {
     "unusable": "entries that cannot be used",
     "unknown_image": "images that are not of this job",
     "other_size": "images of another size than the job's: outlined on resized copies?",
-    "image_twice": "images that are outlined in more than one place",
+    "image_twice": "images that are outlined more than once",
     "other_category": "annotations of another category than person",
     "box_without_area": "boxes without width or height",
     "no_mask": "annotations without a mask",
@@ -20,18 +20,18 @@ KINDS = {
     "degenerate_part": "annotations with polygon parts of fewer than three points",
     "polygon_outside": "polygons that leave their image",
     "missing": "people of the job who are neither outlined nor dropped",
-    "dropped_but_outlined": "people who are dropped and outlined as well",
+    "dropped_but_outlined": "people who are both dropped and outlined",
     "duplicate": "pairs of masks that nearly coincide: one person outlined twice?",
-    "box_off_mask": "masks that disagree with their box: of somebody else?",
-    "unlisted": "outlines of nobody in the job",
+    "box_off_mask": "masks that disagree with their box: of another person?",
+    "unlisted": "outlines of people who are not in the job",
 }
-#: kinds that may be right after all, once somebody has looked; the others make a file that no evaluation reads rightly
+#: kinds that may be correct and can be accepted after a look; with the others no evaluation would read the file correctly
 ACCEPTABLE = ("duplicate", "box_off_mask", "unlisted")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend, or to accept."""
+    """One problem to fix or accept."""
 
     kind: str  # of KINDS
     source: str  # name of the export, or of the job
@@ -44,28 +44,28 @@ class Problem:
         numbers = f"annotation{'s' if len(self.ids) > 1 else ''} {'/'.join(map(str, self.ids))}" if self.ids else None
         subject = " of ".join(part for part in (numbers, self.file_name) if part)
         text = f"{self.source}{f', {subject}' if subject else ''}: {self.detail}"
-        # because JSON can hold half of a UTF-16 pair, and a list of one line each cannot
+        # because JSON can hold lone surrogates, and a text file cannot
         return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
 def check_accepted(kinds: Iterable[str]) -> None:
-    """Refuses to accept what cannot be right.
+    """Check the kinds of problem to accept.
 
     Raises:
-        ConfigError: a kind that is none of ``ACCEPTABLE``.
+        ConfigError: a kind that is not in ``ACCEPTABLE``.
     """
     for kind in kinds:
         if kind not in ACCEPTABLE:
-            raise ConfigError("this cannot be accepted", where="--accept", expected=" or ".join(ACCEPTABLE), found=kind)
+            raise ConfigError("this kind of problem cannot be accepted", where="--accept", expected=" or ".join(ACCEPTABLE), found=kind)
 
 
 def refused(problems: Iterable[Problem], accepted: Collection[str]) -> list[Problem]:
-    """Those that nobody has accepted."""
+    """The problems that are not accepted."""
     return [problem for problem in problems if problem.kind not in accepted]
 
 
 def as_text(problems: Sequence[Problem], most: int | None = None) -> str:
-    """The problems by kind, of each at most ``most``."""
+    """The problems by kind, at most ``most`` of each."""
     lines = []
     for kind, meaning in KINDS.items():
         found = [problem for problem in problems if problem.kind == kind]

@@ -1,4 +1,4 @@
-"""Which images of a crowd are worth outlining: people who occlude each other, neither too few nor too many of them.
+"""Select images worth annotating: people who occlude each other, neither too few nor too many.
 
 Legend: N people of an image; boxes are COCO's [x, y, width, height] in pixels.
 """
@@ -19,39 +19,39 @@ from cis_seg.errors import DataError
 
 TAKEN, QUALIFIED = "taken", "qualified"
 
-#: what a verdict says -> in words; all but the first are left out of the job
+#: reason of a verdict -> its description; all but the first are left out of the job
 REASONS = {
     TAKEN: "taken",
-    "not_drawn": "fit, but not drawn: enough images were taken",
+    "not_drawn": "qualified, but not drawn: enough images were taken",
     "too_small": "too small",
     "too_few": "too few people",
     "too_many": "too many people",
     "too_many_regions": "too many ignore regions",
     "apart": "too few of the people touch another",
-    "unusable_box": "boxes that make no sense",
-    "unreadable": "damaged image files",
+    "unusable_box": "invalid boxes",
+    "unreadable": "corrupt image files",
     "faulty_record": "records that cannot be used",
 }
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """What makes an image fit.
+    """What qualifies an image.
 
-    The defaults are the paper's 3 to 10 people and, of the published test set, what most of its images keep: no side is below 400 pixels,
-    and with visible boxes in 92 % of them at least half of the people touch another by an IoU of 0.05 (with 0.1 in 82 %).
+    The defaults are the paper's 3 to 10 people, and what holds for most images of the published test set: no side is below 400 pixels, and
+    in 92 % of them the visible boxes of at least half of the people touch another at an IoU of 0.05 (at 0.1 in 82 %).
     """
 
     min_people: int = 3
     max_people: int = 10
-    min_iou: float = 0.05  # of two people's boxes, from which on they touch
-    touching: float = 0.5  # least share of the people who touch another
-    iou_boxes: str = "visible"  # whose IoU it is: what is seen of them, or their whole bodies (full)
+    min_iou: float = 0.05  # of two people's boxes, from which they touch
+    touching: float = 0.5  # minimum share of the people who touch another
+    iou_boxes: str = "visible"  # the boxes of that IoU: visible parts, or full bodies (full)
     min_side: int = 400  # px, of the shorter side
-    max_regions: int | None = None  # ignore regions at most; None allows any number
+    max_regions: int | None = None  # maximum of ignore regions; None allows any number
 
     def __str__(self) -> str:
-        """In words, for messages and data cards."""
+        """A description for messages and data cards."""
         regions = "" if self.max_regions is None else f", at most {self.max_regions} ignore regions"
         return (
             f"{self.min_people} to {self.max_people} people, {self.touching:g} of them or more touching another "
@@ -61,12 +61,12 @@ class Criteria:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One image, and why it is taken or left; what was not looked at any more is None."""
+    """Why one image is taken or left out; values that were not computed are None."""
 
     line: int | None  # of the annotation file, counted from 0 as in CIS.json
     file_name: str | None
     reason: str  # of REASONS
-    why: str  # the reason with this image's figures
+    why: str  # the reason with the numbers of this image
     people: int | None = None
     regions: int | None = None
     touching: float | None = None  # share of the people
@@ -74,11 +74,11 @@ class Verdict:
 
 
 def judge(image: dict[str, Any], annotations: Sequence[dict[str, Any]], criteria: Criteria) -> Verdict:
-    """Whether an image is fit (``QUALIFIED``), or the first reason against it.
+    """Judge whether an image qualifies (``QUALIFIED``), or return the first reason against it.
 
     Args:
-        image, annotations: as ``crowdhuman_coco.to_coco`` makes them: ignore regions are crowd regions, odgt entries keep their boxes.
-        criteria: what to ask for.
+        image, annotations: from ``crowdhuman_coco.to_coco``: ignore regions are crowd regions, odgt entries keep their boxes.
+        criteria: what to require.
     """
     people = [annotation for annotation in annotations if not annotation["iscrowd"]]
     regions, side = len(annotations) - len(people), min(image["height"], image["width"])
@@ -106,10 +106,10 @@ def judge(image: dict[str, Any], annotations: Sequence[dict[str, Any]], criteria
 
 
 def _largest_ious(people: Sequence[dict[str, Any]], kind: str) -> NDArray[np.float64]:
-    """(N,): each person's largest box IoU with another of the image.
+    """The largest box IoU of each person with another of the image -> (N,).
 
     Raises:
-        DataError: a box makes no sense.
+        DataError: a box is invalid.
     """
     key = BOX_KEYS[kind]
     for place, person in enumerate(people):
@@ -118,16 +118,16 @@ def _largest_ious(people: Sequence[dict[str, Any]], kind: str) -> NDArray[np.flo
 
 
 def draw(verdicts: Sequence[Verdict], count: int | None, seed: int, damage: Callable[[str], str | None]) -> list[Verdict]:
-    """Takes fit images by lot; a larger ``count`` with the same seed keeps those of a smaller one.
+    """Take a random sample of the qualified images; a larger ``count`` with the same seed extends a smaller sample.
 
     Args:
         verdicts: of ``judge``.
-        count: images to take at most; None takes every fit one.
-        seed: of the lot.
-        damage: what is wrong with the file of an image, or None; asked only about images that would be taken.
+        count: maximum number of images; None takes all.
+        seed: of the sample.
+        damage: what is wrong with the file of an image, or None; called only for images that would be taken.
 
     Returns:
-        The verdicts in their order, none of them ``QUALIFIED`` any more.
+        The verdicts in their order; none is ``QUALIFIED`` any more.
     """
     drawn = list(verdicts)
     fit = [place for place, verdict in enumerate(verdicts) if verdict.reason == QUALIFIED]

@@ -7,6 +7,8 @@ import sys
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeGuard
 
+from pycocotools import mask as coco_mask
+
 from cis_seg.errors import DataError
 
 #: because no image file is larger (a JPEG has at most 65,535 pixels per side), and an outline takes memory for every pixel
@@ -15,6 +17,7 @@ MAX_COORDINATE = 100_000
 MIN_POLYGON_NUMBERS = 6  # because three points are the fewest that enclose an area
 
 _REMEDY = "correct this annotation or delete it"
+_MASK_REMEDY = "correct the mask, or delete the annotation; training from boxes (supervision=box) needs no masks"
 
 
 def is_id(value: Any) -> TypeGuard[int]:
@@ -62,11 +65,15 @@ def are_coordinates(values: list[Any]) -> bool:
 def counts_fit(counts: Any, size: tuple[int, int]) -> bool:
     """Whether ``counts`` can be the run lengths of a mask of ``size`` (height, width).
 
-    Plain counts must cover the mask exactly, because pycocotools would write out of bounds otherwise. Compressed ones are ASCII.
+    Plain counts must cover the mask exactly, because pycocotools would write out of bounds otherwise. Compressed ones are ASCII, and
+    cannot have more pixels than the image.
     """
+    pixels = size[0] * size[1]
     if isinstance(counts, list):
-        return all(is_id(count) and count >= 0 for count in counts) and sum(counts) == size[0] * size[1]
-    return isinstance(counts, bytes) or (isinstance(counts, str) and counts.isascii())
+        return all(is_id(count) and count >= 0 for count in counts) and sum(counts) == pixels
+    if not isinstance(counts, str | bytes) or not counts or not counts.isascii():
+        return False
+    return bool(0 <= coco_mask.area({"size": list(size), "counts": counts}) <= pixels)
 
 
 def is_segmentation(segmentation: Any, size: tuple[int, int]) -> bool:
@@ -111,7 +118,9 @@ def check_box(value: Any, *, culprit: object, where: object) -> list[float]:
     return value
 
 
-def check_mask(segmentation: Any, size: tuple[int, int], *, culprit: object, where: object, required: bool = False) -> None:
+def check_mask(
+    segmentation: Any, size: tuple[int, int], *, culprit: object, where: object, required: bool = False, remedy: str = _MASK_REMEDY
+) -> None:
     """Refuse a segmentation that is malformed or, if ``required``, encloses nothing.
 
     Raises:
@@ -123,7 +132,7 @@ def check_mask(segmentation: Any, size: tuple[int, int], *, culprit: object, whe
             where=where,
             found=str(segmentation)[:80],
             expected=f"polygons of three points or more, or a run-length code of size {list(size)} (height, width)",
-            remedy="correct the mask, or delete the annotation; training from boxes (supervision=box) needs no masks",
+            remedy=remedy,
         )
 
 

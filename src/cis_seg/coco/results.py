@@ -12,6 +12,8 @@ from cis_seg.coco.reader import read_json
 from cis_seg.errors import DataError
 from cis_seg.structures import Instances
 
+_REMEDY = 'write masks at the size of the original image, and counts as text: counts.decode("ascii"), not str(counts)'
+
 
 class KnownImages(Protocol):
     """What a results file is checked against: a ground truth, or a list of images without one."""
@@ -112,7 +114,7 @@ def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any
         raise DataError("a result has no finite score", where=where, expected="a number", found=score, remedy="correct or remove the entry")
     checked: dict[str, Any] = {"image_id": image_id, "category_id": category_id, "score": score}
     size = ground_truth.image_size(image_id)
-    check_mask(entry.get("segmentation"), size, culprit="a result", where=where)
+    check_mask(entry.get("segmentation"), size, culprit="a result", where=where, remedy=_REMEDY)
     mask = rle.from_segmentation(entry.get("segmentation"), size)
     if entry.get("bbox"):
         checked["bbox"] = list(check_box(entry["bbox"], culprit="a result", where=where))
