@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.browse import main
+from cis_seg.config.commands import start
 
 if __name__ == "__main__":
-    main()
+    start("browse")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.predict import main
+from cis_seg.config.commands import start
+
+
+def main() -> None:
+    """Run the command on this process's command line."""
+    start("predict")
+
 
 if __name__ == "__main__":
     main()

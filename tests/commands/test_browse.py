@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cis_seg.commands import browse
+from cis_seg.config.commands import start
 from cis_seg.inspection.batch_view import batch_panel
 from cis_seg.structures import Batch, Target
 from cis_seg.visualization.drawing import CROWD_COLOR, PALETTE
@@ -42,7 +42,7 @@ def browsed(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> i
     sizes = ["data.train_sizes=[64]", "data.train_max_size=96", "data.workers=0", "batch_size=2"]
     monkeypatch.setattr("sys.argv", ["browse", "data=coco", f"data.root={folder}", f"output={folder}/pages, all", *sizes, *overrides])
     try:
-        browse.main()
+        start("browse")
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

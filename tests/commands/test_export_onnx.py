@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cis_seg import __version__
 from cis_seg.commands import export_onnx
+from cis_seg.config.commands import start
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.schema import ModelConfig
 from cis_seg.inference.onnx_graph import OnnxGraph
@@ -54,7 +55,7 @@ def exported(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> int:
     """The exit code of the command."""
     monkeypatch.setattr("sys.argv", ["export_onnx", *overrides])
     try:
-        export_onnx.main()
+        start("export_onnx")
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

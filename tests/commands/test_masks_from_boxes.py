@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cis_seg.commands import masks_from_boxes
+from cis_seg.config.commands import start
 from cis_seg.data.coco import CocoDataset
 from tiny_model import tiny_config, tiny_model
 
@@ -55,7 +56,7 @@ def masked(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> in
     paths = [f"checkpoint={folder}/tiny.ckpt", f"boxes={folder}/boxes.json", f"images={folder}/photos, all", f"output={folder}/out/m.json"]
     monkeypatch.setattr("sys.argv", ["masks_from_boxes", *paths, "device=cpu", *overrides])
     try:
-        masks_from_boxes.main()
+        start("masks_from_boxes")
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

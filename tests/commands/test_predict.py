@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 from cis_seg.commands import evaluate, predict
 from cis_seg.config.command_schema import PredictConfig
+from cis_seg.config.commands import start
 from cis_seg.errors import DataError
 from cis_seg.inference.inputs import Source
 from cis_seg.inference.video import VideoFile, frame_count, read_frames
@@ -64,7 +65,7 @@ def predicted(monkeypatch: pytest.MonkeyPatch, run: Path, *overrides: str) -> in
     """The exit code of ``python -m cis_seg.predict`` on the run's checkpoint."""
     monkeypatch.setattr("sys.argv", ["predict", f"checkpoint={run}/checkpoints/last.ckpt", *UNSURE, *overrides])
     try:
-        predict.main()
+        start("predict")
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
@@ -247,7 +248,7 @@ def test_categories_the_model_knows(monkeypatch: pytest.MonkeyPatch, run: Path, 
 def test_the_help_names_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["predict", "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):
-        predict.main()
+        start("predict")
     text = capsys.readouterr().out
     defaults = composed("checkpoint=a", "input=b", "output=c", name="predict")
     for key in (field.name for field in fields(PredictConfig) if field.name not in ("defaults", "checkpoint", "input", "output")):

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from cis_seg.annotation.job import read_job
 from cis_seg.coco.rle import from_segmentation
 from cis_seg.commands import check_dataset, evaluate, select_crowd_images
+from cis_seg.config.commands import start
 from cis_seg.config.plain import to_dataclass
 from runs import SMALL, composed, metrics_of, small_run
 
@@ -50,7 +51,7 @@ def selected(monkeypatch: pytest.MonkeyPatch, root: Path, output: Path, *overrid
     given = [*DATA, "data=crowd", f"paths.data={root}/data", f"output={output}", "min_side=240", "device=cpu"]
     monkeypatch.setattr("sys.argv", ["select_crowd_images", *given, *overrides])
     try:
-        select_crowd_images.main()
+        start("select_crowd_images")
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
@@ -196,7 +197,7 @@ def test_mistakes(
     if any(override.startswith("data=") for override in given):
         monkeypatch.setattr("sys.argv", ["select_crowd_images", *given, f"output={tmp_path}/job"])
         with pytest.raises(SystemExit, match="2"):
-            select_crowd_images.main()
+            start("select_crowd_images")
     else:
         assert selected(monkeypatch, root, tmp_path / "job", *given) == 2
     text = capsys.readouterr().err

@@ -1,75 +1,59 @@
-"""``--help`` of the commands with overrides: it names keys that exist, with the defaults that they have."""
+"""``--help`` of the commands with overrides: complete, true and readable."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from omegaconf import OmegaConf
 
-from runs import composed
+from cis_seg.config.command_schema import register
+from cis_seg.config.commands import COMMANDS
+from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.help import OPTION_LINE, help_text, options
+from cis_seg.config.schema import DataConfig
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-#: config of an entry point -> its help text
-HELPS = {
-    "config": "default", "evaluate": "evaluate", "predict": "predict", "figure": "figure", "check": "check", "browse": "browse",
-    "masks_from_boxes": "masks_from_boxes", "select": "select", "export": "export",
-}  # fmt: skip
-OPTION = re.compile(r"(?<![\S(])([a-z_]+(?:\.[a-z_]+)*)=(\[[^\]]*\]|[^\s,;:)]+)")
-PLAIN = re.compile(r"true|false|null|-?[\d.]+")
-WIDTH = 150  # characters; wider lines break in a terminal
+register()
+WIDTH = 150  # characters; wider lines wrap in a terminal
+CONFIGS = sorted({command.config for command in COMMANDS.values()})
 
 
-def text_of(name: str) -> str:
-    text: str = yaml.safe_load((CONF / "hydra" / f"{HELPS[name]}.yaml").read_text())["help"]["template"]
-    return text
+def template_of(config: str) -> str:
+    name = "default" if config == "config" else config
+    return re.sub(r"^    ", "", (Path(conf_dir()) / "hydra" / f"{name}.yaml").read_text(), flags=re.MULTILINE)
 
 
-def options(text: str) -> list[tuple[str, str, bool]]:
-    """Every ``key=value`` of the lines that explain one, and whether the value stands there as the default."""
-    found = []
-    for line in text.splitlines():
-        pairs = OPTION.findall(line) if re.match(r" ? ?[a-z_.]+=", line) else []
-        found += [(key, value, place == 0 and PLAIN.fullmatch(value) is not None) for place, (key, value) in enumerate(pairs)]
-    return found
+def test_every_command_has_a_config_and_a_help() -> None:
+    assert {path.stem for path in Path(conf_dir()).glob("*.yaml")} == set(CONFIGS)
 
 
-def test_every_entry_point_has_a_help_of_its_own() -> None:
-    named = {re.search(r"^  - hydra: (\w+)", path.read_text(), re.MULTILINE)[1]: path.stem for path in CONF.glob("*.yaml")}  # type: ignore[index]
-    assert {config: help_text for help_text, config in named.items()} == HELPS
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_option_of_the_command_itself_is_explained(config: str) -> None:
+    listed = OPTION_LINE.findall(template_of(config))
+    known = dict(options(config))
+    assert [key for key in listed if key not in known] == []
+    assert [key for key in known if "." not in key and key not in listed] == []
 
 
-def dotted(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Every key of a config with its value, groups of keys included."""
-    found = {}
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        found |= {f"{prefix}{key}": value, **dotted(value, f"{prefix}{key}.")}
-    return found
-
-
-@pytest.mark.parametrize("name", HELPS)
-def test_its_keys_are_there_and_its_defaults_true(name: str) -> None:
-    told = options(text_of(name))
-    assert len(told) >= 2
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    base = ["data=coco"] if any(key == "data.categories" for key, *_ in told) else []
-    known = dotted(OmegaConf.to_container(composed(*base, name=name)))
-    for key, value, is_default in told:
-        if key in groups:
-            assert (CONF / key / f"{value}.yaml").is_file(), f"{key}={value}"
-            continue
-        assert key in known, key
-        assert not is_default or known[key] == yaml.safe_load(value), f"{key}={value}, but the default is {known[key]}"
-
-
-@pytest.mark.parametrize("name", HELPS)
-def test_it_is_readable(name: str) -> None:
-    text = text_of(name)
-    first = text.splitlines()[0]
-    assert first.endswith("."), "the first line says what the command does"
+@pytest.mark.parametrize("config", CONFIGS)
+def test_it_is_readable(config: str) -> None:
+    text = help_text(config)
+    assert text.splitlines()[0].endswith("."), "the first line says what the command does"
     assert re.search(r"^  python (-m cis_seg\.|scripts/)", text, re.MULTILINE), "an example"
-    assert "Exit code" in text or name in ("figure", "export")
+    assert "Exit code" in text or config in ("figure", "export")
     assert max(len(line) for line in text.splitlines() if not line.startswith("  python ")) <= WIDTH
+    assert "@" not in text
+
+
+def test_the_values_are_those_of_the_overrides() -> None:
+    text = help_text("config", ["data=coco", "data.root=mine", "optim.lr=0.5", "data.categories=[person,dog]"])
+    for line in ("data.root=mine ", "optim.lr=0.5 ", "data.categories=[person,dog] ", "data.test_size=800 ", "init_from=null "):
+        assert f"\n{line}" in text
+    assert re.search(r"^supervision=box .*\(box or mask\)$", text, re.MULTILINE)
+    assert "\ncheckpoint=... " in help_text("predict")
+
+
+def test_every_option_of_a_data_set_has_a_meaning() -> None:
+    meanings = [option.metadata["meaning"] for key, option in options("config") if key.startswith("data.")]
+    assert len(meanings) > len(DataConfig.__dataclass_fields__)
+    assert all(meanings)

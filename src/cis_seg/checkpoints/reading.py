@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from cis_seg.config.paths import check_checkpoint
 from cis_seg.errors import CheckpointError, ConfigError, RunError
 
 #: of a run's checkpoints: the newest one, and the one before it
@@ -35,11 +36,7 @@ def load_file(path: Path) -> dict[str, Any]:
         RunError: the disk, not the file, is at fault.
         CheckpointError: no such file, a damaged file, or one that holds more than tensors and plain containers.
     """
-    if not path.is_file():
-        there = sorted(p.name for p in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
-        raise CheckpointError(
-            f"there is no checkpoint {path}", found=f"in {path.parent}: {', '.join(there) or 'no .ckpt file'}", remedy="check the path"
-        )
+    check_checkpoint(path)
     try:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)

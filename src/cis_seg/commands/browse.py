@@ -11,8 +11,7 @@ from omegaconf import DictConfig
 from cis_seg.build import build_data
 from cis_seg.coco.checks import check_file_name
 from cis_seg.coco.ground_truth import GroundTruth
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import BrowseConfig, register
+from cis_seg.config.command_schema import BrowseConfig
 from cis_seg.config.schema import CocoData, ModelConfig, OptimConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.images import read_image
@@ -93,15 +92,5 @@ def _true_panel(truth: GroundTruth, image_id: int, images: Path) -> Pixels:
     return side_by_side(panels, [f"image {image_id}", found])
 
 
-def main() -> None:
-    """Entry point."""
-    register()
-    run_hydra(_browse, config_name="browse")
-
-
-def _browse(cfg: DictConfig) -> None:
+def browse_and_report(cfg: DictConfig) -> None:
     browse(cfg)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,8 +12,7 @@ from omegaconf import DictConfig
 from cis_seg.build import build_data
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.config import schema
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import CheckConfig, register
+from cis_seg.config.command_schema import CheckConfig
 from cis_seg.config.schema import CrowdHumanData
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
@@ -92,13 +91,3 @@ def _write(contents: Contents, counted: Statistics, floors: dict[str, Metrics], 
     (output / f"{REPORT}_{name}.txt").write_text(as_text(contents, counted, floors) + "\n")
     draw_page(contents, output / f"{REPORT}_{name}.png")
     print(as_text(contents, counted, floors, most=ON_SCREEN))
-
-
-def main() -> None:
-    """Entry point."""
-    register()
-    run_hydra(check, config_name="check")
-
-
-if __name__ == "__main__":
-    main()

@@ -19,8 +19,7 @@ from cis_seg.build import build_data, build_postprocess
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results, to_results
 from cis_seg.config import schema
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import EvaluateConfig, register
+from cis_seg.config.command_schema import EvaluateConfig
 from cis_seg.config.plain import EVALUATION, to_plain
 from cis_seg.config.schema import CocoData
 from cis_seg.config.validation import checked
@@ -153,9 +152,3 @@ def _output(cfg: EvaluateConfig) -> Path:
     folder = Path(cfg.checkpoint).parent
     run = folder.parent if folder.name == "checkpoints" else folder
     return run / "evaluate" / str(HydraConfig.get().runtime.choices["data"])
-
-
-def main() -> None:
-    """Entry point."""
-    register()
-    run_hydra(evaluate, config_name="evaluate")

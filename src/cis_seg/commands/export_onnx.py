@@ -17,8 +17,7 @@ from torch import Tensor
 
 from cis_seg import __version__
 from cis_seg.build import build_postprocess
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import ExportConfig, register
+from cis_seg.config.command_schema import ExportConfig
 from cis_seg.config.schema import EvalConfig
 from cis_seg.config.validation import checked
 from cis_seg.errors import ConfigError
@@ -153,13 +152,3 @@ def compared(graph: OnnxGraph, proto: onnx.ModelProto) -> str:
 
 def _noise(size: tuple[int, int]) -> Tensor:
     return torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-
-def main() -> None:
-    """Entry point."""
-    register()
-    run_hydra(export_onnx, config_name="export")
-
-
-if __name__ == "__main__":
-    main()

@@ -14,8 +14,7 @@ from tqdm import tqdm
 from cis_seg.build import build_data, build_postprocess
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.commands.evaluate import scored_classes
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import FigureConfig, register
+from cis_seg.config.command_schema import FigureConfig
 from cis_seg.config.schema import DataConfig, EvalConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
@@ -113,16 +112,6 @@ def _caption(cfg: FigureConfig, compared: Sequence[Compared]) -> str:
     return f"{how}; scores from {cfg.draw_threshold:g}; {means}"
 
 
-def _draw(cfg: DictConfig) -> None:
+def draw(cfg: DictConfig) -> None:
     """A task of Hydra's returns nothing or the figure that a sweep optimises."""
     figure4(cfg)
-
-
-def main() -> None:
-    """Entry point."""
-    register()
-    run_hydra(_draw, config_name="figure")
-
-
-if __name__ == "__main__":
-    main()

@@ -20,8 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cis_seg.coco import rle
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import MasksFromBoxesConfig, register
+from cis_seg.config.command_schema import MasksFromBoxesConfig
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import ModelConfig
 from cis_seg.config.validation import checked
@@ -205,20 +204,10 @@ def _check(cfg: MasksFromBoxesConfig, output: Path, boxes: BoxFile) -> None:
         raise ConfigError("pages is too small", where="pages", expected="0 or more", found=cfg.pages)
 
 
-def _mask_and_exit(cfg: DictConfig) -> None:
+def mask_and_exit(cfg: DictConfig) -> None:
     unreadable = masks_from_boxes(checked(cfg))
     if unreadable:
         print(f"{len(unreadable)} images could not be used; their annotations are not in the output:", file=sys.stderr)
         for path, error in unreadable.items():
             print(f"  {path}: {error.problem} ({error.found})", file=sys.stderr)
         raise SystemExit(EXIT_SOME_UNREADABLE)
-
-
-def main() -> None:
-    """Entry point. Exits with 0, with 1 if images could not be used (the others are done), with 2 at a mistake."""
-    register()
-    run_hydra(_mask_and_exit, config_name="masks_from_boxes")
-
-
-if __name__ == "__main__":
-    main()

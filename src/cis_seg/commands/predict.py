@@ -11,8 +11,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from cis_seg.build import build_postprocess
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import PredictConfig, register
+from cis_seg.config.command_schema import PredictConfig
 from cis_seg.config.schema import EvalConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.transforms import collate
@@ -115,14 +114,8 @@ def _report(unreadable: dict[Source, DataError]) -> None:
         print(f"  {source.path}: {error.found}", file=sys.stderr)
 
 
-def _predict_and_exit(cfg: DictConfig) -> None:
+def predict_and_exit(cfg: DictConfig) -> None:
     unreadable = predict(cfg)
     if unreadable:
         _report(unreadable)
         raise SystemExit(EXIT_SOME_UNREADABLE)
-
-
-def main() -> None:
-    """Entry point. Exits with 0, with 1 if files could not be read (the others are predicted), with 2 at a mistake."""
-    register()
-    run_hydra(_predict_and_exit, config_name="predict")

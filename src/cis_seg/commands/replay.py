@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,6 @@ from cis_seg.build import build_criterion
 from cis_seg.checkpoints.reading import card_of, load_strictly, model_state
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import LossConfig, ModelConfig
-from cis_seg.errors import UserError
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device
 from cis_seg.model.build import build_model
@@ -123,17 +120,3 @@ def print_replay(result: Replay, console: Console) -> None:
     console.print(f"gradient norm: {result.gradient_norm:.5g}")
     console.print(f"first module whose output is not finite: {result.first_module or 'none'}")
     console.print(f"parameters whose gradient is not finite: {len(result.parameters)}{': ' if names else ''}{', '.join(names)}")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after a message about the file."""
-    parser = argparse.ArgumentParser(prog="python -m cis_seg.replay", description="Computes a bad step of a training run again.")
-    parser.add_argument("file", type=Path, metavar="step000123.pt", help="from a run's folder bad_steps")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    args = parser.parse_args(arguments)
-    try:
-        print_replay(replay(args.file, args.device), Console(width=None if sys.stdout.isatty() else 160, highlight=False))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0

@@ -23,8 +23,7 @@ from cis_seg.annotation.job import job_content, with_draft
 from cis_seg.annotation.selection import REASONS, TAKEN, Criteria, Verdict, draw, judge
 from cis_seg.build import build_data
 from cis_seg.commands.masks_from_boxes import masks_from_boxes
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import MasksFromBoxesConfig, SelectConfig, register
+from cis_seg.config.command_schema import MasksFromBoxesConfig, SelectConfig
 from cis_seg.config.schema import CrowdHumanData
 from cis_seg.config.validation import checked
 from cis_seg.data.crowdhuman_coco import to_coco
@@ -166,15 +165,5 @@ def _draft(job: Json, images: Path, cfg: SelectConfig, output: Path) -> Json:
     return draft
 
 
-def _select(cfg: DictConfig) -> None:
+def select_and_report(cfg: DictConfig) -> None:
     select(checked(cfg))
-
-
-def main() -> None:
-    """Entry point."""
-    register()
-    run_hydra(_select, config_name="select")
-
-
-if __name__ == "__main__":
-    main()

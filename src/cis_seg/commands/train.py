@@ -19,8 +19,6 @@ from rich.console import Console
 from cis_seg.build import build_criterion, build_data, build_module
 from cis_seg.checkpoints.lightning_io import AtomicCheckpointIO
 from cis_seg.checkpoints.reading import load_file
-from cis_seg.config.cli import run_hydra
-from cis_seg.config.command_schema import register
 from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.schema import Config
 from cis_seg.config.validation import checked, option_of, without_effect
@@ -177,9 +175,3 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message="It is recommended to use .self.log.'val/")  # every process has scored all images itself
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # as it should, where a run continues
-
-
-def main() -> None:
-    """Entry point."""
-    register()
-    run_hydra(train, config_name="config")

@@ -119,14 +119,19 @@ def _stop_at_user_error(task: Task) -> Task:
 
     @functools.wraps(task)
     def run(cfg: DictConfig) -> float | None:
-        log_lightning_once()
-        try:
-            with _environment(_FULL_ERROR, None):  # processes that the task starts have their own entry point
-                return task(cfg)
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            _stop(error)
+        with user_errors(), _environment(_FULL_ERROR, None):  # processes that the task starts have their own entry point
+            return task(cfg)
 
     return run
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn a user's mistake inside the block into one message and exit code 2."""
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        _stop(error)
 
 
 def _stop(error: Exception) -> NoReturn:

@@ -27,10 +27,12 @@ class Rule:
     Args:
         expected: the rule in words, for messages and ``--help``.
         holds: whether a value satisfies it.
+        in_help: whether ``--help`` prints it; the limits of most numbers only catch typing mistakes.
     """
 
     expected: str
     holds: Callable[[Any], bool]
+    in_help: bool = False
 
 
 def between(low: float, high: float) -> Rule:
@@ -55,7 +57,7 @@ def multiple_of(step: int, high: int) -> Rule:
 
 def one_of(*choices: object) -> Rule:
     """One of the given values."""
-    return Rule(" or ".join(map(str, choices)), lambda value: value in choices)
+    return Rule(" or ".join(map(str, choices)), lambda value: value in choices, in_help=True)
 
 
 def each(rule: Rule, *lengths: int, empty: bool = False) -> Rule:

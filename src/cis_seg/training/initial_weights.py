@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cis_seg.checkpoints.reading import LAST, card_of, init_from, load_file
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.paths import experiment_of
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import Config, ModelConfig
 from cis_seg.errors import CheckpointError
@@ -54,7 +55,7 @@ def missing_base(cfg: Config) -> str | None:
     """
     base = Path(cfg.init_from or "")
     there = base.is_file() and (cfg.base_overrides is None or (base.parents[1] / METRICS).is_file())
-    return None if there else _experiment_of(base)
+    return None if there else experiment_of(base)
 
 
 def check_base_finished(cfg: Config) -> None:
@@ -69,7 +70,7 @@ def check_base_finished(cfg: Config) -> None:
     content = load_file(base)
     step, wanted = content.get("global_step", 0), card_of(content, base)["config"].get("schedule", {}).get("max_steps", 0)
     if step < wanted:
-        experiment = _experiment_of(base)
+        experiment = experiment_of(base)
         command = f"python -m cis_seg.train experiment={experiment} seed={cfg.seed} resume=true" if experiment else "resume=true"
         raise CheckpointError(
             "the base of this run is not finished",
@@ -78,12 +79,6 @@ def check_base_finished(cfg: Config) -> None:
             found=f"step {step}",
             remedy=f"let it finish ({command}), or start from it as it is now: copy the file and name the copy with init_from=COPY",
         )
-
-
-def _experiment_of(base: Path) -> str | None:
-    """The experiment whose run a checkpoint belongs to, by the name of its folder; None where there is no such experiment."""
-    experiment = base.parents[2].name if len(base.parents) > 2 else ""
-    return experiment if (Path(conf_dir()) / "experiment" / f"{experiment}.yaml").is_file() else None
 
 
 def compose_base(experiment: str, cfg: Config) -> DictConfig:

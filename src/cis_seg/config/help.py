@@ -1,0 +1,84 @@
+"""``--help``: a handwritten text around option lines that come from the schema.
+
+Hydra's own help copies every registered schema for every config group, which takes seconds, so this package prints the text itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from cis_seg.config.command_schema import DATA_SCHEMAS, SCHEMAS
+from cis_seg.config.conf_dir import conf_dir
+
+COLUMN = 28  # characters before the meaning of an option
+OPTION_LINE = re.compile(r"^@([\w.]+)$", re.MULTILINE)
+
+
+def help_text(config: str, overrides: Sequence[str] = ()) -> str:
+    """Return the help of the command whose config file is ``config``.
+
+    The text is ``hydra.help.template`` of the command's file in ``conf/hydra/``. A line ``@data.root`` in it becomes the option with its
+    value, its meaning and its allowed values.
+
+    Args:
+        config: name of the config file, without ``.yaml``.
+        overrides: as on the command line; the help shows the values that they lead to.
+
+    Raises:
+        HydraException, OmegaConfBaseException: the overrides do not compose.
+    """
+    name = "default" if config == "config" else config
+    template: str = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "hydra" / f"{name}.yaml"))["help"]["template"]  # type: ignore[index, call-overload]
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        cfg = compose(config, overrides=list(overrides))
+    known = dict(options(config))
+
+    def line(match: re.Match[str]) -> str:
+        key, option = match[1], known[match[1]]
+        rule = option.metadata["rule"]
+        allowed = f" ({rule.expected})" if rule is not None and rule.in_help else ""
+        return f"{f'{key}={_value(cfg, key)}'.ljust(COLUMN - 2)}  {option.metadata['meaning']}{allowed}"
+
+    return OPTION_LINE.sub(line, template)
+
+
+def options(config: str) -> Iterator[tuple[str, Field[Any]]]:
+    """Yield the dotted name and the field of every option of a command, those of all data sets included."""
+    yield from _options(SCHEMAS[config], "")
+    if any(option.name == "data" for option in fields(SCHEMAS[config])):
+        for schema in DATA_SCHEMAS.values():
+            yield from _options(schema, "data.")
+
+
+def _options(schema: Any, prefix: str) -> Iterator[tuple[str, Field[Any]]]:
+    for option in fields(schema):
+        if "meaning" in option.metadata:
+            yield prefix + option.name, option
+        elif is_dataclass(option.default_factory):
+            yield from _options(option.default_factory, f"{prefix}{option.name}.")
+
+
+def _value(cfg: DictConfig, key: str) -> str:
+    """The value of an option; ``...`` if it is mandatory, ``null`` if the chosen data set does not have it."""
+    try:
+        return _written(OmegaConf.select(cfg, key, throw_on_missing=True))
+    except MissingMandatoryValue:
+        return "..."
+    except OmegaConfBaseException:  # it refers to an option without a value, or to Hydra, which does not run
+        return "(by default a folder of its own)"
+
+
+def _written(value: Any) -> str:
+    """``value`` as one writes it in an override."""
+    if isinstance(value, ListConfig):
+        return f"[{','.join(map(_written, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)

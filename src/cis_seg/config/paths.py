@@ -1,0 +1,84 @@
+"""Checks that files and folders named by a config exist, made before PyTorch is imported."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+from typing import Any
+
+from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.schema import Config, CrowdData, DataConfig
+from cis_seg.errors import CheckpointError, ConfigError, DataError, listing
+
+#: option -> what is wrong if its file does not exist
+MISSING_FILES = {
+    "input": "there is no such file, folder or match of a pattern",
+    "boxes": "there is no annotation file",
+    "predictions": "there is no results file",
+    "images": "there is no image folder",
+}
+
+
+def check_paths(cfg: Any) -> None:
+    """Raise an error for the first file or folder that ``cfg`` names and that does not exist.
+
+    A run that is resumed needs neither its first weights nor, if it is finished, its data; ``train`` checks them when it reads them.
+
+    Args:
+        cfg: the validated config of a command.
+
+    Raises:
+        UserError: a missing checkpoint, input, file or folder.
+    """
+    for key in ("checkpoint", "other"):
+        if (path := getattr(cfg, key, None)) is not None:
+            check_checkpoint(Path(path))
+    if isinstance(cfg, Config):
+        if cfg.resume is not False:
+            return
+        if cfg.init_from is not None and experiment_of(Path(cfg.init_from)) is None:
+            check_checkpoint(Path(cfg.init_from))
+    for key, problem in MISSING_FILES.items():
+        if isinstance(path := getattr(cfg, key, None), str):
+            _check_exists(path, key, problem)
+    if isinstance(data := getattr(cfg, "data", None), DataConfig) and not isinstance(data, CrowdData):
+        _check_root(data.root)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raise an error if there is no file ``path``.
+
+    Raises:
+        CheckpointError: with the checkpoints that the folder does hold.
+    """
+    if not path.is_file():
+        found = ", ".join(sorted(p.name for p in path.parent.glob("*.ckpt"))) if path.parent.is_dir() else ""
+        raise CheckpointError(
+            f"there is no checkpoint {path}", found=f"in {path.parent}: {found or 'no .ckpt file'}", remedy="check the path"
+        )
+
+
+def experiment_of(base: Path) -> str | None:
+    """Return the experiment whose run a checkpoint belongs to, by the name of its folder; None if there is no such experiment."""
+    experiment = base.parents[2].name if len(base.parents) > 2 else ""
+    return experiment if (Path(conf_dir()) / "experiment" / f"{experiment}.yaml").is_file() else None
+
+
+def _check_exists(text: str, key: str, problem: str) -> None:
+    path = Path(text).expanduser()
+    if not os.path.lexists(path) and not (key == "input" and glob.has_magic(text)):
+        found = f"in {path.parent}: {listing(path.parent)}"
+        raise DataError(problem, where=f"{key}={text}", found=found, remedy="check the path")
+
+
+def _check_root(text: str) -> None:
+    root = Path(text).expanduser()
+    if not root.is_dir():
+        raise ConfigError(
+            "there is no such data folder",
+            where=f"data.root={text}",
+            expected="the folder of the data set",
+            found=f"in {root.parent}: {listing(root.parent)}",
+            remedy="check the path, or download the data set",
+        )
