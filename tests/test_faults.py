@@ -1,4 +1,4 @@
-"""The short form of the fault campaign; the long one is ``make faults``."""
+"""The short fault campaign; ``make faults`` runs the long one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fault_that_does_not_exist() -> None:
+def test_an_unknown_fault_is_refused() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), "--only", "earthquake"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "no fault is called 'earthquake'" in done.stderr

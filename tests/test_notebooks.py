@@ -1,4 +1,4 @@
-"""Every notebook runs from its first cell to its last, and is committed without what running it leaves behind."""
+"""Every notebook runs from top to bottom and is committed without outputs or traces of a machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ABSOLUTE_PATH = re.compile(r"(?<![\w/.:<])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Za-z]:\\
 
 
 def leftovers(notebook: nbformat.NotebookNode) -> list[str]:
-    """Everything of ``notebook`` that a run or a machine has left in it, in words."""
+    """List every output, counter, path and piece of metadata that a run or a machine has left in ``notebook``."""
     found = [f"metadata: {key}" for key in sorted(notebook.metadata.keys() - {"kernelspec", "language_info"})]
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         found.append("the kernel is not named python3")
@@ -32,26 +32,23 @@ def leftovers(notebook: nbformat.NotebookNode) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def bare_jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody's start-up files, nobody's other kernel, and figures that become outputs."""
+    """Use no start-up files or kernels of the user, and draw figures inline."""
     for variable in ("IPYTHONDIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.delenv("MPLBACKEND", raising=False)
 
 
-def test_there_is_a_notebook() -> None:
+def test_notebooks_are_committed_stripped() -> None:
     assert "overlap_loss.ipynb" in NAMES
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_it_is_committed_stripped(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    assert leftovers(notebook) == []
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert leftovers(notebook) == [], path.name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_it_runs(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     result = NotebookRun(Path(shutil.copy(path, work)), default_timeout=CELL_SECONDS).execute()
@@ -64,7 +61,7 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_failing_cell_is_an_error(tmp_path: Path) -> None:
-    """Else the test above could not fail."""
+    """Without this, the test above could never fail."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert 1 == 2")])
     nbformat.write(notebook, tmp_path / "wrong.ipynb")
     result = NotebookRun(tmp_path / "wrong.ipynb", default_timeout=CELL_SECONDS).execute()
@@ -84,13 +81,13 @@ def test_a_failing_cell_is_an_error(tmp_path: Path) -> None:
         (nbformat.v4.new_code_cell("open(r'C:\\data')"), ["cell 0: absolute path C:\\"]),
     ],
 )
-def test_leftovers_are_seen(cell: nbformat.NotebookNode, expected: list[str]) -> None:
+def test_leftovers_are_found(cell: nbformat.NotebookNode, expected: list[str]) -> None:
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
     assert leftovers(notebook) == expected
 
 
-def test_foreign_metadata_is_seen() -> None:
+def test_foreign_metadata_is_found() -> None:
     metadata = {
         "kernelspec": {"name": "my-env", "display_name": "mine"},
         "language_info": {"name": "python", "version": "3.12.1"},

@@ -1,4 +1,4 @@
-"""The package as it is installed: what it declares, what its wheel holds, and that the wheel works away from the checkout."""
+"""The installed package: its declared dependencies, the contents of its wheel, and the wheel outside the checkout."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 REQUIREMENTS = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
-#: of a feature that says which extra is missing
+#: distributions of optional features; a missing one is reported with the extra that installs it
 OPTIONAL = {
     Requirement(line).name for extra, lines in PROJECT["project"]["optional-dependencies"].items() if extra != "dev" for line in lines
 }
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
 
-# where a distribution is not named like its module
+# distributions whose name differs from their module
 DISTRIBUTIONS = {"markdown_it": "markdown-it-py", "cv2": "opencv-python-headless", "PIL": "pillow", "hydra": "hydra-core"}
-# needed by an option of another library, never imported by us
+# required by an option of another library, never imported here
 INDIRECT = {"tensorboard"}
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Top-level names that a file imports absolutely."""
+    """Return the top-level names of the absolute imports in a file."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -50,17 +50,17 @@ def test_every_import_is_declared_and_every_declaration_used() -> None:
     assert names - OPTIONAL | INDIRECT == {requirement.name for requirement in REQUIREMENTS}
 
 
-@pytest.mark.parametrize("requirement", REQUIREMENTS + EXTRAS, ids=str)
-def test_the_constraints_pin_it_within_its_range(requirement: Requirement) -> None:
-    pins = [pin for pin in PINS if pin.name == requirement.name]
-    assert pins
-    for pin in pins:
-        (specifier,) = pin.specifier
-        assert specifier.operator == "=="
-        assert requirement.specifier.contains(specifier.version)
+def test_the_constraints_pin_every_requirement_within_its_range() -> None:
+    for requirement in REQUIREMENTS + EXTRAS:
+        pins = [pin for pin in PINS if pin.name == requirement.name]
+        assert pins, requirement
+        for pin in pins:
+            (specifier,) = pin.specifier
+            assert specifier.operator == "==", requirement
+            assert requirement.specifier.contains(specifier.version), requirement
 
 
-def test_the_constraints_hold_no_address() -> None:
+def test_the_constraints_contain_no_address() -> None:
     assert all(pin.url is None for pin in PINS)
     assert re.search(r"://|--|\s/", (ROOT / "constraints.txt").read_text(encoding="utf-8")) is None
 
@@ -70,14 +70,14 @@ def test_every_package_is_listed() -> None:
     assert found | {"cis_seg.conf"} == set(PROJECT["tool"]["setuptools"]["packages"])
 
 
-def test_the_checkouts_configuration_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_checkout_uses_its_own_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert conf_dir() == str(ROOT / "conf")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, because setuptools leaves its build folders behind."""
+    """Build the wheel from a copy, because setuptools leaves its build folders behind."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("src", "conf"):
         shutil.copytree(ROOT / name, folder / "copy" / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
