@@ -1,4 +1,4 @@
-"""Who may import whom, read off the source with ast; and that importing the package does nothing else."""
+"""The import rules of the package, checked on the source with ast; and importing it has no side effects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 PACKAGE = SOURCE / "cis_seg"
 
-#: the areas (files and folders of the package), lowest first; a module imports its own area and the layers below it, never sideways
+#: files and folders of the package, lowest layer first: a module imports its own folder and the layers below, never another of its layer
 LAYERS = """
 errors
 structures  runtime  config
@@ -29,7 +27,7 @@ commands
 train  evaluate  predict  doctor  replay
 """
 HEIGHT = {area: height for height, line in enumerate(LAYERS.strip().splitlines()) for area in line.split()} | {"__init__": -1, "": -1}
-#: library -> the modules (with all below them) that may import it
+#: library -> the modules and folders that may import it
 LIBRARIES = {
     "hydra": "config commands training diagnostics build",
     "omegaconf": "config commands training diagnostics build",
@@ -45,7 +43,7 @@ LIBRARIES = {
 
 
 def module_name(path: Path) -> str:
-    """``src/cis_seg/ops/color.py`` -> ``ops.color``; a package's ``__init__.py`` is named like its folder."""
+    """Return ``ops.color`` for ``src/cis_seg/ops/color.py``, and the folder's name for an ``__init__.py``."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
@@ -54,7 +52,7 @@ MODULES = {module_name(path): path.read_text(encoding="utf-8") for path in sorte
 
 
 def imports(source: str) -> set[str]:
-    """Full names of everything that is imported anywhere in ``source``, also inside functions."""
+    """Return the full names of all imports in ``source``, also those inside functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -65,18 +63,18 @@ def imports(source: str) -> set[str]:
 
 
 def own_modules(source: str) -> set[str]:
-    """The modules of cis_seg that ``source`` imports, without the package's name."""
+    """Return the modules of cis_seg that ``source`` imports, without the package's name."""
     names = {name.removeprefix("cis_seg.") for name in imports(source) if name.startswith("cis_seg.")}
     return {name if name in MODULES else name.rpartition(".")[0] for name in names}
 
 
 def libraries(source: str) -> set[str]:
-    """Top-level names of the third-party packages that ``source`` imports."""
+    """Return the top-level names of the third-party packages that ``source`` imports."""
     return {name.split(".")[0] for name in imports(source)} - set(sys.stdlib_module_names) - {"cis_seg"}
 
 
 def violations(module: str, source: str) -> list[str]:
-    """Every import of ``module`` that the arrows forbid, in words."""
+    """Describe every import of ``module`` that the rules forbid."""
     area = module.split(".")[0]
     if area not in HEIGHT:
         return [f"{area} is new: give it a place in LAYERS"]
@@ -91,19 +89,19 @@ def violations(module: str, source: str) -> list[str]:
     return sorted(found)
 
 
-def test_a_module_imports_only_what_lies_below_it() -> None:
+def test_modules_import_only_lower_layers() -> None:
     assert [line for module, source in MODULES.items() for line in violations(module, source)] == []
 
 
 def test_no_import_cycles() -> None:
     order = TopologicalSorter({module: own_modules(source) - {module} for module, source in MODULES.items()}).static_order()
-    assert set(order) >= set(MODULES)  # static_order raises CycleError, naming the cycle
+    assert set(order) >= set(MODULES)  # static_order raises a CycleError that names the cycle
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("losses.") and name != "losses.criterion"])
-def test_a_loss_needs_nothing_but_torch(module: str) -> None:
-    """Neither itself nor through what it imports, so that another framework's training loop can use it."""
-    reached, queue = set(), [module]
+def test_losses_need_only_torch() -> None:
+    """Directly and through their imports, so that the training loop of another framework can use them."""
+    reached: set[str] = set()
+    queue = [name for name in MODULES if name.startswith("losses.") and name != "losses.criterion"]
     while queue:
         reached.add(name := queue.pop())
         queue += own_modules(MODULES[name]) - reached
@@ -111,9 +109,8 @@ def test_a_loss_needs_nothing_but_torch(module: str) -> None:
     assert {name.split(".")[0] for name in reached} <= {"losses", "ops", "structures", "errors", "runtime"}
 
 
-@pytest.mark.parametrize(
-    ("module", "source", "expected"),
-    [
+def test_the_check_finds_violations() -> None:
+    examples: list[tuple[str, str, list[str]]] = [
         ("ops.color", "import numpy\nfrom cis_seg.errors import DataError", []),
         ("ops.color", "def f():\n    from cis_seg.model import fpn", ["ops.color imports model.fpn"]),
         ("losses.pairwise", "import cis_seg.model.fpn", ["losses.pairwise imports model.fpn"]),
@@ -125,10 +122,9 @@ def test_a_loss_needs_nothing_but_torch(module: str) -> None:
         ("model.fpn", "from omegaconf import DictConfig", ["model.fpn imports omegaconf"]),
         ("ops.color", "from . import boxes", ["ops.color: write the relative import ..boxes out"]),
         ("helpers", "", ["helpers is new: give it a place in LAYERS"]),
-    ],
-)
-def test_the_check_sees(module: str, source: str, expected: list[str]) -> None:
-    assert violations(module, source) == expected
+    ]
+    for module, source, expected in examples:
+        assert violations(module, source) == expected
 
 
 IMPORT_EVERYTHING = """
@@ -136,7 +132,7 @@ import importlib, json, pkgutil, socket
 asked = []
 def refuse(*args, **kwargs):
     asked.append(repr(args))
-    raise OSError("no network in this test")
+    raise OSError("this test has no network")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = socket.socket.connect_ex = refuse
 import cis_seg
 names = [info.name for info in pkgutil.walk_packages(cis_seg.__path__, "cis_seg.") if not info.name.startswith("cis_seg.conf.")]
@@ -155,7 +151,7 @@ def test_importing_prints_nothing_and_opens_no_connection(tmp_path: Path) -> Non
     command = [sys.executable, "-W", "error::DeprecationWarning:cis_seg", "-c", IMPORT_EVERYTHING]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)  # nothing but our own line
+    report = json.loads(done.stdout)  # fails if anything else was printed
     assert report["asked"] == []
     assert {f"cis_seg.{name}" for name in MODULES if name != "__init__"} <= set(report["modules"])
     assert not list(tmp_path.iterdir())
