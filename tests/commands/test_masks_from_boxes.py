@@ -126,24 +126,11 @@ def changed(folder: Path, **changes: Any) -> None:
     (folder / "boxes.json").write_text(json.dumps(boxes))
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"bbox": [1, 2, -3, 4]}, f"annotation 5 of image 2 ({NAME}) has a negative width"),
-        ({"bbox": [1, 2, float("nan"), 4]}, f"annotation 5 of image 2 ({NAME}) has no usable box"),
-        ({"bbox": None}, f"annotation 5 of image 2 ({NAME}) has no usable box"),
-        ({"image_id": 77}, "annotation 5 belongs to an image that is not listed"),
-        ({"category_id": 2}, "annotation 5 belongs to a category that is not listed"),
-        ({"id": 0}, "annotation 0 has no usable id or is listed twice"),
-    ],
-)
-def test_boxes_that_make_no_sense(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, changes: dict[str, Any], said: str
-) -> None:
-    changed(folder, **changes)
+def test_an_invalid_box_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    changed(folder, bbox=[1, 2, -3, 4])
     assert masked(monkeypatch, folder) == 2
     text = capsys.readouterr().err
-    assert said in text
+    assert f"annotation 5 of image 2 ({NAME}) has a negative width" in text
     assert "Traceback" not in text
     assert not (folder / "out").exists()
 

@@ -118,45 +118,6 @@ def test_empty_boxes_and_boxes_outside_are_counted_in_one_line(
     assert "1 boxes outside their image, 1 boxes without width or height" in caplog.text
 
 
-def _annotation(place: int, **change: Any) -> Callable[[Content], None]:
-    return lambda content: content["annotations"][place].update(change)
-
-
-def _image(place: int, **change: Any) -> Callable[[Content], None]:
-    return lambda content: content["images"][place].update(change)
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (
-            _annotation(1, bbox=[20, 10, -5, 8]),
-            ["annotation 2 of image 7 (7.jpg)", "negative width", "correct this annotation or delete it"],
-        ),
-        (_annotation(1, bbox=[20, 10, 5, -8]), ["annotation 2", "negative height"]),
-        (_annotation(1, bbox=[20, float("nan"), 5, 8]), ["annotation 2", "finite"]),
-        (_annotation(1, bbox=[20, 10, 5]), ["annotation 2", "four finite numbers"]),
-        (_annotation(1, bbox=None), ["annotation 2", "four finite numbers"]),
-        (_annotation(1, image_id=77), ["annotation 2", "image_id 77"]),
-        (_annotation(1, category_id=77), ["annotation 2", "category_id 77"]),
-        (_annotation(1, id=1), ["annotation 1", "listed twice"]),
-        (_image(1, id=7), ["image 7", "listed twice"]),
-        (_image(1, height=None), ["image 3", "height and width"]),
-        (_image(1, file_name="../3.jpg"), ["image 3", "'../3.jpg'", "inside the image folder"]),
-        (_image(1, file_name="/tmp/3.jpg"), ["image 3", "'/tmp/3.jpg'", "inside the image folder"]),
-        (lambda content: content["categories"].append({"id": 6, "name": "dog"}), ["category is listed twice"]),
-        (lambda content: content["categories"].append({"id": 6}), ["lacks its id or name"]),
-    ],
-)
-def test_nonsense_is_refused(coco_content: Content, write_coco: WriteCoco, damage: Callable[[Content], None], words: list[str]) -> None:
-    damage(coco_content)
-    files = write_coco(coco_content)
-    with pytest.raises(DataError) as refused:
-        CocoDataset(*files)
-    for word in [*words, str(files[0])]:
-        assert word in str(refused.value)
-
-
 @pytest.mark.parametrize(
     "mask",
     [

@@ -1,0 +1,134 @@
+"""One reader of COCO json: whatever consumes a file refuses the same fault in the same words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cis_seg.annotation.job import read_job
+from cis_seg.coco.entries import Needs
+from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.coco.reader import read_coco
+from cis_seg.data.coco import CocoDataset
+from cis_seg.errors import DataError
+from cis_seg.inference.box_file import read_box_file
+from cis_seg.inspection.contents import read_contents
+
+Json = dict[str, Any]
+
+
+def checked(path: Path, images: Path) -> None:
+    """The data check lists faults instead of raising them."""
+    (oddity,) = [o for o in read_contents(path, images).oddities if o.kind == "unusable"]
+    raise DataError(oddity.detail)
+
+
+CONSUMERS: dict[str, Callable[[Path, Path], object]] = {
+    "training": lambda path, images: CocoDataset(path, images, load_masks=True),
+    "scoring": lambda path, images: GroundTruth(path),
+    "boxes": read_box_file,
+    "job": lambda path, images: read_job(path),
+    "check": checked,
+}
+EVERYONE = tuple(CONSUMERS)
+WITH_MASKS, WITH_FILES, WITH_AREAS = ("training", "scoring", "job", "check"), ("training", "boxes", "job"), ("scoring", "check")
+
+
+def content() -> Json:
+    box = {"bbox": [2, 3, 10, 12], "area": 120, "iscrowd": 0, "segmentation": [[2, 3, 12, 3, 12, 15, 2, 15]]}
+    return {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "height": 24, "width": 32} for i in (7, 3)],
+        "annotations": [{"id": i, "image_id": 7, "category_id": 5, **box} for i in (1, 2)],
+        "categories": [{"id": 90, "name": "dog"}, {"id": 5, "name": "person"}],
+    }
+
+
+def written(folder: Path, changed: Json) -> tuple[Path, Path]:
+    for image in (7, 3):
+        Image.new("RGB", (32, 24)).save(folder / f"{image}.jpg")
+    (folder / "boxes.json").write_text(json.dumps(changed))
+    return folder / "boxes.json", folder
+
+
+SECOND = "annotation 2 of image 7 (7.jpg)"
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message", "consumers"),
+    [
+        ("annotations", {"bbox": [20, 10, -5, 8]}, f"{SECOND} has a negative width", EVERYONE),
+        ("annotations", {"bbox": [20, 10, 5, -8]}, f"{SECOND} has a negative height", EVERYONE),
+        ("annotations", {"bbox": [20, float("nan"), 5, 8]}, f"{SECOND} has no usable box", EVERYONE),
+        ("annotations", {"bbox": [20, 10, 5]}, f"{SECOND} has no usable box", EVERYONE),
+        ("annotations", {"bbox": None, "segmentation": None}, f"{SECOND} has no usable box", EVERYONE),
+        ("annotations", {"image_id": 77}, "annotation 2 belongs to an image that is not listed", EVERYONE),
+        ("annotations", {"category_id": 77}, "annotation 2 belongs to a category that is not listed", EVERYONE),
+        ("annotations", {"category_id": True}, "annotation 2 belongs to a category that is not listed", EVERYONE),
+        ("annotations", {"category_id": None}, "annotation 2 belongs to a category that is not listed", EVERYONE),
+        ("annotations", {"category_id": [5]}, "annotation 2 belongs to a category that is not listed", EVERYONE),
+        ("annotations", {"id": 1}, "annotation 1 has no usable id or is listed twice", EVERYONE),
+        ("annotations", {"id": "2"}, "annotation 2 has no usable id or is listed twice", EVERYONE),
+        ("annotations", {"iscrowd": "no"}, "annotation 2 is neither a crowd region nor an instance", EVERYONE),
+        ("annotations", {"area": -1}, f"{SECOND} has no usable area", WITH_AREAS),
+        ("annotations", {"segmentation": [["a"] * 6]}, f"{SECOND} has no usable mask", WITH_MASKS),
+        (
+            "annotations",
+            {"segmentation": {"size": [9, 9], "counts": "0"}},
+            f"{SECOND} has no usable mask",
+            WITH_MASKS,
+        ),
+        (
+            "annotations",
+            {"segmentation": {"size": [24, 32], "counts": [5, 5]}},
+            f"{SECOND} has no usable mask",
+            WITH_MASKS,
+        ),
+        ("images", {"id": 7}, "image 7 has no usable id or is listed twice", EVERYONE),
+        ("images", {"height": None}, "image 3 has no usable size", EVERYONE),
+        ("images", {"file_name": "../3.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
+        ("images", {"file_name": "/tmp/3.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
+        ("categories", {"id": 90}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
+        ("categories", {"name": None}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
+    ],
+)
+def test_the_same_fault_reads_the_same_everywhere(tmp_path: Path, key: str, change: Json, message: str, consumers: tuple[str, ...]) -> None:
+    changed = content()
+    changed[key][1] |= change
+    path, images = written(tmp_path, changed)
+    said = set()
+    for name in consumers:
+        with pytest.raises(DataError) as refused:
+            CONSUMERS[name](path, images)
+        said.add(" ".join(str(refused.value).split()))
+    (text,) = said
+    assert text.startswith(f"{message} where: {path} expected: ")
+    assert "what to do: " in text
+    for name in set(EVERYONE[:-1]) - set(consumers):  # what a consumer does not need is no fault for it
+        if "bbox" not in change:
+            CONSUMERS[name](path, images)
+
+
+def test_a_mask_may_replace_a_box_in_scoring_alone(tmp_path: Path) -> None:
+    changed = content()
+    changed["annotations"][1]["bbox"] = None
+    path, images = written(tmp_path, changed)
+    assert GroundTruth(path).annotations[1]["bbox"] == [2, 3, 10, 12]
+    for name in ("training", "boxes", "job", "check"):
+        with pytest.raises(DataError, match="no usable box"):
+            CONSUMERS[name](path, images)
+
+
+def test_faults_are_collected_and_the_rest_is_read(tmp_path: Path) -> None:
+    changed = content()
+    changed["annotations"][1]["image_id"] = 77
+    changed["images"].append({"id": 3})
+    path, _ = written(tmp_path, changed)
+    file = read_coco(path, Needs(["person"]), collect=True)
+    assert [error.problem.split()[0] for error, _ in file.faults] == ["image", "annotation"]
+    assert [annotation.id for annotation in file.annotations] == [1]
+    assert (file.categories, file.known_category_ids, list(file.images)) == ({5: "person"}, {5, 90}, [7, 3])
