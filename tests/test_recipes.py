@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cis_seg.config import schema
+from cis_seg.config.plain import to_dataclass
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "recipes.md"
@@ -65,7 +65,7 @@ def check(cfg: DictConfig) -> None:
     with open_dict(cfg):
         del cfg["hydra"]
     assert OmegaConf.missing_keys(cfg) == set()
-    schema.to_dataclass(cfg)
+    to_dataclass(cfg)
 
 
 @pytest.fixture
