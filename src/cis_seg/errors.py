@@ -1,7 +1,4 @@
-"""Exceptions whose constructors build the sentence the user reads.
-
-Every one is a ``ValueError``: the entry points print it as one message, without a traceback, and exit with 2.
-"""
+"""Errors for the user. The entry points print them without a traceback and exit with 2."""
 
 from __future__ import annotations
 
@@ -9,14 +6,14 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: what is wrong, where, what was expected and what to do.
+    """A mistake that the user can fix.
 
     Args:
         problem: what is wrong, naming the culprit ("annotation 17 has a negative width").
-        where: file, key or option in which it was found.
-        expected: what would have been right.
-        found: what was there instead.
-        remedy: what the user can do about it.
+        where: file, key or option.
+        expected: what would have been valid.
+        found: the value that was found.
+        remedy: what the user can do.
     """
 
     def __init__(
@@ -24,25 +21,25 @@ class UserError(ValueError):
     ) -> None:
         parts = [("where", where), ("expected", expected), ("found", found), ("what to do", remedy)]
         lines = [problem, *(f"  {label}: {value}" for label, value in parts if value is not None)]
-        # because JSON can hold half of a UTF-16 pair, and a log file cannot
+        # JSON may hold half of a UTF-16 surrogate pair, which a log file cannot encode
         super().__init__("\n".join(lines).encode(errors="backslashreplace").decode())
-        self.problem, self.found = problem, found  # for a list of many: one line each
+        self.problem, self.found = problem, found  # for one-line lists of many errors
 
 
 class ConfigError(UserError):
-    """An option that cannot work, or not together with another."""
+    """An option with an invalid value, or one that conflicts with another."""
 
 
 class DataError(UserError):
-    """A missing or damaged file, or an annotation that makes no sense."""
+    """A missing or corrupt file, or an invalid annotation."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing, damaged or of another architecture."""
+    """A checkpoint that is missing, corrupt or of another architecture."""
 
 
 class RunError(UserError):
-    """A training that cannot go on: losses that are no numbers, a process that died or hangs. It can be resumed."""
+    """A run that cannot continue (non-finite losses, a killed or hanging process). It can be resumed."""
 
 
 def listing(folder: Path, pattern: str = "*", most: int = 12) -> str:

@@ -1,4 +1,4 @@
-"""Centerness: binary cross entropy against a soft target.
+"""Centerness loss (FCOS, Eq. 3): binary cross entropy with a soft target.
 
 Legend: ... locations.
 """
@@ -15,13 +15,13 @@ __all__ = ["centerness_loss", "centerness_targets"]
 
 
 def centerness_loss(logits: Tensor, targets: Tensor, num_pos: Tensor | float, positive: Tensor | None = None) -> Tensor:
-    """Binary cross entropy summed over the positives (FCOS, Eq. 3); 0 for none.
+    """Compute the binary cross entropy summed over the positives; 0 without any.
 
     Args:
         logits: ``(...)``, any float type.
         targets: ``(...)`` in [0, 1], from ``centerness_targets``.
-        num_pos: what the sum is divided by: positives (mean over devices), at least 1.
-        positive: ``(...)`` bool, the locations that count; None counts all.
+        num_pos: divisor of the sum: number of positives (mean over devices), at least 1.
+        positive: ``(...)`` bool, the locations in the sum; None takes all.
 
     Returns:
         Scalar, float32.

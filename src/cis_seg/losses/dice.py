@@ -1,10 +1,11 @@
-"""Dice: the loss of masks with true masks, and the parts of the projection loss.
+"""Dice loss (V-Net, as in CondInst): for ground-truth masks, and for the projections of the projection loss.
 
 Legend: N mask samples, h w mask grid.
 """
 
 from __future__ import annotations
 
+import torch  # noqa: F401  # for the example
 from torch import Tensor
 
 from cis_seg.ops.precision import at_least_float32
@@ -13,11 +14,11 @@ _EPSILON = 1e-5  # two empty masks give 1 - 0 / epsilon = 1 instead of 0 / 0 (th
 
 
 def dice_distance(scores: Tensor, truth: Tensor) -> Tensor:
-    """``1 - 2 I / (sum p^2 + sum t^2 + 1e-5)`` over the last axis (V-Net's squared form, as in CondInst).
+    """Return ``1 - 2 sum(p t) / (sum(p^2) + sum(t^2) + 1e-5)`` over the last axis, V-Net's squared form as in CondInst.
 
     Args:
         scores: ``(N, L)`` in [0, 1].
-        truth: ``(N, L)`` in [0, 1], of the same type.
+        truth: ``(N, L)`` in [0, 1], of the same dtype.
 
     Returns:
         ``(N,)``.
@@ -27,7 +28,7 @@ def dice_distance(scores: Tensor, truth: Tensor) -> Tensor:
 
 
 def dice_loss(mask_scores: Tensor, gt_masks: Tensor) -> Tensor:
-    """Mean dice distance of the masks; 0 for no samples.
+    """Compute the mean dice distance between masks and ground-truth masks; 0 without samples.
 
     Args:
         mask_scores: ``(N, h, w)`` in [0, 1], any float type.
@@ -35,6 +36,11 @@ def dice_loss(mask_scores: Tensor, gt_masks: Tensor) -> Tensor:
 
     Returns:
         Scalar, float32.
+
+    Example:
+        >>> masks = torch.tensor([[[1.0, 1.0, 0.0]]])
+        >>> round(dice_loss(masks, torch.tensor([[[1.0, 0.0, 0.0]]])).item(), 4)  # 1 - 2 * 1 / (2 + 1)
+        0.3333
     """
     scores = at_least_float32(mask_scores).flatten(1)
     distances = dice_distance(scores, gt_masks.to(scores.dtype).flatten(1))

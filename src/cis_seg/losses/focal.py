@@ -1,4 +1,4 @@
-"""Focal loss over all locations.
+"""Focal loss of the classes (RetinaNet, FCOS Eq. 2), over all locations.
 
 Legend: B batch, K locations, C classes.
 """
@@ -13,13 +13,13 @@ from cis_seg.ops.precision import at_least_float32
 
 
 def focal_loss(logits: Tensor, labels: Tensor, num_pos: Tensor | float, ignored: Tensor | None = None) -> Tensor:
-    """Sigmoid focal loss, alpha 0.25 and gamma 2 (RetinaNet), summed over locations and classes.
+    """Compute the sigmoid focal loss with alpha 0.25 and gamma 2 (RetinaNet), summed over locations and classes.
 
     Args:
         logits: ``(B, K, C)``, any float type.
-        labels: ``(B, K)`` int64 class, C where background.
-        num_pos: what the sum is divided by: positives (mean over devices), at least 1.
-        ignored: ``(B, K)`` bool, locations that are left out of the sum; None leaves out none.
+        labels: ``(B, K)`` int64 class, C for background.
+        num_pos: divisor of the sum: number of positives (mean over devices), at least 1.
+        ignored: ``(B, K)`` bool, locations excluded from the sum; None excludes none.
 
     Returns:
         Scalar, float32.

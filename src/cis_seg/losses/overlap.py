@@ -1,6 +1,6 @@
-"""OverlapLoss (the paper's Eq. 1 and 2): masks of neighbouring people exclude each other.
+"""OverlapLoss (the paper's Eq. 1 and 2): the masks of different instances of an image exclude each other.
 
-Legend: N masks, K drawn masks (one an instance), h w the mask grid, P its pixels; n_i and k_i are an image's share of N and K.
+Legend: N masks, K selected masks (one per instance), h w mask grid, P its pixels; n_i and k_i are the counts of image i.
 """
 
 from __future__ import annotations
@@ -14,64 +14,36 @@ from torch import Tensor
 from cis_seg.ops.precision import at_least_float32, without_autocast
 from cis_seg.runtime.collectives import sum_over_processes
 
-
-@torch.no_grad()
-def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:
-    """Figures of one step, to be logged under ``train/``.
-
-    Args:
-        pairs: of each image, as the loss compared them.
-        mask_scores: ``(N, h, w)`` in [0, 1].
-        boxes: ``(N, 4)`` xyxy true boxes of the masks.
-        counts: masks of each image, sum N.
-
-    Returns:
-        Scalars of the global batch: ``overlap_degree``, the mean of Eq. 1 over the pairs whose true boxes touch (0 without any);
-        ``overlap_pairs``, the number of valid pairs; ``overlap_shared``, the share of the drawn masks' pixels (score above 0.5) that two or
-        more claim.
-    """
-    degree, touching, valid, shared, claimed = (mask_scores.new_zeros(()) for _ in range(5))
-    for p, scores, corners in zip(pairs, mask_scores.split(list(counts)), boxes.split(list(counts)), strict=True):
-        near = p.valid & _touch(corners, corners[p.drawn])
-        degree, touching, valid = degree + (p.degrees * near).sum(), touching + near.sum(), valid + p.valid.sum()
-        claims = (scores[p.drawn] > 0.5).sum(dim=0)  # (h, w)
-        shared, claimed = shared + (claims > 1).sum(), claimed + (claims > 0).sum()
-    degree, touching, valid, shared, claimed = sum_over_processes(torch.stack([degree, touching, valid, shared, claimed]))
-    return {
-        "overlap_degree": degree / touching.clamp(min=1),
-        "overlap_pairs": valid,
-        "overlap_shared": shared / claimed.clamp(min=1),
-    }
-
-
-def _touch(a: Tensor, b: Tensor) -> Tensor:
-    """``(n, 4)`` and ``(k, 4)`` -> ``(n, k)`` bool: the boxes share at least a point."""
-    first = torch.maximum(a[:, None, :2], b[:, :2])
-    last = torch.minimum(a[:, None, 2:], b[:, 2:])
-    return (first <= last).all(dim=2)
-
-
-#: a source of draws, one for all images or one for each image of the batch
+#: random generator of the selection: one for all images, or one per image of the batch
 Generators = torch.Generator | Callable[[int], torch.Generator] | None
 
 REDUCTIONS = ("pairs", "masks", "sum")
 
 
 def overlap_degree(masks_a: Tensor, masks_b: Tensor) -> Tensor:
-    """Degree of overlap of every mask with every other (Eq. 1): ``sum(a b) / sum(a + b)``.
+    r"""Return the degree of overlap of each pair of masks (Eq. 1).
 
-    The denominator is a sum, not a union: equal binary masks score 0.5, disjoint ones 0. Two empty masks score 0 with a gradient of 0.
-    One matrix product and two vectors of sums; nothing of size ``(N, K, P)`` exists.
+    .. math:: d(a, b) = \frac{\lVert a \cdot b \rVert_1}{\lVert a + b \rVert_1}
+
+    with the element-wise product and sum. The denominator is a sum, not a union: identical binary masks score 0.5, disjoint masks 0. Two
+    empty masks score 0 with a gradient of 0. All numerators are one matrix product and the denominators come from two vectors of sums, so
+    no ``(N, K, P)`` tensor is created.
 
     Args:
         masks_a: ``(N, h, w)`` in [0, 1], any float type.
-        masks_b: ``(K, h, w)`` likewise.
+        masks_b: ``(K, h, w)`` in [0, 1], any float type.
 
     Returns:
-        ``(N, K)`` in [0, 0.5], float32 (float64 for float64), also under autocast: a bf16 product would lose the digits of small overlaps.
+        ``(N, K)`` in [0, 0.5]; float32 (float64 for float64 input), also under autocast, since a bf16 product loses small overlaps.
 
     Raises:
         ValueError: the shapes are not ``(N, h, w)`` and ``(K, h, w)``.
+
+    Example:
+        >>> left = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
+        >>> middle = torch.tensor([[[0.0, 1.0, 1.0, 0.0]]])
+        >>> overlap_degree(left, torch.cat([left, middle]))
+        tensor([[0.5000, 0.2500]])
     """
     if masks_a.dim() != 3 or masks_b.dim() != 3 or masks_a.shape[1:] != masks_b.shape[1:]:
         got = f"{tuple(masks_a.shape)} and {tuple(masks_b.shape)}"
@@ -84,37 +56,39 @@ def overlap_degree(masks_a: Tensor, masks_b: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """All the masks of one image against the drawn ones."""
+    """All masks of one image against its selected masks."""
 
     degrees: Tensor  # (n_i, k_i) Eq. 1
     valid: Tensor  # (n_i, k_i) bool: the two belong to different instances
-    drawn: Tensor  # (k_i,) index of the drawn masks among the image's
+    drawn: Tensor  # (k_i,) indices of the selected masks among the image's masks
 
 
 def image_pairs(
     mask_scores: Tensor, gt_inds: Tensor, num_instances: int, *, detach_selected: bool = False, generator: torch.Generator | None = None
 ) -> ImagePairs:
-    """Draws one mask of each instance of an image (``M_s`` of Eq. 2) and compares all masks with them.
+    """Select one mask per instance of an image at random (``M_s`` of Eq. 2) and compare all masks with the selected ones.
 
-    The draw is made on the CPU, so that it is the same on every device; it travels one way and nothing waits for it.
+    The random numbers are drawn on the CPU, so that they are the same on every device; copying them does not synchronise.
 
     Args:
         mask_scores: ``(n_i, h, w)`` in [0, 1].
         gt_inds: ``(n_i,)`` instance of each mask.
-        num_instances: number of different values in ``gt_inds``, on the host: the shapes follow from it without asking the device.
-        detach_selected: no gradient through the drawn masks.
-        generator: of the draw (a CPU generator); None takes torch's global one.
+        num_instances: number of distinct values in ``gt_inds``, known on the host, so that shapes need no synchronisation.
+        detach_selected: stop the gradient through the selected masks.
+        generator: a CPU generator for the selection; None uses torch's global one.
     """
+    # Sort by instance, in random order within each instance: the first mask of each group is a uniform choice.
     noise = torch.rand(len(gt_inds), generator=generator).to(gt_inds.device, non_blocking=True)
     order = torch.argsort(noise)
-    order = order[torch.argsort(gt_inds[order], stable=True)]  # by instance, in random order within each
+    order = order[torch.argsort(gt_inds[order], stable=True)]
     grouped = gt_inds[order]
     starts = torch.ones_like(grouped)
     starts[1:] = grouped[1:] != grouped[:-1]
-    group = starts.cumsum(0) - 1  # 0, 1, .. for the instances in order
-    drawn = order[torch.searchsorted(group, torch.arange(num_instances, device=group.device))]  # the first of each group
+    group = starts.cumsum(0) - 1  # index of the instance among the image's instances
+    drawn = order[torch.searchsorted(group, torch.arange(num_instances, device=group.device))]
     selected = mask_scores[drawn]
     degrees = overlap_degree(mask_scores, selected.detach() if detach_selected else selected)
+    # Only pairs of different instances count: two masks of one instance should agree.
     return ImagePairs(degrees, gt_inds[:, None] != gt_inds[drawn], drawn)
 
 
@@ -127,7 +101,7 @@ def overlap_pairs(
     generator: Generators = None,
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> list[ImagePairs]:
-    """The pairs of every image of a batch; arguments as in ``overlap_loss``. Images without masks have empty pairs."""
+    """Return the pairs of each image of a batch, empty for an image without masks; the arguments are those of ``overlap_loss``."""
     if mask_scores.dim() != 3 or not len(mask_scores) == len(im_inds) == len(gt_inds):
         got = f"{tuple(mask_scores.shape)}, {tuple(im_inds.shape)} and {tuple(gt_inds.shape)}"
         raise ValueError(f"overlap_loss: expected mask_scores (N, h, w), im_inds (N,) and gt_inds (N,), got {got}")
@@ -145,7 +119,7 @@ def overlap_pairs(
 
 
 def _sizes(im_inds: Tensor, gt_inds: Tensor) -> list[tuple[int, int]]:
-    """(masks, instances) of each image, read from the device once."""
+    """(masks, instances) of each image; synchronises once."""
     if not len(im_inds):
         return []
     masks = torch.bincount(im_inds)
@@ -154,13 +128,14 @@ def _sizes(im_inds: Tensor, gt_inds: Tensor) -> list[tuple[int, int]]:
 
 
 def reduce_pairs(pairs: Sequence[ImagePairs], reduction: str) -> tuple[Tensor, Tensor]:
-    """The numerator and the denominator of Eq. 2, so that several processes can share a denominator.
+    """Return numerator and denominator of Eq. 2 separately, so that several processes can share a denominator.
 
-    ``pairs`` and ``masks`` are means over the images that have a valid pair, of the sum of the degrees over the number of valid pairs, or
-    over the number of masks; ``sum`` adds all degrees up. The paper's prefactor is not legible; this is our reading of it.
+    The prefactor of Eq. 2 is not legible in the paper. With V the valid pairs of an image and N its masks: ``pairs`` divides the image's
+    sum of degrees by the number of V, ``masks`` divides it by N, and both are averaged over the images that have a valid pair; ``sum``
+    adds up all degrees.
 
     Raises:
-        ValueError: another reduction.
+        ValueError: an unknown reduction.
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"overlap_loss: expected reduction to be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
@@ -183,25 +158,33 @@ def overlap_loss(
     generator: Generators = None,
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> Tensor:
-    """OverlapLoss (Eq. 2): the degrees of overlap of all masks with one randomly drawn mask of every other instance of their image.
+    r"""Compute OverlapLoss (Eq. 2): the overlap of each mask with one randomly selected mask of every other instance in its image.
 
-    Pairs lie inside an image and across instances, whatever the class. Without such a pair the loss is exactly 0 with a gradient of 0.
+    .. math:: L = \frac{1}{|V|} \sum_{(n, k) \in V} d(m_n, m_k), \qquad V = \{(n, k) : m_n \in M,\ m_k \in M_s \text{ of another instance}\}
+
+    for ``reduction="pairs"``, averaged over the images with a pair; :math:`d` is ``overlap_degree``. Pairs lie within an image and cross
+    instances, whatever their class. Without a pair the loss is exactly 0 and so is its gradient.
 
     Args:
         mask_scores: ``(N, h, w)`` sigmoid scores, any float type; several masks may belong to one instance.
         im_inds: ``(N,)`` image of each mask within the batch.
         gt_inds: ``(N,)`` instance of each mask within its image.
         reduction: ``pairs``, ``masks`` or ``sum``, see ``reduce_pairs``.
-        detach_selected: no gradient through the drawn masks; the default lets both masks of a pair give way.
-        generator: of the draw: a CPU ``torch.Generator``, or a function from the image's index in the batch to one, which makes the draw of
-            an image independent of the images beside it; None takes torch's global generator.
-        sizes: ``(masks, instances)`` of each image of the batch, for masks that are grouped by image; None asks the device, and waits.
+        detach_selected: stop the gradient through the selected masks; by default both masks of a pair receive it.
+        generator: of the selection: a CPU ``torch.Generator``, or a function from an image's index in the batch to one, which makes the
+            selection independent of the other images of the batch; None uses torch's global generator.
+        sizes: ``(masks, instances)`` of each image, if the masks are grouped by image; None reads them from the device, which synchronises.
 
     Returns:
-        Scalar, float32 (float64 for float64), at most 0.5 for ``pairs``.
+        Scalar, float32 (float64 for float64 input), at most 0.5 for ``pairs``.
 
     Raises:
-        ValueError: shapes that do not belong together, or another reduction.
+        ValueError: inconsistent shapes, or an unknown reduction.
+
+    Example:
+        >>> masks = torch.tensor([[[1.0, 1.0, 0.0, 0.0]], [[0.0, 1.0, 1.0, 0.0]]])  # two people who share a pixel
+        >>> overlap_loss(masks, im_inds=torch.tensor([0, 0]), gt_inds=torch.tensor([0, 1]))
+        tensor(0.2500)
     """
     pairs = overlap_pairs(mask_scores, im_inds, gt_inds, detach_selected=detach_selected, generator=generator, sizes=sizes)
     total, images = reduce_pairs(pairs or [_no_pairs(mask_scores)], reduction)
@@ -209,6 +192,42 @@ def overlap_loss(
 
 
 def _no_pairs(mask_scores: Tensor) -> ImagePairs:
-    """The pairs of an image without masks; their sum is 0 and connected to ``mask_scores``."""
+    """Empty pairs, whose sum is 0 and still part of the graph of ``mask_scores``."""
     nothing = torch.zeros(0, dtype=torch.int64, device=mask_scores.device)
     return ImagePairs(overlap_degree(mask_scores[:0], mask_scores[:0]), nothing.bool()[:, None][:, :0], nothing)
+
+
+@torch.no_grad()
+def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:
+    """Return the overlap statistics of one step, which are logged under ``train/``.
+
+    Args:
+        pairs: the pairs of each image, as the loss compared them.
+        mask_scores: ``(N, h, w)`` in [0, 1].
+        boxes: ``(N, 4)`` xyxy ground-truth boxes of the masks.
+        counts: number of masks of each image; they sum to N.
+
+    Returns:
+        Scalars of the global batch: ``overlap_degree``, the mean of Eq. 1 over the pairs whose ground-truth boxes touch (0 without any);
+        ``overlap_pairs``, the number of valid pairs; ``overlap_shared``, the fraction of the selected masks' pixels (score above 0.5) that
+        lie in two or more of them.
+    """
+    degree, touching, valid, shared, claimed = (mask_scores.new_zeros(()) for _ in range(5))
+    for p, scores, corners in zip(pairs, mask_scores.split(list(counts)), boxes.split(list(counts)), strict=True):
+        near = p.valid & _touch(corners, corners[p.drawn])
+        degree, touching, valid = degree + (p.degrees * near).sum(), touching + near.sum(), valid + p.valid.sum()
+        claims = (scores[p.drawn] > 0.5).sum(dim=0)  # (h, w)
+        shared, claimed = shared + (claims > 1).sum(), claimed + (claims > 0).sum()
+    degree, touching, valid, shared, claimed = sum_over_processes(torch.stack([degree, touching, valid, shared, claimed]))
+    return {
+        "overlap_degree": degree / touching.clamp(min=1),
+        "overlap_pairs": valid,
+        "overlap_shared": shared / claimed.clamp(min=1),
+    }
+
+
+def _touch(a: Tensor, b: Tensor) -> Tensor:
+    """``(n, 4)`` and ``(k, 4)`` -> ``(n, k)`` bool: the boxes share at least a point."""
+    first = torch.maximum(a[:, None, :2], b[:, :2])
+    last = torch.minimum(a[:, None, 2:], b[:, 2:])
+    return (first <= last).all(dim=2)

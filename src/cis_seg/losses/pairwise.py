@@ -1,4 +1,4 @@
-"""BoxInst's pairwise loss (its Eq. 5 to 8): neighbours of like colour get the same label.
+"""Pairwise colour affinity loss (BoxInst, Eq. 5 to 8): neighbouring pixels of similar colour get the same label.
 
 Legend: B batch, N mask samples, E neighbours, h w mask grid, M pixels in box masks; p a pixel and q its neighbour.
 """
@@ -31,30 +31,38 @@ def pairwise_loss(
     dilation: int = 2,
     color_thresh: float = 0.3,
 ) -> Tensor:
-    """Weighted mean of ``-log P(p and q have the same label)`` over all edges of all samples, before warm-up; 0 for no samples.
+    r"""Compute the mean of ``-log P(p and q have the same label)`` over the edges of similar colour inside the boxes, before warm-up.
 
-    An edge weighs 1 where its colour similarity reaches the threshold and p is in the box mask. With a, b the logits of p and q and s the
-    sigmoid, ``P(same) = s(a) s(b) + s(-a) s(-b)``, so that ``-log P(same) = softplus(a) + softplus(b) - softplus(a + b)``, finite always.
-    A neighbour outside the map costs 0.
+    .. math:: L = \frac{1}{|E|} \sum_{(p, q) \in E} -\log\bigl(s(a) s(b) + s(-a) s(-b)\bigr)
 
-    On a CPU only the edges that weigh something are computed, from a list of their two ends: work and memory grow with their number, not
-    with N * E * h * w (boxes of a tenth of the image with a quarter of their edges alike leave 3 % of it). On any other device the length
-    of such a list would have to be waited for, so there an edge is computed once for its two ends: half as many shifts as neighbours.
+    with the logits :math:`a, b` of p and q and the sigmoid :math:`s`. An edge is in :math:`E` if its colour similarity is at least
+    ``color_thresh`` and p lies in the box (BoxInst, Eq. 8: a positive edge is known, the label of any other is not). The cost equals
+    ``softplus(a) + softplus(b) - softplus(a + b)``, which is always finite. A neighbour outside the map costs 0.
+
+    On a CPU only the edges in :math:`E` are computed, from a list of their two ends, so that work and memory grow with their number, not
+    with N * E * h * w (boxes of a tenth of the image with a quarter of similar edges leave 3 %). On other devices the length of such a
+    list would need a synchronisation; there each edge is computed once for both of its ends, with half as many shifts as neighbours.
 
     Args:
         mask_logits: ``(N, h, w)``, any float type.
         box_masks: ``(N, h, w)`` 0 or 1, any type.
         color_similarity: ``(B, E, h, w)`` from ``cis_seg.ops.color``, one per image.
         im_inds: ``(N,)`` image of each sample.
-        size: side of the neighbourhood that ``color_similarity`` was computed with.
-        dilation: distance of its cells.
-        color_thresh: smallest similarity that counts.
+        size: side of the neighbourhood of ``color_similarity``.
+        dilation: distance of the neighbours.
+        color_thresh: minimum similarity of an edge; 0.3 in BoxInst.
 
     Returns:
-        Scalar, float32: the sum over the samples of the batch divided by the sum of the weights (at least 1).
+        Scalar, float32: the sum over all samples of the batch divided by the number of edges (at least 1); 0 without samples.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: inconsistent shapes.
+
+    Example:
+        >>> logits = torch.zeros(1, 4, 4)  # a score of 0.5 everywhere: any two labels agree with probability 0.5
+        >>> similarity = torch.ones(1, 8, 4, 4)
+        >>> pairwise_loss(logits, torch.ones(1, 4, 4), similarity, torch.tensor([0]), dilation=1)  # log 2 but for the border
+        tensor(0.4549)
     """
     total, weight = pairwise_sums(
         mask_logits, box_masks, color_similarity, im_inds, size=size, dilation=dilation, color_thresh=color_thresh
@@ -72,7 +80,7 @@ def pairwise_sums(
     dilation: int = 2,
     color_thresh: float = 0.3,
 ) -> tuple[Tensor, Tensor]:
-    """Numerator and denominator of ``pairwise_loss``, so that several processes can share a denominator; arguments as there."""
+    """Return numerator and denominator of ``pairwise_loss``, so that several processes can share a denominator."""
     offsets = neighbour_offsets(size, dilation)
     _check_shapes(mask_logits, box_masks, color_similarity, len(offsets))
     alike = color_similarity >= color_thresh  # (B, E, h, w)
@@ -82,7 +90,7 @@ def pairwise_sums(
 
 
 class _EdgeCosts(torch.autograd.Function):
-    """Sum of the edges' costs, and of their weights. The gradient is ready with the cost: one tensor is kept for it, no graph of edges."""
+    """Sum of the costs of the edges and of their weights. The gradient is computed with the cost, so that no graph of edges is stored."""
 
     @staticmethod
     def forward(
@@ -101,12 +109,12 @@ class _EdgeCosts(torch.autograd.Function):
 
 
 def _listed_edges(logits: Tensor, inside: Tensor, alike: Tensor, im_inds: Tensor, offsets: Offsets) -> tuple[Tensor, Tensor, Tensor]:
-    """Cost, weight and gradient from the list of the edges that weigh something: first the pixels in boxes, then their alike neighbours."""
+    """Return cost, weight and gradient from a list of edges: first the pixels in boxes, then their neighbours of similar colour."""
     h, w = logits.shape[1:]
     pixels = inside.flatten().nonzero().squeeze(1)  # (M,)
     n = pixels.div(h * w, rounding_mode="floor")
     place = pixels - n * (h * w)  # within the map
-    by_pixel = alike.flatten(2).transpose(1, 2).contiguous().flatten(0, 1)  # (B * h * w, E): a pixel's edges side by side are gathered fast
+    by_pixel = alike.flatten(2).transpose(1, 2).contiguous().flatten(0, 1)  # (B * h * w, E), a pixel's edges side by side for a fast gather
     of_pixels = by_pixel.index_select(0, im_inds[n] * (h * w) + place)  # (M, E)
     in_map = torch.stack([shift(alike.new_ones(h, w), dy, dx) for dy, dx in offsets], dim=2).flatten(0, 1)  # (h * w, E)
     m, e = (of_pixels & in_map.index_select(0, place)).nonzero(as_tuple=True)
@@ -118,7 +126,7 @@ def _listed_edges(logits: Tensor, inside: Tensor, alike: Tensor, im_inds: Tensor
 
 
 def _shifted_edges(logits: Tensor, inside: Tensor, alike: Tensor, im_inds: Tensor, offsets: Offsets) -> tuple[Tensor, Tensor, Tensor]:
-    """The same from whole maps shifted against each other. The second half of the offsets names every edge once; it weighs 0, 1 or 2."""
+    """Return the same from shifted maps. The second half of the offsets has each edge once, with a weight of 0, 1 or 2."""
     cost, weight, grad = logits.new_zeros(()), inside.new_zeros((), dtype=torch.int64), torch.zeros_like(logits)
     half = len(offsets) // 2
     for e, (dy, dx) in enumerate(offsets[half:], start=half):
@@ -136,7 +144,7 @@ def _shifted_edges(logits: Tensor, inside: Tensor, alike: Tensor, im_inds: Tenso
 
 
 def _costs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``-log P(same)`` of logits a and b, and its derivatives by a and by b; three of any one shape."""
+    """Return ``-log P(same)`` of the logits a and b and its derivatives with respect to a and b, all of their shape."""
     both = torch.sigmoid(a + b)
     return F.softplus(a) + F.softplus(b) - F.softplus(a + b), torch.sigmoid(a) - both, torch.sigmoid(b) - both
 
@@ -151,8 +159,9 @@ def _check_shapes(mask_logits: Tensor, box_masks: Tensor, color_similarity: Tens
 
 
 def pairwise_warmup(step: int, warmup_steps: int) -> float:
-    """Factor of the pairwise loss in training step ``step``, counted from 1: ``min(step / warmup_steps, 1)``.
+    """Return the factor of the pairwise loss at training step ``step``, counted from 1: ``min(step / warmup_steps, 1)``.
 
-    ``warmup_steps=0`` means finished, which is how a fine-tune starts.
+    BoxInst ramps the term over its first 10,000 iterations; at full weight from the start, untrained masks vanish. ``warmup_steps=0`` means
+    that the warm-up is over, as in a fine-tune.
     """
     return min(step / warmup_steps, 1.0) if warmup_steps > 0 else 1.0

@@ -1,0 +1,15 @@
+"""The examples in the docstrings of the public losses."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["dice", "overlap", "pairwise", "projection"])
+def test_examples(name: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"cis_seg.losses.{name}"))
+    assert results.attempted >= 2
+    assert results.failed == 0
