@@ -14,9 +14,9 @@ from cis_seg.errors import CheckpointError, ConfigError, DataError, listing
 #: option -> what is wrong if its file does not exist
 MISSING_FILES = {
     "input": "there is no such file, folder or match of a pattern",
-    "boxes": "there is no annotation file",
+    "boxes": "the annotation file does not exist",
     "predictions": "there is no results file",
-    "images": "there is no image folder",
+    "images": "the image folder does not exist",
 }
 
 
