@@ -54,7 +54,7 @@ def test_a_mistake_needs_no_heavy_library(tmp_path: Path) -> None:
         ("train", "init_from=nowhere.ckpt"): "there is no checkpoint nowhere.ckpt",
         ("train", "data=coco", "data.root=nowhere"): "there is no such data folder",
         ("evaluate", "checkpoint=nowhere.ckpt"): "in .: a.ckpt",
-        ("evaluate", "predictions=nowhere.json", "data=coco", "data.root=."): "there is no results file",
+        ("evaluate", "predictions=nowhere.json", "data=coco", "data.root=."): "the results file does not exist",
         ("predict", "checkpoint=a.ckpt", "input=nowhere", "output=out"): "input=nowhere",
         ("predict", "input=."): "checkpoint is needed",
         ("masks_from_boxes", "checkpoint=a.ckpt", "boxes=nowhere.json", "images=.", "output=o.json"): "the annotation file does not exist",

@@ -15,7 +15,7 @@ from cis_seg.errors import CheckpointError, ConfigError, DataError, listing
 MISSING_FILES = {
     "input": "there is no such file, folder or match of a pattern",
     "boxes": "the annotation file does not exist",
-    "predictions": "there is no results file",
+    "predictions": "the results file does not exist",
     "images": "the image folder does not exist",
 }
 
