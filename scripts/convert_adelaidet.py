@@ -1,4 +1,4 @@
-"""``python scripts/convert_adelaidet.py IN.pth OUT.ckpt``: a checkpoint of AdelaiDet or detectron2 becomes one of cis_seg."""
+"""``python scripts/convert_adelaidet.py IN.pth OUT.ckpt``: convert a checkpoint of AdelaiDet or detectron2."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cis_seg.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after a message about the file."""
+    """Return the exit code: 0, or 2 after an error message."""
     parser = argparse.ArgumentParser(
         description="Converts a BoxInst or CondInst checkpoint of AdelaiDet (IN.pth -> OUT.ckpt, for evaluate, predict and init_from), "
         "or an ImageNet backbone of detectron2 (IN.pkl -> OUT.pth, for model.backbone.weights). "
-        "The architecture is read off the weights; whatever does not fit is refused by name.",
+        "The architecture is inferred from the weights; tensors that do not fit are reported by name.",
         epilog="example: python scripts/convert_adelaidet.py BoxInst_MS_R_50_3x.pth boxinst_r50.ckpt",
     )
-    parser.add_argument("source", type=Path, metavar="IN.pth", help="the file as it was downloaded")
+    parser.add_argument("source", type=Path, metavar="IN.pth", help="the downloaded file")
     parser.add_argument("target", type=Path, metavar="OUT.ckpt", help="file to write")
     parser.add_argument("--classes", metavar="NAME,NAME", help="class names in label order, for other classes than COCO's 80 or person")
     args = parser.parse_args(arguments)

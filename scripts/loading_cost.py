@@ -1,4 +1,4 @@
-"""``python scripts/loading_cost.py [--share 1.0]``: what reading CrowdHuman and COCO costs at full size, on made files without pixels."""
+"""``python scripts/loading_cost.py [--share 1.0]``: cost of loading CrowdHuman and COCO at full size, on generated files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pathlib import Path
 
 from PIL import Image
 
-CROWDHUMAN_RECORDS, PEOPLE_A_RECORD = 15_000, 30  # the training split: 15,000 images, 339,565 people and 99,227 ignore regions
+CROWDHUMAN_RECORDS, PEOPLE_PER_RECORD = 15_000, 30  # the training split: 15,000 images, 339,565 people and 99,227 ignore regions
 COCO_IMAGES, COCO_ANNOTATIONS = 118_287, 860_000  # train2017
-CORNERS = 26  # of a made polygon: COCO's have 51 numbers in the mean
+CORNERS = 26  # of a generated polygon; COCO's have 51 numbers on average
 SIDES = (480, 640)
 
 
 def main() -> int:
-    """Makes both files in a temporary folder and reads each in a process of its own; returns the exit code."""
+    """Generate both files in a temporary folder, load each in a separate process, and return the exit code."""
     parser = argparse.ArgumentParser(
-        description="Measures what reading CrowdHuman and COCO at full size costs, on made files without pixels."
+        description="Measures time and memory of loading CrowdHuman and COCO annotations at full size, on generated files."
     )
-    parser.add_argument("--share", type=float, default=1.0, help="of the full size, 0 to 1 (default: 1.0)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the full size, 0 to 1 (default: 1.0)")
     parser.add_argument("--read", nargs=3, metavar=("KIND", "FILE", "IMAGES"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.read:
@@ -52,7 +52,7 @@ def _write_crowdhuman(path: Path, images: Path, records: int) -> None:
     with path.open("w") as file:
         for number in range(records):
             entries = []
-            for box_id in range(PEOPLE_A_RECORD):
+            for box_id in range(PEOPLE_PER_RECORD):
                 box = [draw.randrange(-5, 500), draw.randrange(-5, 300), draw.randrange(5, 200), draw.randrange(5, 300)]
                 person = {"tag": "person", "hbox": box, "head_attr": {"ignore": 0, "occ": 0, "unsure": 0}, "fbox": box, "vbox": box}
                 entries.append({**person, "extra": {"box_id": box_id, "occ": 0, **({"ignore": 1} if box_id % 4 == 0 else {})}})
@@ -84,14 +84,14 @@ def _read(kind: str, source: str, images: str) -> None:
     seconds, processor, peak = time.perf_counter() - started, time.process_time() - worked, _peak_mb() - before
     held = sum(array.nbytes for array in vars(data.records).values() if hasattr(array, "nbytes")) / 2**20
     print(
-        f"{kind}: {len(data)} images, {len(data.records.boxes)} boxes in {seconds:.1f} s ({processor:.1f} s of a processor); "
-        f"peak {peak:.0f} MB above the imports, index {held:.0f} MB; {_worker_mb(data):.1f} MB more in each of 4 workers",
+        f"{kind}: {len(data)} images, {len(data.records.boxes)} boxes in {seconds:.1f} s ({processor:.1f} s of CPU time); "
+        f"peak {peak:.0f} MB above imports, index {held:.0f} MB; {_worker_mb(data):.1f} MB more in each of 4 workers",
         flush=True,
     )
 
 
 def _worker_mb(data: object) -> float:
-    """Private memory that a forked reader of every box adds, mean of four: pages are shared until somebody writes to them."""
+    """Return the mean private memory added by four forked readers of all boxes; pages are shared until written to."""
     readers = []
     for _ in range(4):
         read, write = os.pipe()

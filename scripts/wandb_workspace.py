@@ -1,4 +1,4 @@
-"""``python scripts/wandb_workspace.py [[ENTITY/]PROJECT] [--dry-run]``: a W&B view of runs with and without OverlapLoss."""
+"""``python scripts/wandb_workspace.py [[ENTITY/]PROJECT] [--dry-run]``: create a W&B view of runs with and without OverlapLoss."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cis_seg.training.callbacks.wandb_logging.workspace import PROJECT, create, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after a message about what is missing."""
+    """Return the exit code: 0, or 2 after an error message."""
     parser = argparse.ArgumentParser(
-        description="Makes a saved view in a W&B project: runs grouped by family and stage with the columns of the paper's Table 1, "
-        "AP by crowding, precision over recall, losses, cost and the table of images. Needs a network, an account and wandb-workspaces."
+        description="Creates a saved view in a W&B project: runs grouped by family and stage with the columns of the paper's Table 1, AP by crowding, "
+        "precision-recall curves, losses, cost and the table of images. Needs a network, an account and wandb-workspaces."
     )
     parser.add_argument(
         "project", nargs="?", default=PROJECT, metavar="[ENTITY/]PROJECT", help=f"default: {PROJECT} of your default entity"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the definition as JSON; nothing is needed, nothing is sent")
+    parser.add_argument("--dry-run", action="store_true", help="print the definition as JSON and send nothing")
     args = parser.parse_args(arguments)
     defined = definition(args.project)
     if args.dry_run:

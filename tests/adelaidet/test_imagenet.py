@@ -1,4 +1,4 @@
-"""ImageNet backbones: detectron2's and Caffe2's names become a file that the backbone loads."""
+"""ImageNet backbones under detectron2's and Caffe2's names become a file that the backbone loads."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def converted(content: Any, folder: Path) -> Conversion:
 
 
 def loaded(folder: Path) -> dict[str, Tensor]:
-    """The backbone as training would start it."""
+    """Return the backbone as loaded at the start of training."""
     config = small_config(depth=50)
     config.backbone.weights = str(folder / "R-50.pth")
     model = build_model(config, 1)
@@ -59,14 +59,14 @@ def loaded(folder: Path) -> dict[str, Tensor]:
     return dict(model.backbone.state_dict())
 
 
-@pytest.mark.parametrize(("author", "advice"), [("torchvision", "nothing is to be set"), ("", "model.backbone.stride_in_1x1=true")])
+@pytest.mark.parametrize(("author", "advice"), [("torchvision", "needs no further settings"), ("", "model.backbone.stride_in_1x1=true")])
 def test_detectron2_names(author: str, advice: str, tmp_path: Path) -> None:
     arrays = {detectron2(name): value.numpy() for name, value in OWN.items()} | {"stem.fc.weight": np.ones((1000, 4), np.float32)}
     conversion = converted({"model": arrays, "__author__": author, "matching_heuristics": True}, tmp_path)
     state = loaded(tmp_path)
     assert all(torch.equal(state[name], OWN[name]) for name in OWN)
     text = "\n".join(conversion.notes)
-    assert "left out: stem.fc.weight" in text
+    assert "dropped: stem.fc.weight" in text
     assert advice in text
     assert ("model.channel_order=bgr" in text) == (author == "")
 
@@ -84,7 +84,7 @@ def test_caffe2_names(wrapped: bool, tmp_path: Path) -> None:
     assert "fc1000_w, fc1000_b, stem.conv1.bias" in "\n".join(conversion.notes)
 
 
-def test_damage_is_named(tmp_path: Path) -> None:
+def test_wrong_tensors_are_named(tmp_path: Path) -> None:
     arrays = {detectron2(name): value.numpy() for name, value in OWN.items()}
     arrays["res3.1.conv2.weight"] = np.ones((32, 32, 5, 5), np.float32)
     del arrays["res5.2.conv3.norm.bias"]

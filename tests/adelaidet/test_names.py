@@ -1,4 +1,4 @@
-"""The map of names against pairs written down by hand."""
+"""The name map against hand-written pairs."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_pairs(ours: str, body: str, theirs: str) -> None:
     assert their_names(ours, body) == [theirs]
 
 
-def test_the_levels_scales_are_one_parameter_of_ours() -> None:
+def test_level_scales_are_one_parameter() -> None:
     assert their_names("head.scales", FPN_BODY) == [f"{HEAD}.scales.{i}.scale" for i in range(5)]
 
 
-def test_a_tensor_without_a_rule_is_our_mistake() -> None:
+def test_tensor_without_a_rule() -> None:
     with pytest.raises(AssertionError, match=r"neck\.new_part"):
         their_names("neck.new_part", FPN_BODY)

@@ -1,1 +1,1 @@
-"""Reading checkpoints of AdelaiDet and detectron2: safely, name by name, to the network of this package."""
+"""Conversion of AdelaiDet and detectron2 checkpoints to the network of this package."""

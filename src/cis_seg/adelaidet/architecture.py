@@ -1,4 +1,4 @@
-"""The architecture of an AdelaiDet checkpoint, read off its names and shapes."""
+"""The architecture of an AdelaiDet checkpoint, inferred from tensor names and shapes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cis_seg.model.backbone import ARCHITECTURES
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: what every AdelaiDet model on an ImageNet backbone of the MSRA form expects (AdelaiDet, Input and Backbone): no shape tells
+#: pixel statistics of all AdelaiDet models with an MSRA ImageNet backbone; they cannot be inferred from shapes
 MSRA_PIXEL_MEAN, MSRA_PIXEL_STD = [103.53, 116.28, 123.675], [1.0, 1.0, 1.0]
-#: levels that the mask branch reads end at this one
+#: coarsest level that the mask branch reads
 COARSEST_MASK_LEVEL = 5
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network and where its bottom-up part stands in the file."""
+    """A network configuration, and the prefix of its ResNet in the file."""
 
     model: ModelConfig
     num_classes: int
@@ -32,30 +32,30 @@ class Architecture:
 
 
 def read_architecture(shapes: Shapes) -> Architecture:
-    """The network that the tensors belong to.
+    """Infer the architecture from tensor shapes.
 
-    A size is what most of the tensors that show it say, so that one misshapen tensor does not make all the others look wrong.
-    What no shape tells is the reference's: BGR, its pixel statistics, the stride in the first 1x1, frozen norm, 32 groups,
-    three dynamic layers of 8 channels.
+    Each size is decided by the majority of the tensors that depend on it, so that a single tensor of the wrong shape is
+    reported as such. What shapes do not determine follows AdelaiDet: BGR, its pixel statistics, the stride in the first
+    1x1 convolution, frozen norm, 32 groups, three dynamic layers of 8 channels.
 
     Raises:
-        CheckpointError: no model of the CondInst family, or one with parts that this package does not have.
+        CheckpointError: not a model of the CondInst family, or one with unsupported parts.
     """
     needed = {
         "a ResNet": r"backbone\.bottom_up\..*stem\.conv1\.weight",
         "FCOS": re.escape(HEAD) + ".+",
         "a mask branch": r"mask_branch\..+",
     }
-    absent = [part for part, pattern in needed.items() if not any(re.fullmatch(pattern, name) for name in shapes)]
-    if absent:
+    missing = [part for part, pattern in needed.items() if not any(re.fullmatch(pattern, name) for name in shapes)]
+    if missing:
         raise CheckpointError(
             "these are not the weights of a CondInst or BoxInst model",
             expected="the parts backbone.bottom_up, proposal_generator.fcos_head, mask_branch and controller of AdelaiDet",
-            found=f"no tensors of {', '.join(absent)}, but {', '.join(sorted(shapes)[:5])}, ...",
+            found=f"no tensors of {', '.join(missing)}, but {', '.join(sorted(shapes)[:5])}, ...",
         )
     bifpn = any(name.startswith("backbone.repeated_bifpn.") for name in shapes)
     body = BIFPN_BODY if bifpn else FPN_BODY
-    mask_convs = _last(shapes, r"mask_branch\.tower\.(\d+)\..+")  # the last of the tower is a 1x1
+    mask_convs = _last(shapes, r"mask_branch\.tower\.(\d+)\..+")  # the last is a 1x1
     model = ModelConfig(
         backbone=read_backbone(shapes, body),
         pixel_mean=list(MSRA_PIXEL_MEAN),
@@ -72,15 +72,15 @@ def read_architecture(shapes: Shapes) -> Architecture:
     )
     if model.head_channels % model.head_norm_groups:
         expected = f"a multiple of {model.head_norm_groups}, the groups of the towers' norm"
-        raise CheckpointError("the head's towers have an impossible width", expected=expected, found=model.head_channels)
+        raise CheckpointError("the head's towers have an invalid width", expected=expected, found=model.head_channels)
     return Architecture(model, _size(shapes, re.escape(HEAD) + r"cls_logits\.\w+"), body)
 
 
 def read_backbone(shapes: Shapes, body: str) -> BackboneConfig:
-    """The ResNet whose names begin with ``body``: depth from the blocks of its stages, deformable blocks from their offsets.
+    """Infer the ResNet whose names begin with ``body``: its depth from block counts, deformable blocks from offsets.
 
     Raises:
-        CheckpointError: no ResNet of this package has those blocks.
+        CheckpointError: no supported ResNet has those blocks.
     """
     prefix = re.escape(body)
     counts = tuple(_last(shapes, rf"{prefix}res{stage}\.(\d+)\..+") + 1 for stage in (2, 3, 4, 5))
@@ -88,7 +88,7 @@ def read_backbone(shapes: Shapes, body: str) -> BackboneConfig:
     depths = [d for d, (block, c) in ARCHITECTURES.items() if c == counts and (block is Bottleneck) == bottlenecks]
     if not depths:
         raise CheckpointError(
-            "no ResNet of that depth is known",
+            "unsupported ResNet depth",
             expected="the blocks of " + ", ".join(f"ResNet-{d} {c}" for d, (_, c) in ARCHITECTURES.items()),
             found=f"{counts} {'bottlenecks' if bottlenecks else 'blocks'} in res2 to res5",
         )
@@ -103,7 +103,7 @@ def read_backbone(shapes: Shapes, body: str) -> BackboneConfig:
 
 
 def _deform_interval(shapes: Shapes, prefix: str, counts: tuple[int, ...]) -> int:
-    """n where every n-th block of stages 3 to 5 is deformable, 0 where none is."""
+    """Return n if every n-th block of stages 3 to 5 is deformable, or 0 if none is."""
     found = {
         (stage, block) for stage in (2, 3, 4, 5) for block in _numbers(shapes, rf"{prefix}res{stage}\.(\d+)\.conv2_offset\..+")
     }  # fmt: skip
@@ -112,8 +112,8 @@ def _deform_interval(shapes: Shapes, prefix: str, counts: tuple[int, ...]) -> in
             return interval
     if found:
         raise CheckpointError(
-            "the deformable blocks follow no rule that this package has",
-            expected="every n-th block of res3, res4 and res5, from each stage's first on",
+            "unsupported pattern of deformable blocks",
+            expected="every n-th block of res3, res4 and res5, starting with the first of each stage",
             found="offsets in " + ", ".join(f"res{stage}.{block}" for stage, block in sorted(found)),
         )
     return 0
@@ -124,12 +124,12 @@ def _numbers(shapes: Shapes, pattern: str) -> Iterator[int]:
 
 
 def _last(shapes: Shapes, pattern: str) -> int:
-    """The highest number in the names that fit; -1 where none does."""
+    """Return the highest number in the matching names, or -1."""
     return max(_numbers(shapes, pattern), default=-1)
 
 
 def _size(shapes: Shapes, pattern: str) -> int:
-    """Most frequent first dimension of the tensors whose name fits."""
+    """Return the most frequent first dimension of the matching tensors."""
     sizes = Counter(shape[0] for name, shape in shapes.items() if shape and re.fullmatch(pattern, name))
     if not sizes:
         raise CheckpointError("a part is missing", expected=f"tensors named {pattern}", found="none")

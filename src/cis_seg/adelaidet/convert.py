@@ -1,7 +1,4 @@
-"""From an AdelaiDet checkpoint to a checkpoint of this package, tensor by tensor.
-
-Legend: D depth of the ResNet, C classes, P parameters that the controller emits for an instance.
-"""
+"""Conversion of an AdelaiDet checkpoint to a checkpoint of this package. C is the number of classes."""
 
 from __future__ import annotations
 
@@ -22,32 +19,32 @@ from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.build import build_model
 from cis_seg.model.dynamic_mask_head import SIZE_OF_INTEREST_IN_STRIDES
 
-#: tensors of ours that the reference keeps in its config
+#: our tensors that AdelaiDet keeps in its config
 STATISTICS = ("pixel_mean", "pixel_std")
-#: tensors of theirs that are no weights: read, checked and told
+#: their tensors that are not weights: checked and reported
 ITERATION, SIZES_OF_INTEREST = "mask_head._iter", "mask_head.sizes_of_interest"
-#: most names that an error lists
-LISTED = 20
+#: maximum number of tensors listed in an error
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is to be written, and what to tell about it."""
+    """The converted content, and information for the user."""
 
     content: dict[str, Any]
-    parts: dict[str, tuple[int, int, int]]  # part of the network -> its tensors, parameters, numbers that are not trained
+    parts: dict[str, tuple[int, int, int]]  # part of the network -> number of tensors, parameters, buffer elements
     notes: list[str] = field(default_factory=list)
 
 
 def convert_model(weights: Weights, class_names: Sequence[str] | None = None) -> Conversion:
-    """A checkpoint that ``evaluate``, ``predict`` and ``init_from`` accept.
+    """Return a checkpoint for ``evaluate``, ``predict`` and ``init_from``.
 
     Args:
         weights: all tensors of a CondInst or BoxInst model.
-        class_names: C names in label order; None takes COCO's for 80 classes and ``person`` for one.
+        class_names: C names in label order; by default COCO's for 80 classes and ``person`` for one.
 
     Raises:
-        CheckpointError: another family of models, or tensors that are missing, left over or misshapen.
+        CheckpointError: another family of models, or missing, unexpected or wrongly shaped tensors.
         ConfigError: the number of names is not C.
     """
     found = read_architecture(weights.shapes)
@@ -75,10 +72,10 @@ def convert_model(weights: Weights, class_names: Sequence[str] | None = None) ->
 
 
 def classes(count: int, given: Sequence[str] | None = None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and COCO category ids of ``count`` classes.
+    """Return names and COCO category ids of ``count`` classes.
 
     Raises:
-        ConfigError: as many names are not given, and there is no choice that goes without saying.
+        ConfigError: the number of names is wrong, or there is no default for ``count`` classes.
     """
     known = {len(COCO_CLASSES): COCO_CLASSES, 1: COCO_CLASSES[:1]}
     names = tuple(given) if given is not None else known.get(count)
@@ -87,57 +84,57 @@ def classes(count: int, given: Sequence[str] | None = None) -> tuple[tuple[str, 
             f"the classifier has {count} classes",
             expected=f"{count} different names in label order",
             found="none" if names is None else ", ".join(names),
-            remedy="give them: --classes NAME,NAME,...",
+            remedy="pass them: --classes NAME,NAME,...",
         )
     ids = dict(zip(COCO_CLASSES, COCO_CATEGORY_IDS, strict=True))
     return names, tuple(ids[name] for name in names) if set(names) <= ids.keys() else tuple(range(1, count + 1))
 
 
 def check_tensors(weights: Weights, expected: Mapping[str, tuple[int, ...]], *, allowed: Sequence[str] = ()) -> None:
-    """Every tensor is there, with its shape, and none is left over but the ``allowed`` ones.
+    """Check that all expected tensors exist with their shapes, and no others except the ``allowed`` ones.
 
     Raises:
-        CheckpointError: the names and shapes that differ.
+        CheckpointError: lists the names and shapes that differ.
     """
     shapes = weights.shapes
     problems = [f"missing {name} {shape}" for name, shape in expected.items() if name not in shapes]
-    problems += [f"left over {name} {shapes[name]}" for name in shapes if name not in expected and name not in allowed]
+    problems += [f"unexpected {name} {shapes[name]}" for name in shapes if name not in expected and name not in allowed]
     problems += [f"{name}: expected {shape}, found {shapes[name]}" for name, shape in expected.items() if shapes.get(name, shape) != shape]
     if problems:
-        more = [f"... and {len(problems) - LISTED} more"] if len(problems) > LISTED else []
+        more = [f"... and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
         raise CheckpointError(
-            f"{weights.path} is not complete: {len(problems)} of its tensors differ from the architecture that the others show",
-            found="\n    " + "\n    ".join(problems[:LISTED] + more),
-            remedy="get the file again; a model with other parts than CondInst's cannot be converted",
+            f"{weights.path}: {len(problems)} tensors do not fit the architecture that the others imply",
+            found="\n    " + "\n    ".join(problems[:MAX_LISTED] + more),
+            remedy="download the file again; models with other parts than CondInst's are not supported",
         )
 
 
 def _statistics(weights: Weights, name: str, usual: list[float]) -> list[float]:
-    """The file's own pixel statistics where it has them, else the reference's."""
+    """Return the pixel statistics of the file, or the usual ones if it has none."""
     return weights.tensors[name].flatten().tolist() if name in weights.tensors else usual
 
 
 def _notes(weights: Weights) -> list[str]:
-    """What is in the file and not in the network.
+    """Describe the content of the file that is not part of the network.
 
     Raises:
-        CheckpointError: sizes of interest that our mask head does not have.
+        CheckpointError: the sizes of interest differ from those of our mask head.
     """
     notes = []
     sizes = weights.tensors.get(SIZES_OF_INTEREST)
     if sizes is not None:
         own = [SIZE_OF_INTEREST_IN_STRIDES * stride for stride in (8, 16, 32, 64, 128)]
-        if sizes.any() and sizes.tolist() != own:  # zeros, by which nothing can be divided, say nothing
+        if sizes.any() and sizes.tolist() != own:  # zeros mean unset
             raise CheckpointError(f"{SIZES_OF_INTEREST} is not supported", where=weights.path, expected=own, found=sizes.tolist())
-        notes.append(f"{SIZES_OF_INTEREST} {sizes.tolist()}: ours are {own}, not stored")
+        notes.append(f"{SIZES_OF_INTEREST} {sizes.tolist()}: not stored, ours are {own}")
     if ITERATION in weights.tensors:
         step = int(weights.tensors[ITERATION].item())
         notes.append(
-            f"{ITERATION} {step}: the pairwise loss's warm-up stood at min({step} / 10000, 1); not stored. "
-            "A fine-tune goes on at full weight with loss.pairwise.warmup_steps=0"
+            f"{ITERATION} {step}: the warm-up factor of the pairwise loss was min({step} / 10000, 1); not stored. "
+            "To fine-tune at full weight, set loss.pairwise.warmup_steps=0"
         )
-    if weights.set_aside:
-        notes.append(f"beside the network, left aside: {', '.join(weights.set_aside)}")
+    if weights.ignored:
+        notes.append(f"not converted: {', '.join(weights.ignored)}")
     return notes
 
 
@@ -154,7 +151,7 @@ def _description(found: Architecture, names: Sequence[str]) -> str:
 
 
 def count_parts(network: nn.Module) -> dict[str, tuple[int, int, int]]:
-    """``{part: (tensors, parameters, buffers' numbers)}`` of the submodules of ``network`` that have any, and of all together."""
+    """Return ``{part: (tensors, parameters, buffer elements)}`` for each submodule of ``network`` and for ``all``."""
     trained = {name for name, _ in network.named_parameters()}
     parts: dict[str, tuple[int, int, int]] = {}
     for name, value in network.state_dict().items():

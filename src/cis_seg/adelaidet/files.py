@@ -1,4 +1,4 @@
-"""One foreign file to one of ours, and the table that says what was done."""
+"""Conversion of a file, and a table of the result."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from cis_seg.errors import CheckpointError
 
 
 def convert_file(source: Path, target: Path, *, class_names: Sequence[str] | None = None) -> Conversion:
-    """Reads ``source``, converts it and writes ``target`` in one piece.
+    """Convert ``source`` and write ``target`` atomically.
 
-    A whole model becomes a checkpoint, a bare ImageNet backbone a file for ``model.backbone.weights``.
+    A full model becomes a checkpoint, a bare ImageNet backbone a file for ``model.backbone.weights``.
 
     Args:
-        source: ``.pth`` or ``.pkl`` of AdelaiDet, detectron2 or Detectron.
-        target: file to write; its folder is made, an existing file is replaced.
-        class_names: names of the classes in label order, for models with other classes than COCO's.
+        source: ``.pth`` or ``.pkl`` file of AdelaiDet, detectron2 or Detectron.
+        target: file to write; its folder is created, an existing file is replaced.
+        class_names: class names in label order, for models with other classes than COCO's.
 
     Raises:
-        UserError: what is wrong with the file, with names and shapes; nothing is written then.
+        UserError: the file cannot be converted; nothing is written.
     """
     if target.resolve() == source.resolve():
-        raise CheckpointError("the result would replace the file it is made from", where=source, remedy="give it another name")
+        raise CheckpointError("the output would replace the input", where=source, remedy="choose another name")
     weights = read_weights(source)
     conversion = convert_backbone(weights) if is_backbone(weights) else convert_model(weights, class_names)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +40,8 @@ def convert_file(source: Path, target: Path, *, class_names: Sequence[str] | Non
 
 
 def print_conversion(console: Console, conversion: Conversion, *, source: Path, target: Path) -> None:
-    """Parts with their tensors and numbers, then what else there is to know."""
-    table = Table("part", "tensors", "parameters", "fixed numbers")
+    """Print a table of the parts, then the notes."""
+    table = Table("part", "tensors", "parameters", "buffer elements")
     for part in sorted(conversion.parts, key=lambda part: part == "all"):
         table.add_row(part, *(f"{number:,}" for number in conversion.parts[part]))
     console.print(table)

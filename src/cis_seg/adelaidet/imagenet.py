@@ -1,4 +1,4 @@
-"""From an ImageNet backbone of detectron2 or Detectron (``R-50.pkl``) to a file of torchvision's names."""
+"""Conversion of an ImageNet backbone of detectron2 or Detectron (``R-50.pkl``) to torchvision's names."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from cis_seg.adelaidet.names import their_names
 from cis_seg.adelaidet.reading import Weights
 from cis_seg.model.backbone import ResNet
 
-#: the 1,000-class layer, as the three sources call it
+#: the 1,000-class layer under the names of the three sources
 CLASSIFIER = re.compile(r"(stem\.fc|fc1000|pred)([._])(weight|bias|w|b)")
-#: Detectron's stem has a bias that detectron2's does not read: its norm follows at once
+#: bias of Detectron's stem, which detectron2 does not read because a norm follows
 UNREAD_BIAS = "stem.conv1.bias"
-#: variance with which a frozen norm (eps 1e-5) of a file without statistics is scale and shift alone
+#: variance that reduces a frozen norm (eps 1e-5) to scale and shift, for files without statistics
 IDENTITY_VARIANCE = 1 - 1e-5
 
 
 def is_backbone(weights: Weights) -> bool:
-    """Whether the file holds a bare ResNet: detectron2's names, or Caffe2's."""
+    """Whether the file contains a bare ResNet, under detectron2's or Caffe2's names."""
     return any(name in weights.tensors for name in ("stem.conv1.weight", "conv1_w"))
 
 
 def convert_backbone(weights: Weights) -> Conversion:
-    """A file that ``model.backbone.weights=FILE`` accepts.
+    """Return a file for ``model.backbone.weights=FILE``.
 
-    Caffe2's norms are scale and shift alone; they get a mean of 0 and the variance that makes them so. The 1,000-class layer is left out.
+    Caffe2's norms have only scale and shift; they get a mean of 0 and a variance of 1 - eps. The 1,000-class layer is dropped.
 
     Raises:
-        CheckpointError: no known ResNet, or tensors that are missing, left over or misshapen.
+        CheckpointError: an unsupported ResNet, or missing, unexpected or wrongly shaped tensors.
     """
     tensors = {_detectron2_name(name): value for name, value in weights.tensors.items()}
     dropped = [name for name in tensors if CLASSIFIER.fullmatch(name) or name == UNREAD_BIAS]
@@ -46,22 +46,22 @@ def convert_backbone(weights: Weights) -> Conversion:
     theirs = {name: their_names(f"backbone.{name}", body="")[0] for name in own}
     check_tensors(weights, {theirs[name]: tuple(own[name].shape) for name in own})
     content = {name: tensors[theirs[name]].clone(memory_format=torch.contiguous_format) for name in own}
-    left_out = [f"left out: {', '.join(dropped)}"] if dropped else []
-    return Conversion(content, count_parts(backbone), [f"ResNet-{cfg.depth}", *left_out, _beside(weights.author)])
+    notes = [f"dropped: {', '.join(dropped)}"] if dropped else []
+    return Conversion(content, count_parts(backbone), [f"ResNet-{cfg.depth}", *notes, _required_config(weights.author)])
 
 
-def _beside(author: str) -> str:
-    """What the config must say beside the file: it belongs to the weights."""
+def _required_config(author: str) -> str:
+    """Describe the config that the weights require."""
     if author == "torchvision":
-        return "torchvision's own weights: beside model.backbone.weights=FILE nothing is to be set (RGB, stride in the 3x3)"
+        return "torchvision's weights: model.backbone.weights=FILE needs no further settings (RGB, stride in the 3x3)"
     mean = ",".join(map(str, MSRA_PIXEL_MEAN))
     return (
-        "MSRA's weights: set beside model.backbone.weights=FILE\n"
+        "MSRA's weights: together with model.backbone.weights=FILE, set\n"
         f"  model.channel_order=bgr 'model.pixel_mean=[{mean}]' 'model.pixel_std=[1.0,1.0,1.0]' model.backbone.stride_in_1x1=true"
     )
 
 
-#: (Caffe2, detectron2), applied one after the other
+#: (Caffe2, detectron2), applied in order
 CAFFE2_RULES = (
     (r"res_conv1_bn", "stem.conv1.norm"),
     (r"conv1_(?=[wb]$)", "stem.conv1_"),
@@ -83,7 +83,7 @@ def _detectron2_name(name: str) -> str:
 
 
 def _with_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``tensors`` with mean and variance beside every norm's weight where the file has none at all."""
+    """Return ``tensors`` with mean and variance added to each norm if the file has none."""
     if any(name.endswith("running_var") for name in tensors):
         return tensors
     norms = {name.removesuffix("weight"): value for name, value in tensors.items() if name.endswith("norm.weight")}

@@ -1,4 +1,4 @@
-"""How AdelaiDet and detectron2 call what this package calls otherwise."""
+"""The names of our tensors in AdelaiDet and detectron2."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from cis_seg.model.bifpn import NODES
 
 Rule = tuple[str, Callable[[re.Match[str]], str]]
 
-#: the bottom-up network's prefix in theirs; with a BiFPN it is wrapped once more
+#: their prefix of the ResNet; a BiFPN wraps it once more
 FPN_BODY, BIFPN_BODY = "backbone.bottom_up.", "backbone.bottom_up.backbone."
 HEAD = "proposal_generator.fcos_head."
-#: the five level scales are one parameter in ours
+#: one parameter in ours, five scales in theirs
 SCALES = "head.scales"
 
 
@@ -21,13 +21,13 @@ def _block(m: re.Match[str]) -> str:
 
 
 def _node(m: re.Match[str]) -> str:
-    """Theirs name a node by its level and what it fuses; ours count the nodes."""
+    """Name a BiFPN node by its level and inputs; our names contain its index."""
     level, inputs = NODES[int(m[2])]
     return f"f{level}_{'_'.join(map(str, inputs))}"
 
 
 _BLOCK = r"layer(\d)\.(\d+)\."
-#: names within the ResNet, the prefix ``backbone.`` of ours and the body's of theirs taken off
+#: names within the ResNet, without prefixes
 BODY_RULES: tuple[Rule, ...] = (
     (r"conv1\.weight", lambda m: "stem.conv1.weight"),
     (r"bn1\.(\w+)", lambda m: f"stem.conv1.norm.{m[1]}"),
@@ -59,12 +59,12 @@ RULES: tuple[Rule, ...] = (
 
 
 def their_names(ours: str, body: str, num_levels: int = 5) -> list[str]:
-    """The tensors of theirs that make up the tensor ``ours``: one, or the scale of each level.
+    """Return their names for our tensor: one name, or one scale per level.
 
     Args:
-        ours: name in the state of ``CondInst``, without pixel statistics, which theirs do not store.
-        body: prefix of the bottom-up network.
-        num_levels: levels of the head.
+        ours: name in the state of ``CondInst``; not the pixel statistics, which AdelaiDet does not store.
+        body: their prefix of the ResNet.
+        num_levels: number of levels of the head.
     """
     if ours == SCALES:
         return [f"{HEAD}scales.{i}.scale" for i in range(num_levels)]
@@ -77,4 +77,4 @@ def _renamed(name: str, rules: tuple[Rule, ...]) -> str:
     for pattern, rename in rules:
         if match := re.fullmatch(pattern, name):
             return rename(match)
-    raise AssertionError(f"no rule for {name}: every tensor of the network must have one")
+    raise AssertionError(f"no rule for {name}")
