@@ -14,8 +14,8 @@ from cis_seg.training.callbacks.wandb_logging.workspace import PROJECT, create, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code: 0, or 2 after an error message."""
     parser = argparse.ArgumentParser(
-        description="Creates a saved view in a W&B project: runs grouped by family and stage with the columns of the paper's Table 1, AP by crowding, "
-        "precision-recall curves, losses, cost and the table of images. Needs a network, an account and wandb-workspaces."
+        description="Creates a saved view in a W&B project: runs grouped by family and stage with the columns of the paper's Table 1, "
+        "AP by crowding, precision-recall curves, losses, cost and the table of images. Needs a network, an account and wandb-workspaces."
     )
     parser.add_argument(
         "project", nargs="?", default=PROJECT, metavar="[ENTITY/]PROJECT", help=f"default: {PROJECT} of your default entity"
