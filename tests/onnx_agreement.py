@@ -49,7 +49,7 @@ def lively(model: CondInst, candidates: int = 200) -> CondInst:
         layer.weight.mul_(SPREAD)
     head.box_pred.bias.fill_(2.0)  # type: ignore[union-attr]
     dense = model(model.normalize(noise((256, 320))[None], [(256, 320)]))
-    needed = (Postprocess().score_threshold / dense.ctr_logits.sigmoid()).clamp(max=0.99).logit().unsqueeze(-1) - dense.cls_logits
+    needed = (Postprocess().detection.score_threshold / dense.ctr_logits.sigmoid()).clamp(max=0.99).logit().unsqueeze(-1) - dense.cls_logits
     head.cls_logits.bias.add_(needed.flatten().kthvalue(candidates).values)  # type: ignore[operator]
     return model
 
@@ -83,8 +83,8 @@ def agreement(model: CondInst, settings: Postprocess, session: Any, image: Tenso
             free.remove(pairs[-1][1])
     lost = [float(expected.scores[i]) for i in set(range(len(expected.boxes))) - {i for i, _ in pairs}]
     only = [*lost, *(float(scores[j]) for j in free)]
-    limits = [settings.score_threshold**0.5]
-    if len(expected.boxes) == settings.max_detections:
+    limits = [settings.detection.score_threshold**0.5]
+    if len(expected.boxes) == settings.detection.max_detections:
         limits.append(float(expected.scores[-1]))
     near = sum(any(abs(score - limit) < NEAR for limit in limits) for score in only)
     truth = [coco_mask.decode(code).astype(bool) for code in expected.masks]

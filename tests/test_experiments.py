@@ -9,7 +9,6 @@ import pytest
 import torch
 from test_mistakes import coco_folder
 
-from cis_seg.build import build_criterion
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.plain import to_dataclass
 from cis_seg.model.build import build_model
@@ -31,7 +30,7 @@ def test_every_model_builds(model: str) -> None:
 def test_every_experiment_composes(experiment: str) -> None:
     typed = to_dataclass(composed(f"experiment={experiment}", "data.root=somewhere"))
     assert typed.name == experiment
-    assert build_criterion(typed.loss, typed.model.mask_out_stride).weights["cls"] == 1
+    assert typed.loss.weights.cls == 1
 
 
 @pytest.mark.parametrize("schedule", options("schedule"))

@@ -24,6 +24,7 @@ from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, their_names
 from cis_seg.adelaidet.reading import Weights
 from cis_seg.assign.fcos_assigner import assign
 from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.config.schema import DetectionConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import load_trained
 from cis_seg.losses.criterion import Criterion
@@ -189,7 +190,7 @@ def detections(reference: Reference, golden: Path, image: str, threshold: float)
 
     with torch.no_grad():
         dense = model(model.normalize(batch.pixels, batch.image_sizes))
-        post = Postprocess(score_threshold=threshold)
+        post = Postprocess(DetectionConfig(score_threshold=threshold))
         (found,) = post(SimpleNamespace(mask_logits=render), dense, batch)
     ((locs, logits),) = rendered
     means = logits.sigmoid().flatten(1).mean(dim=1)

@@ -22,7 +22,7 @@ from cis_seg import __version__
 from cis_seg.commands import export_onnx
 from cis_seg.config.commands import start
 from cis_seg.config.plain import to_dataclass
-from cis_seg.config.schema import ModelConfig
+from cis_seg.config.schema import DetectionConfig, ModelConfig
 from cis_seg.inference.onnx_graph import OnnxGraph
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import load_trained
@@ -188,12 +188,12 @@ def test_classes_do_not_suppress_each_other() -> None:
 
 def test_the_best_of_a_level() -> None:
     """The graph keeps as many candidates of a level as the package."""
-    settings = Postprocess(candidates_per_level=30, nms_threshold=1.0, max_detections=1000)
+    settings = Postprocess(DetectionConfig(nms_threshold=1.0, max_detections=1000), candidates_per_level=30)
     model, image = lively(tiny_model()), noise((256, 320))
     with torch.no_grad():
         boxes, *_ = OnnxGraph(model, settings)(image)
     expected = torch_finds(model, settings, image)
-    assert len(expected.boxes) < len(torch_finds(model, Postprocess(nms_threshold=1.0, max_detections=1000), image).boxes)
+    assert len(expected.boxes) < len(torch_finds(model, Postprocess(DetectionConfig(nms_threshold=1.0, max_detections=1000)), image).boxes)
     torch.testing.assert_close(boxes, expected.boxes, rtol=0, atol=1e-3)
 
 

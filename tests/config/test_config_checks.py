@@ -18,14 +18,19 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cis_seg.build import build_criterion, build_data, build_optimizer, build_postprocess, crowd_spec
+from cis_seg.build import build_data, crowd_spec
 from cis_seg.config import command_schema, schema
 from cis_seg.config.cli import explain
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.validation import checked, conflicts, problems
+from cis_seg.data.crowdhuman import BOX_KEYS
+from cis_seg.data.synthetic.spec import PRESETS
 from cis_seg.errors import ConfigError, UserError
+from cis_seg.losses.overlap import REDUCTIONS
+from cis_seg.model.backbone import ARCHITECTURES
 from cis_seg.model.build import build_model
+from cis_seg.training.optim import build_optimizer
 from runs import composed, small_run
 
 DATA = ("coco", "crowdhuman", "crowd")
@@ -92,11 +97,7 @@ def refusal(cfg: DictConfig, key: str, value: Any) -> str | None:
 
 def build(cfg: schema.Config, group: str) -> None:
     """What a run makes of an option of ``group`` before it reads a file, the network without memory."""
-    if group == "loss":
-        build_criterion(cfg.loss, cfg.model.mask_out_stride, cfg.seed)
-    elif group == "eval":
-        build_postprocess(cfg.eval)
-    elif isinstance(cfg.data, schema.CrowdData):
+    if isinstance(cfg.data, schema.CrowdData):
         crowd_spec(cfg.data)
     elif group == "data":
         build_data(cfg.data, home=Path("/nowhere"), optim=cfg.optim, seed=cfg.seed)
@@ -104,7 +105,7 @@ def build(cfg: schema.Config, group: str) -> None:
         with torch.device("meta"):
             build_model(cfg.model, 1)
     elif group in ("optim", "schedule"):
-        _, schedule = build_optimizer(torch.nn.Linear(1, 1), optim=cfg.optim, schedule=cfg.schedule)  # type: ignore[arg-type]
+        _, schedule = build_optimizer(torch.nn.Linear(1, 1), cfg.optim, cfg.schedule)
         assert all(math.isfinite(schedule.lr_lambdas[0](step) * cfg.optim.lr) for step in (0, 1, 2, cfg.schedule.max_steps))
 
 
@@ -176,6 +177,19 @@ def test_every_number_of_every_schema_has_a_range() -> None:
     ]
     assert set(without) <= {"FigureConfig.images"}, "an id may be any number"
     assert len(schemas) > 20
+
+
+def test_the_choices_of_an_option_are_those_that_its_consumer_knows() -> None:
+    """The consumers look them up in tables of their own, which the config room, the lowest, cannot import."""
+    tables = {
+        (schema.BackboneConfig, "depth"): ARCHITECTURES,
+        (schema.CrowdHumanData, "boxes"): BOX_KEYS,
+        (schema.CrowdData, "preset"): PRESETS,
+        (schema.OverlapConfig, "reduction"): REDUCTIONS,
+    }
+    for (kind, name), table in tables.items():
+        (option,) = (option for option in fields(kind) if option.name == name)
+        assert option.metadata["rule"].expected == " or ".join(map(str, table)), name
 
 
 def test_every_group_keeps_the_rules() -> None:

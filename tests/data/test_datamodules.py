@@ -14,9 +14,9 @@ import lightning
 import pytest
 import torch
 
-from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.structures import Batch
+from data_modules import coco_data, crowdhuman_data
 
 Content = dict[str, Any]
 SIZES: dict[str, Any] = {"train_sizes": [24, 30], "train_max_size": 64, "test_size": 24, "test_max_size": 64, "batch_size": 2}
@@ -57,7 +57,7 @@ def _first(data: Any, count: int) -> list[Batch]:
 
 
 def test_coco_by_its_default_names(coco_root: Path) -> None:
-    data = CocoDataModule(root=coco_root, categories=["person"], **SIZES)
+    data = coco_data(coco_root, categories=["person"], **SIZES)
     data.setup("fit")
     assert data.train_dataset.image_ids == [7, 3]
     assert data.val_dataset.image_ids == [7, 3, 9]  # every image is scored
@@ -71,7 +71,7 @@ def test_coco_by_its_default_names(coco_root: Path) -> None:
 
 
 def test_the_training_images_as_a_second_scored_set(coco_root: Path) -> None:
-    data = CocoDataModule(root=coco_root, categories=["person"], score_train=True, **SIZES)
+    data = coco_data(coco_root, categories=["person"], score_train=True, **SIZES)
     held_out, trained = data.val_dataloader()
     assert [batch.image_ids for batch in trained] == [(7,), (3,)]
     assert len(held_out) == 3
@@ -79,7 +79,7 @@ def test_the_training_images_as_a_second_scored_set(coco_root: Path) -> None:
 
 
 def test_masks_are_loaded_for_training_alone(coco_root: Path) -> None:
-    data = CocoDataModule(root=coco_root, load_masks=True, score_train=True, **SIZES)
+    data = coco_data(coco_root, load_masks=True, score_train=True, **SIZES)
     batch = _first(data, 1)[0]
     for target, size in zip(batch.targets, batch.image_sizes, strict=True):
         assert target.masks is not None
@@ -89,14 +89,14 @@ def test_masks_are_loaded_for_training_alone(coco_root: Path) -> None:
 
 @pytest.mark.parametrize("photometric", ["none", "strong"])
 def test_workers_change_nothing(coco_root: Path, photometric: Any) -> None:
-    alone, helped = (CocoDataModule(root=coco_root, photometric=photometric, workers=w, seed=1, **SIZES) for w in (0, 2))
+    alone, helped = (coco_data(coco_root, photometric=photometric, workers=w, seed=1, **SIZES) for w in (0, 2))
     assert all(_same(a, b) for a, b in zip(_first(alone, 5), _first(helped, 5), strict=True))
 
 
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 2), (2, 1), (2, 2)])
 def test_ranks_and_accumulation_see_the_batches_of_one_process(coco_root: Path, world_size: int, accumulate: int) -> None:
     def images(world_size: int, accumulate: int, rank: int) -> dict[int, torch.Tensor]:
-        data = CocoDataModule(root=coco_root, accumulate=accumulate, **{**SIZES, "batch_size": 4})
+        data = coco_data(coco_root, accumulate=accumulate, **{**SIZES, "batch_size": 4})
         trainer = SimpleNamespace(global_rank=rank, world_size=world_size, global_step=3, accumulate_grad_batches=accumulate)
         data.trainer = trainer  # type: ignore[assignment]
         found: dict[int, torch.Tensor] = {}
@@ -114,7 +114,7 @@ def test_ranks_and_accumulation_see_the_batches_of_one_process(coco_root: Path, 
 def test_every_rank_scores_its_own_images(coco_root: Path) -> None:
     found = []
     for rank in (0, 1):
-        data = CocoDataModule(root=coco_root, **SIZES)
+        data = coco_data(coco_root, **SIZES)
         data.trainer = SimpleNamespace(global_rank=rank, world_size=2)  # type: ignore[assignment]
         found.append([batch.image_ids[0] for batch in data.val_dataloader()[0]])
     assert found == [[7, 9], [3]]
@@ -142,7 +142,7 @@ class _Recorder(lightning.LightningModule):
 
 def _fit(root: Path, folder: Path, steps: int, checkpoint: Path | None = None, workers: int = 0) -> _Recorder:
     module = _Recorder()
-    data = CocoDataModule(root=root, accumulate=2, score_train=True, photometric="light", workers=workers, seed=4, **SIZES)
+    data = coco_data(root, accumulate=2, score_train=True, photometric="light", workers=workers, seed=4, **SIZES)
     trainer = lightning.Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -178,7 +178,7 @@ def test_a_continued_training_sees_the_same_batches(coco_root: Path, tmp_path: P
 
 
 def test_crowdhuman_trains_from_boxes_and_scores_masks(crowd_root: Path) -> None:
-    data = CrowdHumanDataModule(root=crowd_root, score_train=True, **SIZES)
+    data = crowdhuman_data(crowd_root, score_train=True, **SIZES)
     data.setup("fit")
     assert data.train_dataset.source == crowd_root / "annotation_train.odgt"
     assert data.train_dataset.image_ids == [0, 1]
@@ -190,52 +190,52 @@ def test_crowdhuman_trains_from_boxes_and_scores_masks(crowd_root: Path) -> None
 
 
 def test_crowdhuman_with_masks(crowd_root: Path) -> None:
-    data = CrowdHumanDataModule(root=crowd_root, load_masks=True, **SIZES)
+    data = crowdhuman_data(crowd_root, load_masks=True, **SIZES)
     assert data.train_dataset.image_ids == [50]
     masks = _first(data, 1)[0].targets[0].masks
     assert masks is not None
     assert masks.any()
     with pytest.raises(ConfigError, match="full boxes"):
-        CrowdHumanDataModule(root=crowd_root, load_masks=True, boxes="full", **SIZES)
+        crowdhuman_data(crowd_root, load_masks=True, boxes="full", **SIZES)
 
 
 def test_other_files_may_lie_anywhere(crowd_root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("CIS, with = odd [name]")
     shutil.move(crowd_root / "masks_val.json", elsewhere / "CIS.json")
-    data = CrowdHumanDataModule(root=crowd_root, annotations_val=elsewhere / "CIS.json", **SIZES)
+    data = crowdhuman_data(crowd_root, val_annotations=str(elsewhere / "CIS.json"), **SIZES)
     assert len(data.val_dataset) == 3
     with pytest.raises(DataError, match=r"no COCO json with masks[\s\S]*masks_train\.json[\s\S]*CIS\.json"):
-        CrowdHumanDataModule(root=crowd_root, **SIZES).setup("validate")
+        crowdhuman_data(crowd_root, **SIZES).setup("validate")
 
 
 def test_a_missing_root_tells_the_layout(coco_root: Path) -> None:
     with pytest.raises(DataError, match=r"no such data folder[\s\S]*annotations/instances_train2017\.json, train2017[\s\S]*val2017/"):
-        CocoDataModule(root=coco_root / "nowhere").setup("fit")
+        coco_data(coco_root / "nowhere").setup("fit")
     with pytest.raises(DataError, match=r"annotation_train\.odgt, Images/<ID>\.jpg"):
-        CrowdHumanDataModule(root="/nowhere").setup("fit")
+        crowdhuman_data(Path("/nowhere")).setup("fit")
 
 
 def test_sets_with_different_categories_are_refused(coco_root: Path) -> None:
     path = coco_root / "annotations/instances_train2017.json"
     path.write_text(path.read_text().replace('"dog"', '"cat"'))
     with pytest.raises(DataError, match=r"different categories[\s\S]*dog[\s\S]*cat[\s\S]*categories=\["):
-        CocoDataModule(root=coco_root, **SIZES).setup("fit")
-    CocoDataModule(root=coco_root, categories=["person"], **SIZES).setup("fit")
+        coco_data(coco_root, **SIZES).setup("fit")
+    coco_data(coco_root, categories=["person"], **SIZES).setup("fit")
 
 
 def test_scored_sets_with_different_category_ids_are_refused(coco_root: Path) -> None:
     path = coco_root / "annotations/instances_train2017.json"
     path.write_text(path.read_text().replace('"id": 5, "name"', '"id": 6, "name"').replace('"category_id": 5', '"category_id": 6'))
-    CocoDataModule(root=coco_root, **SIZES).setup("fit")
+    coco_data(coco_root, **SIZES).setup("fit")
     with pytest.raises(DataError, match=r"number their categories differently[\s\S]*\(5, 90\)[\s\S]*\(6, 90\)"):
-        CocoDataModule(root=coco_root, score_train=True, **SIZES).setup("fit")
+        coco_data(coco_root, score_train=True, **SIZES).setup("fit")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_image_stops_the_training_with_one_readable_message(coco_root: Path, workers: int) -> None:
     path = coco_root / "train2017/3.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    data = CocoDataModule(root=coco_root, workers=workers, **SIZES)
+    data = coco_data(coco_root, workers=workers, **SIZES)
     with pytest.raises(DataError) as refused:
         _first(data, 2)
     message = str(refused.value)
@@ -247,24 +247,23 @@ def test_a_damaged_image_stops_the_training_with_one_readable_message(coco_root:
 
 def test_options_that_cannot_work_are_refused(coco_root: Path) -> None:
     with pytest.raises(ConfigError, match="a multiple of 1 devices x 2"):
-        CocoDataModule(root=coco_root, accumulate=2, **{**SIZES, "batch_size": 3}).train_dataloader()
-    data = CocoDataModule(root=coco_root, accumulate=2, **SIZES)
+        coco_data(coco_root, accumulate=2, **{**SIZES, "batch_size": 3}).train_dataloader()
+    data = coco_data(coco_root, accumulate=2, **SIZES)
     data.trainer = SimpleNamespace(accumulate_grad_batches=1)  # type: ignore[assignment]
     with pytest.raises(ConfigError, match="accumulate differently"):
         data.train_dataloader()
-    for sizes, sampling in (([1, 2, 3], "range"), ([3, 2], "range"), ([3, 2], "each")):
-        with pytest.raises(ConfigError, match="cannot be drawn like this"):
-            CocoDataModule(root=coco_root, train_sizes=sizes, train_size_sampling=sampling)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="the range of the training sizes is empty"):
+        coco_data(coco_root, train_size_range=[3, 2])
 
 
 def test_a_range_of_sizes(coco_root: Path) -> None:
-    data = CocoDataModule(root=coco_root, **{**SIZES, "train_sizes": [24, 27], "train_size_sampling": "range"})
+    data = coco_data(coco_root, train_size_range=[24, 27], **SIZES)
     heights = {height for batch in _first(data, 30) for height, _ in batch.image_sizes}
     assert heights == {24, 25, 26, 27}
 
 
 def test_real_coco_layout(shared_data: Path) -> None:
-    data = CocoDataModule(root=shared_data / "coco_mini", categories=["person"], score_train=True, batch_size=2)
+    data = coco_data(shared_data / "coco_mini", categories=["person"], score_train=True, batch_size=2)
     data.setup("fit")
     assert (len(data.train_dataset), len(data.val_dataset), len(data.scored_train_dataset)) == (24, 35, 24)
     assert data.class_names == ("person",)

@@ -156,10 +156,6 @@ def test_options_that_cannot_work_are_refused() -> None:
         TrainTransform(sizes=[], max_size=700)
     with pytest.raises(ConfigError, match="test_size"):
         TestTransform(size=0, max_size=700)
-    with pytest.raises(ConfigError, match="flip"):
-        TrainTransform(sizes=[640], max_size=700, flip=1.5)
-    with pytest.raises(ConfigError, match="none, light or strong"):
-        TrainTransform(sizes=[640], max_size=700, photometric="heavy")  # type: ignore[arg-type]
 
 
 def test_ignore_regions_are_resized_flipped_and_cut_like_boxes() -> None:

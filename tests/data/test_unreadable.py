@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from cis_seg.data import workers
-from cis_seg.data.datamodules import CocoDataModule
 from cis_seg.data.faults import ATTEMPTS, substitute
 from cis_seg.data.workers import worker_error, worker_errors_explained
 from cis_seg.errors import DataError, RunError
 from cis_seg.structures import Batch
+from data_modules import coco_data
 
 SIZES: dict[str, Any] = {"train_sizes": [24], "train_max_size": 64, "test_size": 24, "test_max_size": 64, "batch_size": 4}
 IMAGES = 20
@@ -48,7 +48,7 @@ def damage(root: Path, numbers: list[int], part: str = "train") -> None:
 
 
 def batches(root: Path, count: int, **options: Any) -> list[Batch]:
-    return list(islice(CocoDataModule(root=root, **{**SIZES, **options}).train_dataloader(), count))
+    return list(islice(coco_data(root, **{**SIZES, **options}).train_dataloader(), count))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -100,7 +100,7 @@ def test_a_set_without_a_readable_image_stops_at_once(root: Path, workers: int) 
 
 def test_an_image_to_score_must_be_read(root: Path) -> None:
     damage(root, [4], "val")
-    (loader,) = CocoDataModule(root=root, max_faulty=1, **SIZES).val_dataloader()
+    (loader,) = coco_data(root, max_faulty=1, **SIZES).val_dataloader()
     with pytest.raises(DataError, match=r"an image to score cannot be read[\s\S]*would change the score: 04\.jpg") as stop:
         list(loader)
     assert str(root / "val2017" / "04.jpg") in str(stop.value)
@@ -125,7 +125,7 @@ class _Waits:
 
 
 def test_a_hung_process_is_noticed_and_its_images_are_named(root: Path) -> None:
-    data = CocoDataModule(root=root, workers=2, worker_timeout=3, **SIZES)
+    data = coco_data(root, workers=2, worker_timeout=3, **SIZES)
     data.train_transform = _Waits(data.train_transform, image_id=5)  # type: ignore[assignment]
     expected = next(batch.image_ids for batch in batches(root, 10) if 5 in batch.image_ids)
     began = time.monotonic()
@@ -138,7 +138,7 @@ def test_a_hung_process_is_noticed_and_its_images_are_named(root: Path) -> None:
 def test_a_stopped_process_is_noticed_and_ended(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has read the next batch, and does not hand it over: torch alone would wait for ever."""
     monkeypatch.setattr(workers, "GRACE", 1.0)
-    stream: Any = iter(CocoDataModule(root=root, workers=2, worker_timeout=2, **SIZES).train_dataloader())
+    stream: Any = iter(coco_data(root, workers=2, worker_timeout=2, **SIZES).train_dataloader())
     next(stream)
     readers = stream.gi_frame.f_locals["batches"]._workers
     time.sleep(1)  # they read ahead
@@ -159,7 +159,7 @@ def _killed(batches: Iterator[Batch]) -> None:
 
 
 def test_a_killed_process_is_noticed(root: Path) -> None:
-    data = CocoDataModule(root=root, workers=1, worker_timeout=8, **SIZES)  # seldom, the signal is lost and torch notices at the timeout
+    data = coco_data(root, workers=1, worker_timeout=8, **SIZES)  # seldom, the signal is lost and torch notices at the timeout
     with (
         pytest.raises(RunError, match=r"a process that reads images was lost[\s\S]*data\.workers[\s\S]*resume=true"),
         worker_errors_explained(),
@@ -204,7 +204,7 @@ def test_open_files_and_memory_do_not_grow(root: Path, caplog: pytest.LogCapture
     """Over 40 epochs of 20 images, two of them damaged: in the main process and in both that read."""
     damage(root, [3, 5])
     caplog.set_level(logging.ERROR)
-    data = CocoDataModule(root=root, workers=2, **{**SIZES, "train_sizes": [128], "train_max_size": 512, "batch_size": 6})
+    data = coco_data(root, workers=2, **{**SIZES, "train_sizes": [128], "train_max_size": 512, "batch_size": 6})
     stream: Any = iter(data.train_dataloader())
     processes = [os.getpid(), *(worker.pid for worker in (next(stream), *stream.gi_frame.f_locals["batches"]._workers)[1:])]
     _peak(stream, processes, 20)

@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 import oracles
+from cis_seg.config.schema import DetectionConfig
 from cis_seg.inference import postprocess
 from cis_seg.inference.postprocess import Postprocess, render_masks
 from cis_seg.structures import Batch, DensePredictions, Instances, Locations, MaskSamples
@@ -82,7 +83,7 @@ def test_selection_equals_loop(seed: int) -> None:
     cls_scores = torch.rand(80, 3, generator=generator).tolist()
     ctr_scores = torch.rand(80, generator=generator).tolist()
     levels = torch.arange(80).mul(3).div(80, rounding_mode="floor").tolist()
-    post = Postprocess(score_threshold=0.1, candidates_per_level=40, nms_threshold=0.4, max_detections=60)
+    post = Postprocess(DetectionConfig(score_threshold=0.1, nms_threshold=0.4, max_detections=60), candidates_per_level=40)
     found = _found(post, _dense(boxes, cls_scores, ctr_scores, levels))
     expected = oracles.detect(cls_scores, ctr_scores, boxes, levels, 0.1, 40, 0.4, 60)
     assert len(expected) > 20
@@ -106,17 +107,19 @@ def test_a_location_may_be_of_two_classes() -> None:
 
 def test_nms_is_per_class_and_keeps_boxes_at_the_threshold() -> None:
     boxes: list[list[float]] = [[0.0, 0, 20, 20], [0, 0, 20, 19], [0, 0, 20, 18], [0, 0, 20, 10]]
-    found = _found(Postprocess(nms_threshold=0.5), _dense(boxes, [[0.9, 0.01], [0.8, 0.01], [0.01, 0.7], [0.6, 0.01]], [0.9] * 4))
+    found = _found(
+        Postprocess(DetectionConfig(nms_threshold=0.5)), _dense(boxes, [[0.9, 0.01], [0.8, 0.01], [0.01, 0.7], [0.6, 0.01]], [0.9] * 4)
+    )
     # IoU with the first: 0.95 (gone), 0.9 but another class, 0.5 exactly
     assert [k for k, *_ in found] == [0, 2, 3]
-    assert [k for k, *_ in _found(Postprocess(nms_threshold=0.49), _dense(boxes[::3], [[0.9], [0.8]], [0.9] * 2))] == [0]
+    assert [k for k, *_ in _found(Postprocess(DetectionConfig(nms_threshold=0.49)), _dense(boxes[::3], [[0.9], [0.8]], [0.9] * 2))] == [0]
 
 
 def test_best_thousand_a_level_and_best_hundred() -> None:
     boxes = [[30.0 * (i % 40), 30.0 * (i // 40), 30.0 * (i % 40) + 20, 30.0 * (i // 40) + 20] for i in range(1206)]
     scores = [[0.3 + i / 2000] for i in range(1206)]
     dense = _dense(boxes, scores, [0.9] * 1206, [0] * 1203 + [2] * 3)
-    found = [k for k, *_ in _found(Postprocess(max_detections=5000), dense)]
+    found = [k for k, *_ in _found(Postprocess(DetectionConfig(max_detections=5000)), dense)]
     assert found == list(range(1205, 202, -1)), "1000 of the 1203 of the first level, and all of the third"
     assert [k for k, *_ in _found(Postprocess(), dense)] == list(range(1205, 1105, -1))
     tied = _dense(boxes, [[0.5]] * 1206, [0.9] * 1206)
@@ -192,7 +195,7 @@ def test_images_of_two_sizes_equal_one_by_one() -> None:
         torch.nn.init.normal_(model.head.get_parameter(f"{name}.weight"), std=0.5, generator=torch.Generator().manual_seed(1))
     torch.nn.init.constant_(model.head.get_parameter("box_pred.bias"), 1.5)
     dense = model(model.normalize(batch.pixels, SIZES))
-    post = Postprocess(score_threshold=0.05, nms_threshold=0.9, max_detections=20)
+    post = Postprocess(DetectionConfig(score_threshold=0.05, nms_threshold=0.9, max_detections=20))
     together = post(model, dense, batch)
     for i, found in enumerate(together):
         (alone,) = post(model, _image(dense, i), replace(batch, image_sizes=(SIZES[i],), original_sizes=(ORIGINALS[i],)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 import oracles
 from cis_seg.assign.fcos_assigner import assign
 from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.config.schema import OverlapConfig, PairwiseConfig
 from cis_seg.losses.criterion import Criterion
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.runtime.collectives import mean_over_processes
@@ -85,7 +87,7 @@ def test_box_terms_equal_loops() -> None:
     batch = tiny_batch(*BOXES)
     samples = _mask_samples([0, 1, 1], [0])
     logits = 2 * torch.randn(4, 16, 24, generator=torch.Generator().manual_seed(0))
-    criterion = Criterion({"proj": 1.0, "pairwise": 1.0}, bottom_margin=40, color_thresh=0.2)
+    criterion = Criterion({"proj": 1.0, "pairwise": 1.0}, pairwise=PairwiseConfig(bottom_margin=40, color_thresh=0.2))
     losses = criterion.mask_losses(samples, logits, batch, step=10_000)
     drawn = [oracles.sample(oracles.draw_box((x0, y0, x1, y1), *PADDED), 4) for x0, y0, x1, y1 in (*BOXES[0], BOXES[0][1], *BOXES[1])]
     valid = valid_mask(SIZES, ORIGINALS, PADDED, 4, "cpu", bottom_margin=40)
@@ -115,19 +117,19 @@ def test_pairwise_options_and_colours_reach_the_loss() -> None:
     batch, samples = tiny_batch(*BOXES), _mask_samples([0], [0])
     logits = 2 * torch.randn(2, 16, 24, generator=torch.Generator().manual_seed(0))
 
-    def loss(batch: Batch, step: int = 10_000, **options: object) -> float:
-        options = {"color_thresh": 0.2, **options}
-        return Criterion({"pairwise": 1.0}, **options).mask_losses(samples, logits, batch, step=step)["loss_pairwise"].item()  # type: ignore[arg-type]
+    def loss(batch: Batch, step: int = 10_000, **options: Any) -> float:
+        criterion = Criterion({"pairwise": 1.0}, pairwise=PairwiseConfig(**{"color_thresh": 0.2, **options}))
+        return criterion.mask_losses(samples, logits, batch, step=step)["loss_pairwise"].item()
 
     plain = loss(batch)
     assert loss(batch, step=1) == pytest.approx(plain / 10_000)
     assert loss(batch, step=2_500) == pytest.approx(plain / 4)
     assert loss(batch, step=20_000) == plain
-    assert loss(batch, step=1, pairwise_warmup_steps=0) == plain
+    assert loss(batch, step=1, warmup_steps=0) == plain
     changed = {
         "threshold": loss(batch, color_thresh=0.5),
-        "dilation": loss(batch, pairwise_dilation=1),
-        "size": loss(batch, pairwise_size=5),
+        "dilation": loss(batch, dilation=1),
+        "size": loss(batch, size=5),
         "margin": loss(batch, bottom_margin=60),
         "truncation": loss(batch, truncate_colors=False),
         "clean pixels": loss(replace(batch, clean_pixels=255 - batch.pixels)),
@@ -238,8 +240,8 @@ def test_bfloat16() -> None:
 
 
 # ---------------------------------------------------------------- OverlapLoss
-def _overlap(batch: Batch, samples: MaskSamples, logits: Tensor, **options: object) -> dict[str, Tensor]:
-    return Criterion({"overlap": 2.0}, **options).mask_losses(samples, logits, batch, step=1)  # type: ignore[arg-type]
+def _overlap(batch: Batch, samples: MaskSamples, logits: Tensor, seed: int = 0, **options: Any) -> dict[str, Tensor]:
+    return Criterion({"overlap": 2.0}, overlap=OverlapConfig(**options), seed=seed).mask_losses(samples, logits, batch, step=1)
 
 
 def test_overlap_term_and_its_statistics() -> None:
@@ -256,7 +258,7 @@ def test_overlap_term_and_its_statistics() -> None:
     }
     value = min(expected, key=lambda each: abs(each - found["loss_overlap"].item()))
     assert found["loss_overlap"].item() == pytest.approx(value, abs=1e-6), "raw: the weight is applied outside"
-    assert _overlap(batch, samples, logits, overlap_reduction="masks")["loss_overlap"].item() == pytest.approx(expected[value], abs=1e-6)
+    assert _overlap(batch, samples, logits, reduction="masks")["loss_overlap"].item() == pytest.approx(expected[value], abs=1e-6)
     assert found["overlap_pairs"].item() == 3
     assert found["overlap_degree"].item() == pytest.approx(value, abs=1e-6), "the two boxes of the first image touch"
     assert "loss_overlap" not in Criterion({"proj": 1.0, "overlap": 0.0}).mask_losses(samples, logits, batch, step=1)

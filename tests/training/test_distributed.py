@@ -17,6 +17,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cis_seg.config.schema import OverlapConfig, PairwiseConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.structures import Batch
@@ -46,7 +47,9 @@ class Step(nn.Module):
         self.module = CondInstModule(
             # frozen statistics; in float64, where no argument of a maximum hangs on the batch's size
             model=tiny_model().double().eval(),
-            criterion=Criterion(dict.fromkeys(TERMS, 1.0), overlap_reduction=reduction, color_thresh=0.01),
+            criterion=Criterion(
+                dict.fromkeys(TERMS, 1.0), pairwise=PairwiseConfig(color_thresh=0.01), overlap=OverlapConfig(reduction=reduction)
+            ),
             postprocess=Postprocess(),
             optimizer=None,  # type: ignore[arg-type]  # no step is taken
             class_names=["car", "person"],

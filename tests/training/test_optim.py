@@ -9,12 +9,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW
 
-from cis_seg.build import build_optimizer
 from cis_seg.config.schema import ModelConfig, OptimConfig, ScheduleConfig
-from cis_seg.errors import ConfigError
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
-from cis_seg.training.optim import build_schedule, lr_factor, make_optimizer, parameter_groups
+from cis_seg.training.optim import build_optimizer, lr_factor, make_optimizer, parameter_groups
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,7 @@ def test_who_is_decayed() -> None:
     model[3].requires_grad_(False)
     model[2].bias.requires_grad_(False)
     names = {id(p): name for name, p in model.named_parameters()}
-    optimizer = make_optimizer(model, name="sgd", lr=0.2, momentum=0.8, weight_decay=0.3)
+    optimizer = make_optimizer(model, OptimConfig(name="sgd", lr=0.2, momentum=0.8, weight_decay=0.3))
     assert isinstance(optimizer, SGD)
     groups = [({names[id(p)] for p in g["params"]}, g["weight_decay"], g["lr"], g["momentum"]) for g in optimizer.param_groups]
     assert groups == [
@@ -61,33 +59,30 @@ def test_who_is_decayed() -> None:
 
 def test_other_optimisers() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2))
-    optimizer = make_optimizer(model, name="adamw", lr=0.2, momentum=0.8, weight_decay=0.3)
+    optimizer = make_optimizer(model, OptimConfig(name="adamw", lr=0.2, momentum=0.8, weight_decay=0.3))
     assert isinstance(optimizer, AdamW)
     assert [(g["lr"], g["betas"], g["weight_decay"]) for g in optimizer.param_groups] == [(0.2, (0.8, 0.999), wd) for wd in (0.3, 0.0)]
-    with pytest.raises(ConfigError, match=r"(?s)optim\.name.*sgd or adamw.*found: lion"):
-        make_optimizer(model, name="lion", lr=0.2, momentum=0.8, weight_decay=0.3)
 
 
 def test_rates_equal_the_references(golden: Path) -> None:
     rates = json.loads((golden / "solver_and_edge.json").read_text())["lr_at_iteration_1x"]
-    factor = lr_factor(warmup_steps=1000, warmup_factor=0.001, decay_steps=[60_000, 80_000], decay_factor=0.1)
+    factor = lr_factor(OptimConfig(warmup_steps=1000, warmup_factor=0.001, decay_factor=0.1), ScheduleConfig(decay_steps=[60_000, 80_000]))
     assert {step: 0.01 * factor(int(step)) for step in rates} == pytest.approx(rates, rel=1e-9)
 
 
 def test_typed_rates() -> None:
-    factor = lr_factor(warmup_steps=1000, warmup_factor=0.001, decay_steps=[60_000, 80_000], decay_factor=0.1)
+    factor = lr_factor(OptimConfig(warmup_steps=1000, warmup_factor=0.001, decay_factor=0.1), ScheduleConfig(decay_steps=[60_000, 80_000]))
     expected = {0: 0.001, 1: 0.001999, 10: 0.01099, 500: 0.5005, 999: 0.999001, 1000: 1.0, 59_999: 1.0, 60_000: 0.1, 80_000: 0.01}
     assert {step: factor(step) for step in expected} == pytest.approx(expected)
-    sudden = lr_factor(warmup_steps=0, warmup_factor=0.001, decay_steps=[], decay_factor=0.1)
+    sudden = lr_factor(OptimConfig(warmup_steps=0, warmup_factor=0.001, decay_factor=0.1), ScheduleConfig(decay_steps=[]))
     assert sudden(0) == sudden(10**6) == 1.0
-    late = lr_factor(warmup_steps=10, warmup_factor=0.0, decay_steps=[5], decay_factor=0.1)
+    late = lr_factor(OptimConfig(warmup_steps=10, warmup_factor=0.0, decay_factor=0.1), ScheduleConfig(decay_steps=[5]))
     assert late(5) == pytest.approx(0.05), "a step inside the warm-up counts too"
 
 
 def test_schedule_moves_both_groups_once_a_step() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2))
-    optimizer = make_optimizer(model, name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
-    schedule = build_schedule(optimizer, lr_factor(warmup_steps=4, warmup_factor=0.1, decay_steps=[6], decay_factor=0.1))
+    optimizer, schedule = build_optimizer(model, OptimConfig(lr=0.01, warmup_steps=4, warmup_factor=0.1), ScheduleConfig(decay_steps=[6]))
     rates = []
     for _ in range(8):
         assert len({group["lr"] for group in optimizer.param_groups}) == 1
@@ -99,7 +94,7 @@ def test_schedule_moves_both_groups_once_a_step() -> None:
 
 def test_config_reaches_the_optimizer(r50: CondInst) -> None:
     config = OptimConfig(lr=0.5, momentum=0.7, weight_decay=0.2, warmup_steps=10, warmup_factor=0.25, decay_factor=0.5)
-    optimizer, schedule = build_optimizer(r50, optim=config, schedule=ScheduleConfig(max_steps=100, decay_steps=[20, 30]))
+    optimizer, schedule = build_optimizer(r50, config, ScheduleConfig(max_steps=100, decay_steps=[20, 30]))
     assert [(g["momentum"], g["weight_decay"], g["lr"]) for g in optimizer.param_groups] == [(0.7, 0.2, 0.125), (0.7, 0.0, 0.125)]
     factor = schedule.lr_lambdas[0]
     assert [factor(step) for step in (10, 20, 30)] == [1.0, 0.5, 0.25]
@@ -113,7 +108,7 @@ def test_a_fused_optimiser_leaves_a_step_out_by_a_flag_on_the_device(name: str, 
     def trained(steps: list[int], fused: bool) -> torch.Tensor:
         model = nn.Linear(64, 64)
         nn.init.ones_(model.weight)
-        optimizer = make_optimizer(model, name=name, lr=0.1, momentum=0.9, weight_decay=0.1, fused=fused)
+        optimizer = make_optimizer(model, OptimConfig(name=name, lr=0.1, momentum=0.9, weight_decay=0.1), fused=fused)
         for step in steps:
             model.weight.grad = torch.full((64, 64), float("nan") if step < 0 else step + 1.0)
             optimizer.found_inf = torch.tensor(float(step < 0))  # type: ignore[attr-defined]
@@ -123,7 +118,7 @@ def test_a_fused_optimiser_leaves_a_step_out_by_a_flag_on_the_device(name: str, 
     steps = [0, 1, 2, 3]
     with_gap = trained([*steps[:left_out], -1, *steps[left_out:]], fused=True)
     assert torch.equal(with_gap, trained(steps, fused=True))
-    optimizer = make_optimizer(nn.Linear(2, 2), name=name, lr=0.1, momentum=0.9, weight_decay=0.1)
+    optimizer = make_optimizer(nn.Linear(2, 2), OptimConfig(name=name, lr=0.1, momentum=0.9, weight_decay=0.1))
     assert not any(group["fused"] for group in optimizer.param_groups), "on a CPU the kernels stay what they were"
 
 
@@ -132,7 +127,7 @@ def test_a_checkpoint_does_not_bring_its_devices_kernel(fused: bool) -> None:
     def made(fused: bool) -> tuple[nn.Linear, torch.optim.Optimizer]:
         model = nn.Linear(4, 4)
         nn.init.ones_(model.weight)
-        return model, make_optimizer(model, name="adamw", lr=0.1, momentum=0.9, weight_decay=0.1, fused=fused)
+        return model, make_optimizer(model, OptimConfig(name="adamw", lr=0.1, momentum=0.9, weight_decay=0.1), fused=fused)
 
     def step(model: nn.Linear, optimizer: torch.optim.Optimizer) -> torch.Tensor:
         model.weight.grad = torch.ones(4, 4)

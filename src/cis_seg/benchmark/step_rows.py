@@ -17,7 +17,7 @@ from cis_seg.assign.mask_samples import select_mask_samples
 from cis_seg.benchmark import textbook
 from cis_seg.benchmark.rows import STRIDE, Row, Setting, Side, Work
 from cis_seg.benchmark.scenes import scene
-from cis_seg.config.schema import BackboneConfig, ModelConfig
+from cis_seg.config.schema import BackboneConfig, ModelConfig, PairwiseConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
@@ -66,7 +66,7 @@ def our_module(model: CondInst, step: Step) -> CondInstModule:
     """Return the LightningModule that trains ``model``."""
     return CondInstModule(
         model=model,
-        criterion=Criterion(WEIGHTS, pairwise_warmup_steps=0),
+        criterion=Criterion(WEIGHTS, pairwise=PairwiseConfig(warmup_steps=0)),
         postprocess=Postprocess(),
         optimizer=lambda _: (torch.optim.SGD([]), None),
         class_names=["person"],

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from tqdm import tqdm
 
-from cis_seg.build import build_data, build_postprocess
+from cis_seg.build import build_data
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results, to_results
 from cis_seg.config import schema
@@ -140,7 +140,7 @@ def _categories(cfg: EvaluateConfig) -> list[str] | None:
 
 def _postprocess(cfg: EvaluateConfig) -> Postprocess:
     threshold = cfg.eval.score_threshold if cfg.score_threshold is None else cfg.score_threshold
-    return build_postprocess(replace(cfg.eval, score_threshold=threshold))
+    return Postprocess(replace(cfg.eval, score_threshold=threshold))
 
 
 def _output(cfg: EvaluateConfig) -> Path:

@@ -16,9 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from cis_seg import __version__
-from cis_seg.build import build_postprocess
 from cis_seg.config.command_schema import ExportConfig
-from cis_seg.config.schema import EvalConfig
 from cis_seg.config.validation import checked
 from cis_seg.errors import ConfigError
 from cis_seg.inference.onnx_graph import OUTPUTS, OnnxGraph
@@ -48,8 +46,7 @@ def export_onnx(cfg: DictConfig) -> None:
     out = Path(typed.out)
     _check(out)
     trained = load_trained(Path(typed.checkpoint))
-    settings = EvalConfig(score_threshold=typed.score_threshold, nms_threshold=typed.nms_threshold, max_detections=typed.max_detections)
-    graph = OnnxGraph(trained.model, build_postprocess(settings))
+    graph = OnnxGraph(trained.model, Postprocess(typed))
     proto = export(graph, facts(trained, graph.settings, Path(typed.checkpoint)))
     agreement = compared(graph, proto)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -89,9 +86,9 @@ def facts(trained: Trained, settings: Postprocess, checkpoint: Path) -> dict[str
         "test_size": str(transform.size),  # px to which a photo's shorter side is resized first, ...
         "test_max_size": str(transform.max_size),  # ... unless its longer side would pass this
         "strides": json.dumps([2**level for level in LEVELS]),
-        "score_threshold": str(settings.score_threshold),
-        "nms_threshold": str(settings.nms_threshold),
-        "max_detections": str(settings.max_detections),
+        "score_threshold": str(settings.detection.score_threshold),
+        "nms_threshold": str(settings.detection.nms_threshold),
+        "max_detections": str(settings.detection.max_detections),
         "mask_threshold": str(settings.mask_threshold),
         "model": json.dumps(trained.config["model"]),
     }

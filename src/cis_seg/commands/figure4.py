@@ -11,16 +11,17 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from cis_seg.build import build_data, build_postprocess
+from cis_seg.build import build_data
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.commands.evaluate import scored_classes
 from cis_seg.config.command_schema import FigureConfig
-from cis_seg.config.schema import DataConfig, EvalConfig
+from cis_seg.config.schema import DataConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.records import InstanceDataset
 from cis_seg.data.transforms import TestTransform, collate
 from cis_seg.errors import DataError
+from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import load_trained, pick_device, predict_batch, warn_of_size
 from cis_seg.model.condinst import CondInst
 from cis_seg.reports.figure4.contested import Compared, mean_shares, most_changed
@@ -82,7 +83,7 @@ def _places(dataset: InstanceDataset, image_ids: Sequence[int] | None) -> list[i
 def _compare(cfg: FigureConfig, data: InstanceDataModule, models: Sequence[Named], places: Sequence[int]) -> list[Compared]:
     """What both checkpoints show on each image, one image at a time."""
     dataset, transform = data.val_dataset, TestTransform(size=cfg.data.test_size, max_size=cfg.data.test_max_size)
-    device, postprocess = pick_device(cfg.device), build_postprocess(EvalConfig())
+    device, postprocess = pick_device(cfg.device), Postprocess()
     compared = []
     for place in tqdm(places, desc="predicting", unit="image", disable=None):
         sample = dataset.sample(place)

@@ -10,15 +10,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from cis_seg.build import build_postprocess
 from cis_seg.config.command_schema import PredictConfig
-from cis_seg.config.schema import EvalConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.transforms import collate
 from cis_seg.errors import CheckpointError, ConfigError, DataError
 from cis_seg.evaluation.exclusive import exclusive_instances
 from cis_seg.inference.inputs import Source, find_sources
 from cis_seg.inference.photos import batched, read_photos
+from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import Trained, load_trained, pick_device, predict_batch, test_transform
 from cis_seg.inference.video import frame_count
 from cis_seg.inference.writer import OVERLAY_SUFFIXES, PREDICTIONS, PredictionFiles, output_names
@@ -59,7 +58,7 @@ def predict(cfg: DictConfig) -> dict[Source, DataError]:
 def _run(
     cfg: PredictConfig, trained: Trained, sources: Sequence[Source], files: PredictionFiles, unreadable: dict[Source, DataError]
 ) -> None:
-    device, postprocess = pick_device(cfg.device), build_postprocess(_eval_config(cfg))
+    device, postprocess = pick_device(cfg.device), Postprocess(cfg)
     model = trained.model.to(device)
     photos = read_photos(sources, test_transform(trained, cfg.test_size, cfg.max_size), view_side=cfg.overlay_size, unreadable=unreadable)
     expected = sum(frame_count(source.path) if source.is_video else 1 for source in sources)
@@ -102,10 +101,6 @@ def _labels(trained: Trained, cfg: PredictConfig) -> Sequence[int]:
     labels = [label for label, name in enumerate(known) if name in cfg.categories]
     trained.model.head.keep_classes(labels)
     return labels
-
-
-def _eval_config(cfg: PredictConfig) -> EvalConfig:
-    return EvalConfig(score_threshold=cfg.score_threshold, nms_threshold=cfg.nms_threshold, max_detections=cfg.max_detections)
 
 
 def _report(unreadable: dict[Source, DataError]) -> None:

@@ -14,12 +14,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from cis_seg.build import build_criterion
 from cis_seg.checkpoints.reading import card_of, load_strictly, model_state
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import LossConfig, ModelConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device
+from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
 from cis_seg.training.module import CondInstModule
 from cis_seg.training.step_file import SavedStep, load_step
@@ -65,10 +65,10 @@ def replay(path: Path, device: str = "auto") -> Replay:
 def _module(content: dict[str, Any], path: Path) -> CondInstModule:
     card = card_of(content, path)
     plain = card["config"]
-    cfg = node_from_plain(ModelConfig, plain["model"])
+    cfg, loss = node_from_plain(ModelConfig, plain["model"]), node_from_plain(LossConfig, plain["loss"])
     module = CondInstModule(
         model=build_model(cfg, len(card["class_names"])),
-        criterion=build_criterion(node_from_plain(LossConfig, plain["loss"]), cfg.mask_out_stride, plain["seed"]),
+        criterion=Criterion(vars(loss.weights), cfg.mask_out_stride, loss.pairwise, loss.overlap, seed=plain["seed"]),
         postprocess=Postprocess(),
         optimizer=lambda model: (torch.optim.SGD(model.parameters()), None),  # no step is taken
         class_names=card["class_names"],

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from cis_seg.build import build_criterion, build_data, build_module
+from cis_seg.build import build_data, build_module
 from cis_seg.checkpoints.lightning_io import AtomicCheckpointIO
 from cis_seg.checkpoints.reading import load_file
 from cis_seg.config.plain import to_dataclass, to_plain
@@ -119,7 +119,6 @@ def _check_early(cfg: Config, *, fresh: bool) -> None:
         for line in without_effect(cfg, map(option_of, HydraConfig.get().overrides.task)):
             log.warning(line)
     check_writable(Path(cfg.paths.run))
-    build_criterion(cfg.loss, cfg.model.mask_out_stride, cfg.seed)
     experiment = missing_base(cfg)
     if experiment is not None and cfg.base_overrides is None:
         raise CheckpointError(

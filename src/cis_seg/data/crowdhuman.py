@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cis_seg.coco.boxes import Box, corners, inside
 from cis_seg.coco.checks import check_box, check_file_name
@@ -25,9 +25,9 @@ from cis_seg.data.faults import (
 )
 from cis_seg.data.images import image_sizes
 from cis_seg.data.records import ImageRecord, InstanceDataset, missing_folder, pack
-from cis_seg.errors import ConfigError, DataError, listing
+from cis_seg.errors import DataError, listing
 
-BoxKind = Literal["visible", "full", "head"]
+#: kind of box -> its key in an entry
 BOX_KEYS = {"visible": "vbox", "full": "fbox", "head": "hbox"}
 
 
@@ -39,23 +39,6 @@ class OdgtRecord:
     where: str  # file and line, for messages
     file_name: str  # ID + ".jpg"
     entries: list[dict[str, Any]]  # of "gtboxes", unchecked
-
-
-def box_key(kind: str) -> str:
-    """The key of an entry's box of this kind.
-
-    Raises:
-        ConfigError: no such kind.
-    """
-    if kind not in BOX_KEYS:
-        raise ConfigError(
-            "unknown kind of box",
-            where="data.boxes",
-            expected=" or ".join(BOX_KEYS),
-            found=kind,
-            remedy="the default is visible",
-        )
-    return BOX_KEYS[kind]
 
 
 def read_records(path: Path, faults: Faults) -> Iterator[OdgtRecord]:
@@ -194,7 +177,7 @@ class CrowdHumanDataset(InstanceDataset):
             a record without any entry (not a fault with ``keep_empty``). They are left out, counted and listed in ``faults``.
 
     Raises:
-        ConfigError: unknown kind of box, or a share outside [0, 1].
+        ConfigError: a share outside [0, 1].
         DataError: a missing file or folder, or too many faulty records.
     """
 
@@ -203,13 +186,13 @@ class CrowdHumanDataset(InstanceDataset):
         annotations: Path,
         images: Path,
         *,
-        boxes: BoxKind = "visible",
+        boxes: str = "visible",
         keep_empty: bool = False,
         ignore_regions: bool = True,
         max_faulty: float = MAX_FAULTY,
     ) -> None:
         faults, dropped = Faults(annotations, max_faulty), Counter[str]()
-        found, total = _read(annotations, images, box_key(boxes), faults, dropped, keep_empty)
+        found, total = _read(annotations, images, BOX_KEYS[boxes], faults, dropped, keep_empty)
         faults.settle(total)
         report_dropped(annotations, dropped)
         kept = [image for image in found if keep_empty or image.boxes]

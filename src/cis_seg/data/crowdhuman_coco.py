@@ -8,7 +8,7 @@ from typing import Any
 
 from cis_seg.coco.boxes import inside
 from cis_seg.coco.reader import read_coco
-from cis_seg.data.crowdhuman import BoxKind, OdgtRecord, box_key, checked_entries, missing_image, read_records
+from cis_seg.data.crowdhuman import BOX_KEYS, OdgtRecord, checked_entries, missing_image, read_records
 from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, NO_AREA, OUTSIDE, UNUSABLE_LINE, DroppedBox, Faults, report_dropped
 from cis_seg.data.images import image_sizes
 from cis_seg.data.records import missing_folder
@@ -21,7 +21,7 @@ PERSON = 1  # category id, as in COCO and in CIS.json
 _ENTRY_KEYS = ("tag", "hbox", "head_attr", "fbox", "vbox", "extra")
 
 
-def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_faulty: float = MAX_FAULTY) -> tuple[Json, Faults]:
+def to_coco(annotations: Path, images: Path, *, boxes: str = "visible", max_faulty: float = MAX_FAULTY) -> tuple[Json, Faults]:
     """Convert a CrowdHuman split to a COCO instances json with boxes only.
 
     The id of an image is its line number, from 0 as in CIS.json. Annotation ids start at 1, because COCOeval reads a match with
@@ -38,12 +38,12 @@ def to_coco(annotations: Path, images: Path, *, boxes: BoxKind = "visible", max_
         The content of the json, and the records and single boxes that are left out.
 
     Raises:
-        ConfigError: unknown kind of box, or a share outside [0, 1].
+        ConfigError: a share outside [0, 1].
         DataError: a missing file or folder, or too many faulty records.
     """
     if not images.is_dir():
         raise missing_folder(images, annotations)
-    key, faults = box_key(boxes), Faults(annotations, max_faulty)
+    key, faults = BOX_KEYS[boxes], Faults(annotations, max_faulty)
     records = list(read_records(annotations, faults))
     sizes = image_sizes(images, [record.file_name for record in records])
     content: Json = {"info": {"description": f"{annotations.name}, {boxes} boxes"}, "images": [], "annotations": []}

@@ -3,104 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, TypedDict
 
 import lightning
 
-from cis_seg.data.faults import MAX_FAULTY, UnreadableImages
+from cis_seg.config.schema import DataConfig, OptimConfig
+from cis_seg.data.faults import UnreadableImages
 from cis_seg.data.loader import BatchLoader, ExampleDataset, batch_loader, eval_batches
 from cis_seg.data.records import InstanceDataset
 from cis_seg.data.sampler import TrainBatchSampler
-from cis_seg.data.transforms import Photometric, TestTransform, TrainTransform
-from cis_seg.data.workers import TIMEOUT
+from cis_seg.data.transforms import TestTransform, TrainTransform
 from cis_seg.errors import ConfigError, DataError, listing
 
-SizeSampling = Literal["choice", "range"]
 
+@dataclass(frozen=True)
+class Layout:
+    """The names that a data set's own distribution gives its files and folders, relative to its root."""
 
-class LoadingOptions(TypedDict, total=False):
-    """The keywords every data module takes, with the defaults of ``InstanceDataModule``."""
+    annotations: str
+    images: str
+    val_annotations: str
+    val_images: str
 
-    train_sizes: Sequence[int]
-    train_size_sampling: SizeSampling
-    train_max_size: int
-    test_size: int
-    test_max_size: int
-    flip: float
-    photometric: Photometric
-    batch_size: int
-    accumulate: int
-    test_batch_size: int
-    workers: int
-    seed: int
-    load_masks: bool
-    score_train: bool
-    worker_timeout: float
-    max_faulty: float
+    def chosen(self, cfg: DataConfig) -> Layout:
+        """Return the layout with the names that ``cfg`` sets."""
+        given = {option.name: getattr(cfg, option.name) for option in fields(self)}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
 class InstanceDataModule(lightning.LightningDataModule):
-    """Training and scoring batches of any instance data set; the formats fill in where the files lie.
+    """Training and scoring batches of any instance data set; subclasses know where the files are.
 
     Args:
-        root: folder of the data set; other paths are relative to it unless absolute.
-        train_sizes: shorter sides of the training images in pixels.
-        train_size_sampling: ``choice`` draws one of ``train_sizes``, ``range`` any side between its two.
-        train_max_size: most for the longer side in training.
-        test_size: shorter side in scoring.
-        test_max_size: most for the longer side in scoring.
-        flip: probability of the horizontal flip in training.
-        photometric: pixel-level augmentation: ``none``, ``light`` or ``strong``.
-        batch_size: global batch, images of one optimiser step over all devices.
-        accumulate: micro-batches of one optimiser step; must equal the trainer's ``accumulate_grad_batches``.
-        test_batch_size: images of a scoring batch on each device.
-        workers: processes that read images, for each loader; 0 reads in the main process.
-        seed: of the order of the images and of every augmentation.
+        cfg: the data set's options.
+        layout: the names of its files.
+        expected: what its root folder contains, for messages.
+        optim: global batch and accumulation; ``accumulate`` must equal the trainer's ``accumulate_grad_batches``.
+        seed: seed of the order of the images and of every augmentation.
         load_masks: give the training targets masks (for supervision=mask).
-        score_train: score the training images as a second set.
-        worker_timeout: seconds that a batch of the worker processes is waited for; 0 waits for ever.
-        max_faulty: share of the training images that may be unreadable; others take their places. Each image to score must be read.
 
     Attributes:
         val_annotations: the COCO json of the held-out set; known before any file is read.
-        files: every annotation file that may be read and the folder of its images, by what they are for.
+        files: every annotation file that may be read and the folder of its images, by their purpose.
         train_transform: from a sample to a training example.
     """
 
-    val_annotations: Path
-    files: dict[str, tuple[Path, Path]]
-
-    def __init__(
-        self,
-        *,
-        root: Path | str,
-        layout: str,
-        train_sizes: Sequence[int] = (640, 672, 704, 736, 768, 800),
-        train_size_sampling: SizeSampling = "choice",
-        train_max_size: int = 1333,
-        test_size: int = 800,
-        test_max_size: int = 1333,
-        flip: float = 0.5,
-        photometric: Photometric = "none",
-        batch_size: int = 16,
-        accumulate: int = 1,
-        test_batch_size: int = 1,
-        workers: int = 0,
-        seed: int = 0,
-        load_masks: bool = False,
-        score_train: bool = False,
-        worker_timeout: float = TIMEOUT,
-        max_faulty: float = MAX_FAULTY,
-    ) -> None:
+    def __init__(self, cfg: DataConfig, layout: Layout, expected: str, *, optim: OptimConfig | None, seed: int, load_masks: bool) -> None:
         super().__init__()
-        self.root, self._layout = Path(root).expanduser(), layout
-        sizes = _sizes(train_sizes, train_size_sampling)
-        self.train_transform = TrainTransform(sizes=sizes, max_size=train_max_size, flip=flip, photometric=photometric, seed=seed)
-        self._test_transform = TestTransform(size=test_size, max_size=test_max_size)
-        self.batch_size, self.accumulate, self.test_batch_size = batch_size, accumulate, test_batch_size
-        self.workers, self.seed, self.load_masks, self.score_train = workers, seed, load_masks, score_train
-        self.worker_timeout, self.max_faulty = worker_timeout, max_faulty
+        optim = optim or OptimConfig()
+        self.cfg, self.seed, self.load_masks = cfg, seed, load_masks
+        self.batch_size, self.accumulate = optim.batch_size, optim.accumulate
+        self.root, self._expected = Path(cfg.root).expanduser(), expected
+        self.train_transform = TrainTransform(
+            sizes=_train_sizes(cfg), max_size=cfg.train_max_size, flip=cfg.flip, photometric=cfg.photometric, seed=seed
+        )
+        self._test_transform = TestTransform(size=cfg.test_size, max_size=cfg.test_max_size)
+        self._train = self._path(layout.annotations), self._path(layout.images)
+        self.val_annotations, self._val_images = self._path(layout.val_annotations), self._path(layout.val_images)
+        self.files = {"train": self._train, "val": (self.val_annotations, self._val_images)}
         self._datasets: dict[str, InstanceDataset] = {}
 
     @property
@@ -121,7 +82,7 @@ class InstanceDataModule(lightning.LightningDataModule):
     @property
     def scored_datasets(self) -> list[InstanceDataset]:
         """What the validation loaders read, in their order: the held-out images, then the training images if asked for."""
-        return [self.val_dataset, *([self.scored_train_dataset] if self.score_train else [])]
+        return [self.val_dataset, *([self.scored_train_dataset] if self.cfg.score_train else [])]
 
     @property
     def val_ground_truths(self) -> list[Path]:
@@ -193,9 +154,9 @@ class InstanceDataModule(lightning.LightningDataModule):
         return batch_loader(
             ExampleDataset(self.train_dataset, self.train_transform, seed=self.seed),
             batches,
-            workers=self.workers,
-            timeout=self.worker_timeout,
-            unreadable=UnreadableImages(self.train_dataset.source, len(self.train_dataset), self.max_faulty),
+            workers=self.cfg.workers,
+            timeout=self.cfg.worker_timeout,
+            unreadable=UnreadableImages(self.train_dataset.source, len(self.train_dataset), self.cfg.max_faulty),
         )
 
     def val_dataloader(self) -> list[BatchLoader]:
@@ -203,8 +164,10 @@ class InstanceDataModule(lightning.LightningDataModule):
         return [self._scoring_loader(dataset) for dataset in self.scored_datasets]
 
     def _scoring_loader(self, dataset: InstanceDataset) -> BatchLoader:
-        batches = eval_batches(len(dataset), self.test_batch_size, *self._rank())
-        return batch_loader(ExampleDataset(dataset, self._test_transform), batches, workers=self.workers, timeout=self.worker_timeout)
+        batches = eval_batches(len(dataset), self.cfg.test_batch_size, *self._rank())
+        return batch_loader(
+            ExampleDataset(dataset, self._test_transform), batches, workers=self.cfg.workers, timeout=self.cfg.worker_timeout
+        )
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
@@ -215,7 +178,7 @@ class InstanceDataModule(lightning.LightningDataModule):
                 raise DataError(
                     "there is no such data folder",
                     where=self.root,
-                    expected=self._layout,
+                    expected=self._expected,
                     found=f"in {self.root.parent}: {listing(self.root.parent)}",
                     remedy="set data.root to the folder of the data set",
                 )
@@ -230,15 +193,21 @@ class InstanceDataModule(lightning.LightningDataModule):
         return self.root / Path(path).expanduser()
 
 
-def _sizes(sizes: Sequence[int], sampling: SizeSampling) -> Sequence[int]:
-    if sampling == "choice":
-        return tuple(sizes)
-    if sampling != "range" or len(sizes) != 2 or sizes[0] > sizes[1]:
+def _train_sizes(cfg: DataConfig) -> Sequence[int]:
+    """The shorter sides to draw from.
+
+    Raises:
+        ConfigError: a range whose upper end is below its lower end.
+    """
+    if cfg.train_size_range is None:
+        return tuple(cfg.train_sizes)
+    low, high = cfg.train_size_range
+    if low > high:
         raise ConfigError(
-            "the training sizes cannot be drawn like this",
+            "the range of the training sizes is empty",
             where="data.train_size_range",
-            found=f"{sampling} of {list(sizes)}",
-            expected="choice, or range with the smallest and the largest side",
-            remedy="for example range with [384, 480]",
+            found=[low, high],
+            expected="the smallest and the largest side",
+            remedy="for example data.train_size_range=[384,480]",
         )
-    return range(sizes[0], sizes[1] + 1)
+    return range(low, high + 1)

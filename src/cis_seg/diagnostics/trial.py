@@ -153,7 +153,7 @@ def _duration(subject: Subject, data: InstanceDataModule, watch: Stopwatch) -> L
     """The schedule at this pace; scoring is timed with its set-up, so its part is an upper bound."""
     schedule, typed = subject.typed.schedule, subject.typed
     images = crowd_spec(typed.data).val_images if isinstance(typed.data, CrowdData) else len(data.val_dataset)
-    tried = sum(min(len(dataset), data.test_batch_size) for dataset in data.scored_datasets)
+    tried = sum(min(len(dataset), data.cfg.test_batch_size) for dataset in data.scored_datasets)
     validations = -(-schedule.max_steps // schedule.val_every)
     training, scoring = schedule.max_steps * watch.step, validations * images * watch.scored_in / tried
     text = (

@@ -68,14 +68,14 @@ class OnnxGraph(nn.Module):
     def _detect(self, dense: DensePredictions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``Postprocess.detect`` of the only image: locations, labels, scores and boxes after NMS, best first."""
         product = dense.cls_logits[0].sigmoid() * dense.ctr_logits[0].sigmoid().unsqueeze(-1)  # (K, C)
-        locs, labels = (product > self.settings.score_threshold).nonzero(as_tuple=True)
+        locs, labels = (product > self.settings.detection.score_threshold).nonzero(as_tuple=True)
         # not `stable`, which the exporter does not know: ONNX sorts stably anyway (TopK takes the lower index first)
         values, order = product[locs, labels].sort(descending=True)
         locs, labels = locs[order], labels[order]
         kept = _places(_rank_in_level(dense.locations.level_inds[locs]) <= self.settings.candidates_per_level)
         locs, labels, scores = locs[kept], labels[kept], values[kept].sqrt()
         boxes = ltrb_to_boxes(dense.locations.xy[locs], dense.ltrb[0, locs] * dense.locations.strides[locs].unsqueeze(-1))
-        best = nms(_apart(boxes, labels), scores, self.settings.nms_threshold)[: self.settings.max_detections]
+        best = nms(_apart(boxes, labels), scores, self.settings.detection.nms_threshold)[: self.settings.detection.max_detections]
         return locs[best], labels[best], scores[best], boxes[best]
 
     def _masks(self, dense: DensePredictions, locs: Tensor) -> Tensor:

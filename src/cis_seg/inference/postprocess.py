@@ -6,7 +6,7 @@ Legend: B batch, K locations, C classes, n detections of an image, H W padded in
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from cis_seg.coco import rle
+from cis_seg.config.schema import DetectionConfig
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.boxes import clip_boxes, ltrb_to_boxes
 from cis_seg.ops.masks import aligned_bilinear
@@ -32,17 +33,13 @@ class Postprocess:
     """The reference's inference settings (AdelaiDet, Inference); all thresholds are applied as stated there.
 
     Args:
-        score_threshold: on class score x centerness, before NMS.
+        detection: thresholds before and in NMS, and the cap per image. Deviation: the reference exceeds the cap when scores tie.
         candidates_per_level: best (location, class) pairs kept per level before NMS.
-        nms_threshold: IoU above which the lower-scored box of the same class goes.
-        max_detections: detections kept per image. Deviation: the reference keeps more than this when scores tie.
-        mask_threshold: on the mask score at the original size.
+        mask_threshold: minimum mask score of a pixel, at the original size.
     """
 
-    score_threshold: float = 0.05
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
     candidates_per_level: int = 1000
-    nms_threshold: float = 0.6
-    max_detections: int = 100
     mask_threshold: float = 0.5
 
     @torch.no_grad()
@@ -71,14 +68,14 @@ class Postprocess:
     def detect(self, dense: DensePredictions, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Locations, labels, scores and boxes (input pixels) of image ``index`` after NMS, best first."""
         product = dense.cls_logits[index].float().sigmoid() * dense.ctr_logits[index].float().sigmoid().unsqueeze(-1)  # (K, C)
-        loc, label = (product > self.score_threshold).nonzero(as_tuple=True)
+        loc, label = (product > self.detection.score_threshold).nonzero(as_tuple=True)
         value = product[loc, label]
         keep = _best_per_level(value, dense.locations.level_inds[loc], self.candidates_per_level)
         loc, label, value = loc[keep], label[keep], value[keep]
         ltrb_px = dense.ltrb[index, loc].float() * dense.locations.strides[loc].unsqueeze(-1)
         boxes = ltrb_to_boxes(dense.locations.xy[loc], ltrb_px)
         scores = value.sqrt()
-        kept = batched_nms(boxes, scores, label, self.nms_threshold)[: self.max_detections]
+        kept = batched_nms(boxes, scores, label, self.detection.nms_threshold)[: self.detection.max_detections]
         return loc[kept], label[kept], scores[kept], boxes[kept]
 
 

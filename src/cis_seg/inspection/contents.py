@@ -14,7 +14,7 @@ from cis_seg.coco.boxes import corners
 from cis_seg.coco.checks import degenerate_parts, is_degenerate, is_id
 from cis_seg.coco.entries import Annotation, Needs
 from cis_seg.coco.reader import CocoFile, check_coco, read_coco
-from cis_seg.data.crowdhuman import BoxKind, box_key
+from cis_seg.data.crowdhuman import BOX_KEYS
 from cis_seg.data.crowdhuman_coco import to_coco
 from cis_seg.data.faults import NO_AREA, OUTSIDE
 
@@ -76,7 +76,7 @@ class Contents:
         return [annotation for annotation in self.annotations if not annotation["iscrowd"]]
 
 
-def read_contents(source: Path, folder: Path, *, boxes: BoxKind = "visible") -> Contents:
+def read_contents(source: Path, folder: Path, *, boxes: str = "visible") -> Contents:
     """Read a COCO json or, by its suffix, a CrowdHuman ``.odgt`` (its ``boxes``). Invalid entries become oddities.
 
     Raises:
@@ -86,7 +86,7 @@ def read_contents(source: Path, folder: Path, *, boxes: BoxKind = "visible") -> 
         return _contents(read_coco(source, _NEEDS, collect=True), folder)
     content, faults = to_coco(source, folder, boxes=boxes, max_faulty=1.0)
     for annotation in content["annotations"]:
-        annotation["bbox"] = annotation[box_key(boxes)]  # as annotated, not clipped
+        annotation["bbox"] = annotation[BOX_KEYS[boxes]]  # as annotated, not clipped
     contents = _contents(check_coco(content, source, _NEEDS, collect=True), folder)
     for fault in faults.listed:
         contents.add("faulty_record", f"{fault.kind}: {' '.join(fault.problem.split())}")

@@ -6,11 +6,12 @@ Legend: B batch, K locations, N mask samples, h w the mask grid, T positive loca
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from cis_seg.config.schema import OverlapConfig, PairwiseConfig
 from cis_seg.losses.centerness import centerness_loss
 from cis_seg.losses.dice import dice_loss
 from cis_seg.losses.focal import focal_loss
@@ -32,24 +33,15 @@ class Criterion:
         weights: ``{"cls", "box", "ctr", "mask", "proj", "pairwise", "overlap"}`` -> weight; a term of weight 0 is neither
             computed nor logged.
         mask_out_stride: pixels of the input per pixel of the mask logits.
-        pairwise_size, pairwise_dilation, color_thresh: neighbourhood and threshold of the pairwise loss.
-        pairwise_warmup_steps: steps over which the pairwise term grows to full weight; 0 starts it finished.
-        truncate_colors: colours are cut to whole numbers before Lab, as the reference does.
-        bottom_margin: rows of the original image, at its bottom, whose colours are not compared (COCO's annotations stop short of it).
-        overlap_reduction, detach_selected: how OverlapLoss adds up its pairs, and whether its drawn masks get a gradient.
-        seed: of OverlapLoss's draws.
+        pairwise: neighbourhood, threshold, warm-up and colours of the pairwise loss.
+        overlap: reduction and gradient of OverlapLoss.
+        seed: seed of OverlapLoss's draws.
     """
 
     weights: Mapping[str, float]
     mask_out_stride: int = 4
-    pairwise_size: int = 3
-    pairwise_dilation: int = 2
-    color_thresh: float = 0.3
-    pairwise_warmup_steps: int = 10_000
-    truncate_colors: bool = True
-    bottom_margin: int = 10
-    overlap_reduction: str = "pairs"
-    detach_selected: bool = False
+    pairwise: PairwiseConfig = field(default_factory=PairwiseConfig)
+    overlap: OverlapConfig = field(default_factory=OverlapConfig)
     seed: int = 0
 
     @property
@@ -104,7 +96,7 @@ class Criterion:
         if self._wanted("loss_proj"):
             losses["loss_proj"] = projection_loss(mask_scores, inside) * share
         if self._wanted("loss_pairwise"):
-            factor = pairwise_warmup(step, self.pairwise_warmup_steps)
+            factor = pairwise_warmup(step, self.pairwise.warmup_steps)
             losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, inside, batch)
         if self._wanted("loss_mask"):
             losses["loss_mask"] = dice_loss(mask_scores, self._true_masks(samples, mask_logits, batch)) * share
@@ -116,19 +108,25 @@ class Criterion:
         return self.weights.get(name.removeprefix("loss_"), 0.0) != 0
 
     def _pairwise(self, samples: MaskSamples, mask_logits: Tensor, inside: Tensor, batch: Batch) -> Tensor:
-        colors = pooled_colors(batch.clean_pixels, self.mask_out_stride, truncate=self.truncate_colors)
+        settings, stride = self.pairwise, self.mask_out_stride
+        colors = pooled_colors(batch.clean_pixels, stride, truncate=settings.truncate_colors)
         valid = valid_mask(
-            batch.image_sizes, batch.original_sizes, batch.padded_size, self.mask_out_stride, mask_logits.device, self.bottom_margin
+            batch.image_sizes,
+            batch.original_sizes,
+            batch.padded_size,
+            stride,
+            mask_logits.device,
+            settings.bottom_margin,
         )
-        similarity = color_similarity(colors, valid, size=self.pairwise_size, dilation=self.pairwise_dilation)
+        similarity = color_similarity(colors, valid, size=settings.size, dilation=settings.dilation)
         total, weight = pairwise_sums(
             mask_logits,
             inside,
             similarity,
             samples.im_inds,
-            size=self.pairwise_size,
-            dilation=self.pairwise_dilation,
-            color_thresh=self.color_thresh,
+            size=settings.size,
+            dilation=settings.dilation,
+            color_thresh=settings.color_thresh,
         )
         return total / shared_normaliser(weight.float())
 
@@ -141,10 +139,10 @@ class Criterion:
 
         sizes = list(zip(samples.counts, samples.instances, strict=True))
         pairs = overlap_pairs(
-            mask_scores, samples.im_inds, samples.gt_inds, detach_selected=self.detach_selected, generator=draw, sizes=sizes
+            mask_scores, samples.im_inds, samples.gt_inds, detach_selected=self.overlap.detach_selected, generator=draw, sizes=sizes
         )
-        total, images = reduce_pairs(pairs, self.overlap_reduction)
-        share = images / number_of_processes() if self.overlap_reduction == "sum" else mean_over_processes(images)
+        total, images = reduce_pairs(pairs, self.overlap.reduction)
+        share = images / number_of_processes() if self.overlap.reduction == "sum" else mean_over_processes(images)
         return {"loss_overlap": total / torch.where(share > 0, share, 1)} | overlap_statistics(pairs, mask_scores, boxes, samples.counts)
 
     def _true_masks(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch) -> Tensor:

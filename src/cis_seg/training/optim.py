@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from cis_seg.errors import ConfigError
+from cis_seg.config.schema import OptimConfig, ScheduleConfig
 
 #: layers whose parameters are not decayed
 NORM_LAYERS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -26,29 +26,21 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     ]
 
 
-def make_optimizer(model: nn.Module, *, name: str, lr: float, momentum: float, weight_decay: float, fused: bool | None = None) -> Optimizer:
-    """SGD with momentum, as the reference trains, or AdamW, which the small network learns faster with.
+def make_optimizer(model: nn.Module, cfg: OptimConfig, *, fused: bool | None = None) -> Optimizer:
+    """Return SGD with momentum, the reference's optimiser, or AdamW, with which the small network learns faster.
 
     Args:
-        model: whose trainable parameters it gets.
-        name: ``sgd`` or ``adamw``.
-        lr: of the global batch; never rescaled here.
-        momentum: SGD's, and AdamW's first beta.
-        weight_decay: of all but the norms.
-        fused: one kernel for all tensors, which leaves a step out where the device alone knows that it is bad (``callbacks.bad_steps``);
-            None: on a GPU. Its rounding is not that of the other kernels, so a CPU keeps those.
-
-    Raises:
-        ConfigError: another name.
+        model: its trainable parameters are optimised.
+        cfg: name, learning rate of the global batch (never rescaled), momentum (AdamW's first beta) and weight decay.
+        fused: one kernel for all tensors, which skips a step by a flag on the device (``callbacks.bad_steps``); None: on a GPU.
+            It rounds differently from the other kernels, so a CPU keeps those.
     """
-    groups = parameter_groups(model, weight_decay)
+    groups = parameter_groups(model, cfg.weight_decay)
     fused = all(p.is_cuda for p in model.parameters()) if fused is None else fused
-    if name == "sgd":
-        optimizer: Optimizer = SGD(groups, lr=lr, momentum=momentum, fused=fused or None)
-    elif name == "adamw":
-        optimizer = AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused or None)
+    if cfg.name == "sgd":
+        optimizer: Optimizer = SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=fused or None)
     else:
-        raise ConfigError("there is no such optimiser", where="optim.name", expected="sgd or adamw", found=name)
+        optimizer = AdamW(groups, lr=cfg.lr, betas=(cfg.momentum, 0.999), fused=fused or None)
     optimizer.register_load_state_dict_pre_hook(_keep_kernel)
     return _ready_to_skip(optimizer) if fused else optimizer
 
@@ -69,15 +61,16 @@ def _keep_kernel(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     return state | {"param_groups": [group | {"fused": fused} for group, fused in zip(state["param_groups"], own, strict=True)]}
 
 
-def lr_factor(*, warmup_steps: int, warmup_factor: float, decay_steps: Sequence[int], decay_factor: float) -> Callable[[int], float]:
-    """The learning rate's factor as a function of the number of finished steps.
+def lr_factor(optim: OptimConfig, schedule: ScheduleConfig) -> Callable[[int], float]:
+    """Return the factor of the learning rate as a function of the number of finished steps.
 
     Linear from ``warmup_factor`` to 1 over ``warmup_steps``, then times ``decay_factor`` at each of ``decay_steps``
     (the reference: 0.001 over 1000, 0.1 at two steps).
     """
+    warmup_steps, warmup_factor = optim.warmup_steps, optim.warmup_factor
 
     def factor(step: int) -> float:
-        decay = decay_factor ** sum(step >= s for s in decay_steps)
+        decay: float = optim.decay_factor ** sum(step >= s for s in schedule.decay_steps)
         if step >= warmup_steps:
             return decay
         progress = step / warmup_steps
@@ -86,6 +79,7 @@ def lr_factor(*, warmup_steps: int, warmup_factor: float, decay_steps: Sequence[
     return factor
 
 
-def build_schedule(optimizer: Optimizer, factor: Callable[[int], float]) -> LambdaLR:
-    """A scheduler that is stepped once per training step."""
-    return LambdaLR(optimizer, factor)
+def build_optimizer(model: nn.Module, optim: OptimConfig, schedule: ScheduleConfig) -> tuple[Optimizer, LambdaLR]:
+    """Return the optimiser of ``model`` and its scheduler, which is stepped once per training step."""
+    optimizer = make_optimizer(model, optim)
+    return optimizer, LambdaLR(optimizer, lr_factor(optim, schedule))
