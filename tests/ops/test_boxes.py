@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from cis_seg.ops.boxes import box_areas, boxes_to_ltrb, centerness_targets, clip_boxes, ltrb_to_boxes, rasterised_centers
+from cis_seg.ops.boxes import boxes_to_ltrb, boxes_touch, centerness_targets, has_area, ltrb_to_boxes, rasterised_centers
 from golden_arrays import isolated_arrays
 
 eighths = st.integers(-80, 320).map(lambda n: n / 8)  # exact in float32, so the law holds to the last bit
@@ -29,12 +29,15 @@ def test_ltrb_typed_numbers_and_broadcast() -> None:
     assert ltrb.tolist() == [[[6, 15, 20, 30]], [[-4, -5, 30, 50]]]
 
 
-def test_clip_and_area() -> None:
-    boxes = torch.tensor([[-4.0, -3, 100, 70], [95, 10, 99, 20], [1, 2, 3, 4]])
-    clipped = clip_boxes(boxes, (60, 90))
-    assert clipped.tolist() == [[0, 0, 90, 60], [90, 10, 90, 20], [1, 2, 3, 4]]
-    assert box_areas(clipped).tolist() == [5400, 0, 4]
-    assert clip_boxes(torch.zeros(0, 4), (60, 90)).shape == (0, 4)
+def test_has_area() -> None:
+    boxes = torch.tensor([[0.0, 0, 90, 60], [90, 10, 90, 20], [1, 2, 3, 2], [1, 2, 0, 4]])
+    assert has_area(boxes).tolist() == [True, False, False, False]
+    assert has_area(torch.zeros(0, 4)).shape == (0,)
+
+
+def test_boxes_that_share_an_edge_or_a_corner_touch() -> None:
+    boxes = torch.tensor([[0.0, 0, 8, 4], [8, 0, 12, 4], [8, 4, 9, 9], [8.5, 0, 9, 9]])
+    assert boxes_touch(boxes[:1], boxes).tolist() == [[True, True, True, False]]
 
 
 @given(boxes=st.lists(st.tuples(*[st.floats(0, 50, width=32)] * 4), min_size=1, max_size=6))

@@ -1,1 +1,1 @@
-"""Which location learns which person: pure geometry, no gradients."""
+"""Which location learns which instance: pure geometry, without gradients."""

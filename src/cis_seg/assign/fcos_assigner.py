@@ -1,4 +1,4 @@
-"""FCOS's rule for which location learns which box.
+"""FCOS's assignment of ground truths to locations.
 
 Legend: B batch, K locations of all levels, G boxes and R ignore regions of an image.
 """
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_area
 
-from cis_seg.ops.boxes import box_areas, boxes_to_ltrb, centerness_targets, rasterised_centers
+from cis_seg.ops.boxes import boxes_to_ltrb, centerness_targets, rasterised_centers
 from cis_seg.structures import Assignment, Locations, Target
 
 
@@ -24,24 +25,23 @@ def assign(
     size_ranges: Sequence[float] = (64, 128, 256, 512),
     radius: float = 1.5,
 ) -> Assignment:
-    """What every location of every image is to learn (FCOS with centre sampling; AdelaiDet, FCOS head).
+    """Assign to every location of every image the ground truth that it learns, or background (FCOS, section 3.1; AdelaiDet).
 
-    A location may learn a box if it lies strictly inside the box cut to ``radius`` strides around the box's centre (centroid of the filled
-    box), and if the largest of its distances to the box's sides is in the range of its level, both ends included. Of several boxes it
-    learns the smallest, of equally small ones the first.
+    A location may learn a box if it lies in the box's centre region and the box fits the location's level (``allowed_pairs``). If several
+    boxes qualify, the location learns the smallest one.
 
-    Where a target has ignore regions, its background locations inside one of them and outside every person's box are marked as ignored:
-    whoever may stand there is not annotated. The reference knows no such regions; targets without them give what it gives.
+    Background in an ignore region and outside every ground-truth box is marked as ignored, because instances there are not annotated.
+    The reference has no ignore regions; targets without them give its result.
 
-    Deviation from the reference, which drops every positive of an image whose first box has its centroid at x = 0: a bug, left out.
+    Deviation from the reference: it drops all positives of an image if the centroid of the first box is at x = 0, which is a bug.
 
     Args:
         locations: the K grid points of all levels.
-        targets: the B images' boxes and labels.
-        num_classes: the label that background gets.
+        targets: boxes and labels of the B images.
+        num_classes: the label of background.
         padded_size: (height, width) of the network's input.
-        size_ranges: pixels at which one level's range ends and the next one's begins; one fewer than levels.
-        radius: half the side of the centre region, in strides.
+        size_ranges: boundaries between the levels' size ranges in pixels; one fewer than levels.
+        radius: half the side of the centre region in strides.
 
     Returns:
         Assignment with ``(B, K)`` fields.
@@ -54,20 +54,18 @@ def assign(
     return Assignment(labels, gt_inds, ltrb, centerness_targets(ltrb), ignored_locations(locations.xy, targets))
 
 
-def ignored_locations(locations: Tensor, targets: Sequence[Target]) -> Tensor | None:
-    """``(B, K)`` True for the locations ``(K, 2)`` in an ignore region and in nobody's box; None where no image has a region."""
+def ignored_locations(xy: Tensor, targets: Sequence[Target]) -> Tensor | None:
+    """Whether each of the points ``(K, 2)`` lies in an ignore region and in no ground-truth box, ``(B, K)``; None without regions."""
     if all(target.ignore_boxes is None for target in targets):
         return None
-    nowhere = torch.zeros(len(locations), dtype=torch.bool, device=locations.device)
-    rows = (
-        nowhere if t.ignore_boxes is None else _inside_any(locations, t.ignore_boxes) & ~_inside_any(locations, t.boxes) for t in targets
-    )
+    nowhere = torch.zeros(len(xy), dtype=torch.bool, device=xy.device)
+    rows = (nowhere if t.ignore_boxes is None else _inside_any(xy, t.ignore_boxes) & ~_inside_any(xy, t.boxes) for t in targets)
     return torch.stack(list(rows))
 
 
-def _inside_any(locations: Tensor, boxes: Tensor) -> Tensor:
-    """``(K,)`` whether the location lies strictly inside one of the boxes ``(R, 4)``."""
-    low, high = boxes[None, :, :2] < locations[:, None], locations[:, None] < boxes[None, :, 2:]  # (K, R, 2)
+def _inside_any(xy: Tensor, boxes: Tensor) -> Tensor:
+    """Whether each point ``(K, 2)`` lies strictly inside one of the boxes ``(R, 4)``, ``(K,)``."""
+    low, high = boxes[None, :, :2] < xy[:, None], xy[:, None] < boxes[None, :, 2:]  # (K, R, 2)
     return (low & high).all(dim=-1).any(dim=-1)
 
 
@@ -79,14 +77,18 @@ def allowed_pairs(
     size_ranges: Sequence[float],
     radius: float = 1.5,
 ) -> Tensor:
-    """``(K, G)`` True where the location may learn the box, see ``assign``; one axis at a time, so that no ``(K, G, 4)`` tensor exists."""
+    """Return which location may learn which box, ``(K, G)`` bool; the arguments are those of ``assign``."""
+    # Size ranges: level i learns boxes with size_ranges[i - 1] <= max(l, t, r, b) <= size_ranges[i] (FCOS, section 3.2). As in AdelaiDet,
+    # both ends are included, so a box exactly at a boundary is learned on both levels.
     lower = boxes.new_tensor((-1.0, *size_ranges))[locations.level_inds]  # (K,)
     upper = boxes.new_tensor((*size_ranges, torch.inf))[locations.level_inds]
+    # Centre sampling: a location is positive only within `radius` strides of the box's centre, on either axis, and strictly inside the
+    # box (AdelaiDet's POS_RADIUS; an improvement of FCOS after its first version). The centre is the centroid of the filled box.
     reach = locations.strides * radius
-    centers = rasterised_centers(boxes, padded_size)  # (G, 2), NaN: near no location
+    centers = rasterised_centers(boxes, padded_size)  # (G, 2), NaN is near no location
     farthest = boxes.new_full((len(locations.xy), len(boxes)), -torch.inf)
     inside = torch.ones_like(farthest, dtype=torch.bool)
-    for axis in (0, 1):
+    for axis in (0, 1):  # one axis at a time, so that no (K, G, 4) tensor is created
         at = locations.xy[:, axis, None]  # (K, 1)
         low, high, center = boxes[:, axis], boxes[:, axis + 2], centers[:, axis]
         inside &= (at > torch.maximum(low, center - reach[:, None])) & (at < torch.minimum(high, center + reach[:, None]))
@@ -95,13 +97,15 @@ def allowed_pairs(
 
 
 def _smallest_box(locations: Locations, allowed: Tensor, target: Target, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels ``(K,)``, ground truth indices ``(K,)`` and ltrb in strides ``(K, 4)`` of one image."""
+    """Return labels ``(K,)``, ground-truth indices ``(K,)`` and ltrb in strides ``(K, 4)`` of one image."""
     labels = torch.full((len(allowed),), num_classes, dtype=torch.int64, device=allowed.device)
     if len(target.boxes) == 0:
         return labels, torch.full_like(labels, -1), target.boxes.new_zeros((len(allowed), 4))
-    areas = box_areas(target.boxes).expand(allowed.shape).masked_fill(~allowed, torch.inf)
-    smallest, gt_inds = areas.min(dim=1)  # of equal areas the first
+    # Ambiguity: if a location may learn several boxes, it learns the smallest (FCOS, section 3.1), and the first of equally small ones.
+    areas = box_area(target.boxes).expand(allowed.shape).masked_fill(~allowed, torch.inf)
+    smallest, gt_inds = areas.min(dim=1)
     positive = smallest < torch.inf
+    # Regression targets are distances in units of the stride, so that all levels share one head.
     ltrb = boxes_to_ltrb(locations.xy, target.boxes[gt_inds]) / locations.strides[:, None]
     return (
         torch.where(positive, target.labels[gt_inds], labels),

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
 from cis_seg.data.transforms import DIVISOR
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.model.condinst import LEVELS, CondInst
-from cis_seg.ops.boxes import clip_boxes, ltrb_to_boxes
+from cis_seg.ops.boxes import has_area, ltrb_to_boxes
 from cis_seg.ops.masks import aligned_bilinear
 from cis_seg.structures import DensePredictions, MaskSamples
 
@@ -60,8 +60,8 @@ class OnnxGraph(nn.Module):
         padded_height, padded_width = ((side + DIVISOR - 1) // DIVISOR * DIVISOR for side in (height, width))
         dense = self.model(F.pad(pixels, (0, padded_width - width, 0, padded_height - height)))
         locs, labels, scores, boxes = self._detect(dense)
-        boxes = clip_boxes(boxes, (height, width))
-        filled = _places(((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1))
+        boxes = clip_boxes_to_image(boxes, (height, width))
+        filled = _places(has_area(boxes))
         masks = self._masks(dense, locs[filled])[:, :height, :width]
         return boxes[filled], scores[filled], labels[filled], masks
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from cis_seg.coco import rle
 from cis_seg.config.schema import DetectionConfig
 from cis_seg.model.condinst import CondInst
-from cis_seg.ops.boxes import clip_boxes, ltrb_to_boxes
+from cis_seg.ops.boxes import has_area, ltrb_to_boxes
 from cis_seg.ops.masks import aligned_bilinear
 from cis_seg.structures import RLE, Batch, DensePredictions, Instances, MaskSamples
 
@@ -57,8 +57,8 @@ class Postprocess:
         size, original = batch.image_sizes[index], batch.original_sizes[index]
         locs, labels, scores, boxes = self.detect(dense, index)
         scale = boxes.new_tensor([original[1] / size[1], original[0] / size[0]]).repeat(2)
-        boxes = clip_boxes(boxes * scale, original)
-        filled = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
+        boxes = clip_boxes_to_image(boxes * scale, original)
+        filled = has_area(boxes)
         locs, labels, scores, boxes = locs[filled], labels[filled], scores[filled], boxes[filled]
         counts = tuple(len(locs) if i == index else 0 for i in range(dense.cls_logits.shape[0]))
         samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts)

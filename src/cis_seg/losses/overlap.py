@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cis_seg.ops.boxes import boxes_touch
 from cis_seg.ops.precision import at_least_float32, without_autocast
 from cis_seg.runtime.collectives import sum_over_processes
 
@@ -214,7 +215,7 @@ def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: 
     """
     degree, touching, valid, shared, claimed = (mask_scores.new_zeros(()) for _ in range(5))
     for p, scores, corners in zip(pairs, mask_scores.split(list(counts)), boxes.split(list(counts)), strict=True):
-        near = p.valid & _touch(corners, corners[p.drawn])
+        near = p.valid & boxes_touch(corners, corners[p.drawn])
         degree, touching, valid = degree + (p.degrees * near).sum(), touching + near.sum(), valid + p.valid.sum()
         claims = (scores[p.drawn] > 0.5).sum(dim=0)  # (h, w)
         shared, claimed = shared + (claims > 1).sum(), claimed + (claims > 0).sum()
@@ -224,10 +225,3 @@ def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: 
         "overlap_pairs": valid,
         "overlap_shared": shared / claimed.clamp(min=1),
     }
-
-
-def _touch(a: Tensor, b: Tensor) -> Tensor:
-    """``(n, 4)`` and ``(k, 4)`` -> ``(n, k)`` bool: the boxes share at least a point."""
-    first = torch.maximum(a[:, None, :2], b[:, :2])
-    last = torch.minimum(a[:, None, 2:], b[:, 2:])
-    return (first <= last).all(dim=2)

@@ -42,7 +42,7 @@ def has_area(boxes: Tensor) -> Tensor:
     return (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
 
 
-def touching(a: Tensor, b: Tensor) -> Tensor:
+def boxes_touch(a: Tensor, b: Tensor) -> Tensor:
     """Whether boxes ``(n, 4)`` and ``(k, 4)`` share at least a point, ``(n, k)`` bool."""
     first = torch.maximum(a[:, None, :2], b[:, :2])
     last = torch.minimum(a[:, None, 2:], b[:, 2:])
