@@ -6,10 +6,11 @@ import doctest
 import importlib
 
 import pytest
+import torch
 
 
-@pytest.mark.parametrize("name", ["dice", "overlap", "pairwise", "projection"])
+@pytest.mark.parametrize("name", ["centerness", "dice", "focal", "giou", "overlap", "pairwise", "projection"])
 def test_examples(name: str) -> None:
-    results = doctest.testmod(importlib.import_module(f"cis_seg.losses.{name}"))
+    results = doctest.testmod(importlib.import_module(f"cis_seg.losses.{name}"), extraglobs={"torch": torch})
     assert results.attempted >= 2
     assert results.failed == 0

@@ -15,7 +15,9 @@ __all__ = ["centerness_loss", "centerness_targets"]
 
 
 def centerness_loss(logits: Tensor, targets: Tensor, num_pos: Tensor | float, positive: Tensor | None = None) -> Tensor:
-    """Compute the binary cross entropy summed over the positives; 0 without any.
+    r"""Compute the binary cross entropy of the positives with their centerness targets as soft labels.
+
+    .. math:: L = \frac{1}{N_{pos}} \sum_k -t_k \log s(x_k) - (1 - t_k) \log(1 - s(x_k))
 
     Args:
         logits: ``(...)``, any float type.
@@ -24,7 +26,12 @@ def centerness_loss(logits: Tensor, targets: Tensor, num_pos: Tensor | float, po
         positive: ``(...)`` bool, the locations in the sum; None takes all.
 
     Returns:
-        Scalar, float32.
+        Scalar, float32; 0 without positives.
+
+    Example:
+        >>> logits, targets = torch.zeros(2), torch.tensor([0.2, 0.9])
+        >>> centerness_loss(logits, targets, 2.0)  # a logit of 0 costs log 2 for any target
+        tensor(0.6931)
     """
     logits = at_least_float32(logits)
     weight = None if positive is None else positive.to(logits.dtype)

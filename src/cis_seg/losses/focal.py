@@ -13,7 +13,11 @@ from cis_seg.ops.precision import at_least_float32
 
 
 def focal_loss(logits: Tensor, labels: Tensor, num_pos: Tensor | float, ignored: Tensor | None = None) -> Tensor:
-    """Compute the sigmoid focal loss with alpha 0.25 and gamma 2 (RetinaNet), summed over locations and classes.
+    r"""Compute the sigmoid focal loss with alpha 0.25 and gamma 2 (Lin et al. 2017, Eq. 5; FCOS, Eq. 2).
+
+    .. math:: L = \frac{1}{N_{pos}} \sum_{k, c} -\alpha_t (1 - p_t)^\gamma \log p_t
+
+    with :math:`p_t` the predicted probability of the right answer, :math:`\alpha_t` = 0.25 for the class of a positive and 0.75 otherwise.
 
     Args:
         logits: ``(B, K, C)``, any float type.
@@ -23,6 +27,11 @@ def focal_loss(logits: Tensor, labels: Tensor, num_pos: Tensor | float, ignored:
 
     Returns:
         Scalar, float32.
+
+    Example:
+        >>> logits, labels = torch.zeros(1, 1, 1), torch.tensor([[0]])
+        >>> focal_loss(logits, labels, 1.0)  # 0.25 * 0.5 ** 2 * log 2
+        tensor(0.0433)
     """
     logits = at_least_float32(logits)
     classes = torch.arange(logits.shape[-1], device=logits.device)

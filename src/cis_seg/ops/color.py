@@ -1,4 +1,4 @@
-"""Colours at the mask stride and how alike neighbouring ones are (BoxInst, section 3.3).
+"""Colours at the mask stride and the similarity of neighbouring ones (BoxInst, section 3.3).
 
 Legend: B batch, E neighbours, H W padded input, h w mask grid. Colours are RGB, 0..255, unless called Lab.
 """
@@ -25,9 +25,9 @@ _D65_WHITE = (0.95047, 1.0, 1.08883)
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
-    """sRGB to CIE Lab (D65, 2 degrees).
+    """Convert sRGB to CIE Lab (D65, 2 degrees).
 
-    No matrix product is used: under autocast it would run in bf16, whose 8 bits are far coarser than the colour threshold.
+    There is no matrix product because autocast would run it in bf16, far too coarse for the colour threshold.
 
     Args:
         images: ``(..., 3, H, W)`` RGB 0..255, any type.
@@ -36,7 +36,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
         ``(..., 3, H, W)`` L 0..100, a and b about -128..127; float32 (float64 if given that).
     """
     rgb = at_least_float32(images) / 255
-    # both branches of a `where` get a gradient, so the power is kept away from 0
+    # both branches of `where` get a gradient, so the base of the power stays away from 0
     linear = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     r, g, b = linear.unbind(-3)
     x, y, z = (_lab_curve((row[0] * r + row[1] * g + row[2] * b) / white) for row, white in zip(_XYZ_FROM_RGB, _D65_WHITE, strict=True))
@@ -44,23 +44,23 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def _lab_curve(ratio: Tensor) -> Tensor:
-    """CIE's cube root with its straight piece near black."""
+    """CIE's cube root, linear near black."""
     return torch.where(ratio > 0.008856, ratio.clamp(min=0.008856) ** (1 / 3), 7.787 * ratio + 16 / 116)
 
 
 def color_similarity(images: Tensor, valid: Tensor, *, size: int = 3, dilation: int = 2) -> Tensor:
-    """``exp(-0.5 * |Lab(p) - Lab(q)|)`` for every pixel p and neighbour q, times the neighbour's validity.
+    """Return ``exp(-0.5 * |Lab(p) - Lab(q)|)`` for every pixel p and neighbour q (BoxInst, Eq. 7), times the validity of q.
 
-    The distance of an edge is the same from both ends, so half of the neighbours are computed and the other half are shifted copies.
+    An edge has the same length from both ends, so half of the neighbours are computed and the others are shifted copies.
 
     Args:
         images: ``(B, 3, h, w)`` RGB 0..255 at the mask stride.
-        valid: ``(B, h, w)`` 1 (True) where the pixel may be compared with.
+        valid: ``(B, h, w)`` 1 or True for pixels that others may be compared with.
         size: side of the neighbourhood, odd.
-        dilation: distance of the neighbourhood's cells.
+        dilation: distance of the neighbours; BoxInst compares every second pixel.
 
     Returns:
-        ``(B, E, h, w)`` in [0, 1], E = size * size - 1 in row-major order without the centre; 0 where the neighbour is outside the map.
+        ``(B, E, h, w)`` in [0, 1], E = size * size - 1 in row-major order without the centre; 0 for neighbours outside the map.
     """
     lab = rgb_to_lab(images)
     valid = valid.to(lab.dtype)
@@ -74,17 +74,17 @@ def color_similarity(images: Tensor, valid: Tensor, *, size: int = 3, dilation: 
 
 
 def _length(vectors: Tensor) -> Tensor:
-    """Euclidean length over dimension 1, with a gradient of 0 at 0 (``vector_norm`` has that too, but is 100 times slower on this axis)."""
+    """Return the Euclidean length over dimension 1, with a gradient of 0 at 0; ``vector_norm`` is 100 times slower on this axis."""
     return vectors.square().sum(dim=1).clamp(min=torch.finfo(vectors.dtype).tiny).sqrt()
 
 
 def pooled_colors(pixels: Tensor, stride: int, *, truncate: bool = True) -> Tensor:
-    """Mean colour of every ``stride`` x ``stride`` square.
+    """Return the mean colour of every ``stride`` x ``stride`` square.
 
     Args:
         pixels: ``(B, 3, H, W)`` uint8 RGB, padded with 0; H and W multiples of ``stride``.
         stride: the mask stride.
-        truncate: cut the means down to whole numbers as the reference does by going through uint8 (moves a similarity by about 0.01);
+        truncate: truncate the means to whole numbers, as the reference does by a cast to uint8 (changes a similarity by about 0.01);
             False keeps them exact.
 
     Returns:
@@ -102,15 +102,18 @@ def valid_mask(
     device: torch.device | str,
     bottom_margin: float = 10,
 ) -> Tensor:
-    """Where colours may be compared with: not in the padding and not in the lowest rows, where COCO's annotations stop short.
+    """Return the pixels that colours may be compared with: neither in the padding nor in the bottom margin.
+
+    COCO's annotations often end a few rows above the bottom of the image, so AdelaiDet excludes its last 10 rows
+    (``BOTTOM_PIXELS_REMOVED``).
 
     Args:
         image_sizes: B x (height, width) before padding.
         original_sizes: B x (height, width) of the file.
         padded_size: (H, W) of the network's input.
         stride: the mask stride; the full-size mask is sampled at ``[stride // 2 :: stride]`` like the box masks.
-        device: where the result lives.
-        bottom_margin: rows left out at the bottom, in pixels of the file: ``int(margin * resized height / original height)`` rows here.
+        device: device of the result.
+        bottom_margin: excluded rows in pixels of the file; ``int(margin * resized height / original height)`` rows of the input.
 
     Returns:
         ``(B, H / stride, W / stride)`` bool.

@@ -13,22 +13,22 @@ from cis_seg.ops.boxes import raster_bounds
 
 
 def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
-    """Upsampling after which the first sample of every cell stays where the cell's centre was (AdelaiDet, masks).
+    """Upsample bilinearly so that the value of cell i ends up at ``factor // 2 + factor * i`` (AdelaiDet's ``aligned_bilinear``).
 
-    Replicate-pad 1 right and bottom, resize to ``factor * n + 1`` with corners aligned, replicate-pad ``factor // 2`` left and top, cut to
-    ``factor * n``. Cell i's value then stands at ``factor // 2 + factor * i``, the place of the level's locations.
+    That is the position of the level's locations; ordinary bilinear upsampling would shift masks against them by half a cell.
 
     Args:
         x: ``(N, C, h, w)``, any float type.
-        factor: whole number of 1 or more.
+        factor: integer >= 1.
 
     Returns:
-        ``(N, C, factor * h, factor * w)`` of ``x``'s type.
+        ``(N, C, factor * h, factor * w)`` of the type of ``x``.
     """
     assert factor >= 1, f"factor {factor}"
     if factor == 1:
         return x
     h, w = x.shape[-2:]
+    # replicate the last row and column, resize to factor * n + 1 with aligned corners, shift by factor // 2, crop to factor * n
     x = F.pad(x, (0, 1, 0, 1), mode="replicate")
     x = F.interpolate(x, size=(factor * h + 1, factor * w + 1), mode="bilinear", align_corners=True)
     x = F.pad(x, (factor // 2, 0, factor // 2, 0), mode="replicate")
@@ -36,19 +36,19 @@ def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
 
 
 def sample_points(n: int, stride: int, device: torch.device | str) -> Tensor:
-    """Full-size pixel index ``(n,)`` of every cell of one axis: what the slice ``[stride // 2 :: stride]`` picks."""
+    """Return the full-size pixel index of every cell of an axis, ``(n,)``: the indices of the slice ``[stride // 2 :: stride]``."""
     return torch.arange(n, device=device) * stride + stride // 2
 
 
 def box_masks(boxes: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
-    """The filled boxes, sampled at ``[stride // 2 :: stride]`` in both directions (AdelaiDet, BoxInst losses).
+    """Return the filled boxes, sampled at ``[stride // 2 :: stride]`` in both directions (AdelaiDet).
 
-    Equal to drawing every box at full size (see ``raster_bounds``) and slicing, but computed from its four numbers.
+    Equal to drawing every box at full size (``raster_bounds``) and slicing, but computed from its four numbers.
 
     Args:
         boxes: ``(N, 4)`` xyxy in pixels of the network's input.
         grid: (h, w) of the mask grid, the padded input's size divided by ``stride``.
-        stride: pixels from one mask cell to the next.
+        stride: distance between mask cells in pixels.
 
     Returns:
         ``(N, h, w)`` bool.
