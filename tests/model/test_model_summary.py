@@ -62,4 +62,4 @@ def test_generated_parameters_and_frozen_ones() -> None:
     out = io.StringIO()
     Console(file=out, width=120).print(summary_table(summary))
     assert f"{backbone.parameters:,}" in out.getvalue()
-    assert "233 generated a person" in out.getvalue()
+    assert "233 generated per instance" in out.getvalue()

@@ -1,6 +1,6 @@
 """ResNet feature extractors: C2..C5 at strides 4, 8, 16, 32.
 
-Blocks are torchvision's, and so are the parameter names: torchvision's ImageNet files load without a map.
+Blocks and parameter names are torchvision's, so that its ImageNet files load without a mapping.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cis_seg.model.deform_conv import ModulatedDeformConv2d
 
 BlockType = type[BasicBlock] | type[Bottleneck]
 
-#: depth -> (block, blocks in stages 2 to 5), He et al. 2016, Table 1; 10 is the one-block-a-stage form of 18
+#: depth -> (block, blocks in stages 2 to 5), He et al. 2016, Table 1; 10 has one block per stage
 ARCHITECTURES: dict[int, tuple[BlockType, tuple[int, int, int, int]]] = {
     10: (BasicBlock, (1, 1, 1, 1)),
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -29,14 +29,14 @@ STRIDES = {2: 4, 3: 8, 4: 16, 5: 32}
 
 
 class FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's frozen BatchNorm in one pass over the features instead of two, and in their own type.
+    """torchvision's frozen BatchNorm in one pass over the features instead of two, and in their type.
 
-    torchvision multiplies by a float32 scale, which under bf16 autocast makes every feature map float32 again: twice the memory, and
-    another pass back. In float32 the numbers are the same.
+    torchvision multiplies by a float32 scale, which turns every feature map into float32 under bf16 autocast: twice the memory and another
+    conversion. In float32 the results are identical.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, h, w)``, any float type, which the result has too."""
+        """``(B, C, h, w)`` of any float type -> the same shape and type."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         bias = self.bias - self.running_mean * scale
         return torch.addcmul(bias.to(x.dtype).view(1, -1, 1, 1), x, scale.to(x.dtype).view(1, -1, 1, 1))
@@ -49,14 +49,14 @@ class ResNet(nn.Module):
         depth: 10, 18, 34, 50 or 101.
         width: channels of stage 2's inner convolutions; 64 is the published network.
         frozen_norm: BatchNorm with fixed statistics and affine (for pretrained weights) instead of a trainable one.
-        stride_in_1x1: the stride of a stage's first bottleneck sits in its first 1x1 (the MSRA form, which the reference's
-            weights expect) instead of its 3x3 (which torchvision's weights expect). It belongs to the weights.
+        stride_in_1x1: put the stride of a stage's first bottleneck in its first 1x1 (the MSRA form of the reference's weights) instead of
+            its 3x3 (torchvision's weights). A property of the weights.
         frozen_stages: the stem (1) and the stages up to this one get no gradient; 0 trains everything.
-        deform_interval: n makes the 3x3 of every n-th block of stages 3 to 5 deformable, from each stage's first block on; 0 makes
-            none. The reference's model is named "dcni3" for an interval of 3, but its builder deforms every block: its weights are 1.
+        deform_interval: make the 3x3 of every n-th block of stages 3 to 5 deformable, starting at each stage's first block; 0 for none.
+            The reference's model "dcni3" is named after an interval of 3, but its builder ignores it: its weights need 1.
 
     Raises:
-        ConfigError: an unknown depth; deformable blocks asked of a depth without bottlenecks.
+        ConfigError: an unknown depth, or deformable blocks in a depth without bottlenecks.
     """
 
     def __init__(
@@ -141,20 +141,20 @@ def _check_interval(deform_interval: int, depth: int) -> None:
 
 
 def _deform(layer: nn.Sequential, interval: int) -> None:
-    """Replaces the 3x3 of every ``interval``-th bottleneck by a deformable one of the same stride."""
+    """Replace the 3x3 of every ``interval``-th bottleneck by a deformable one of the same stride."""
     for block in list(layer)[::interval]:
-        assert isinstance(block, Bottleneck)  # of any other block _check_interval has complained
+        assert isinstance(block, Bottleneck)  # _check_interval refuses other blocks
         conv = block.conv2
         block.conv2 = ModulatedDeformConv2d(conv.in_channels, conv.out_channels, stride=conv.stride[0])
 
 
 def load_pretrained(backbone: ResNet, state: dict[str, Tensor]) -> None:
-    """Copies a torchvision classification checkpoint into ``backbone``; its classifier ``fc`` is left out.
+    """Copy a torchvision classification checkpoint into ``backbone``, without its classifier ``fc``.
 
-    A file of a rigid network fits a deformable one: without any offset convolution in it, the backbone's stay as they are.
+    A checkpoint without offset convolutions also fits a deformable network, whose offset convolutions then stay unchanged.
 
     Raises:
-        RuntimeError: names or shapes do not fit (torch's message lists them).
+        RuntimeError: names or shapes do not match; torch's message lists them.
     """
     own = backbone.state_dict()
     wanted = {k: v for k, v in state.items() if not k.startswith("fc.") and (k in own or not k.endswith("num_batches_tracked"))}

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: the eight nodes of a repeat in the order they are made, each (its level, what it fuses): 0 to 4 are the incoming levels,
-#: 5 the first node's output and so on. Four steps down the pyramid, then four up; neighbours are at most one level apart.
+#: the eight nodes of a repeat in order, each (its level, its inputs): inputs 0 to 4 are the incoming levels, 5 is the output of the
+#: first node and so on. Four nodes down the pyramid, then four up; the inputs of a node are at most one level apart.
 NODES: tuple[tuple[int, tuple[int, ...]], ...] = (
     (3, (3, 4)),
     (2, (2, 5)),
@@ -24,13 +24,13 @@ NODES: tuple[tuple[int, tuple[int, ...]], ...] = (
     (4, (4, 11)),
 )
 FINEST, NUM_LEVELS = 3, 5
-#: keeps a node alive whose weights are all negative (Tan et al. 2020, section 3.3)
+#: avoids a division by 0 if all weights of a node are negative (Tan et al. 2020, section 3.3)
 EPS = 1e-4
 
 
 def _conv_norm(in_channels: int, channels: int, kernel: int, *, bias: bool = False) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=bias)
-    nn.init.kaiming_uniform_(conv.weight, a=1)  # as the FPN starts
+    nn.init.kaiming_uniform_(conv.weight, a=1)  # the initialisation of the FPN
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, nn.BatchNorm2d(channels))
@@ -41,7 +41,7 @@ def _halve(x: Tensor) -> Tensor:
 
 
 class Node(nn.Module):
-    """Fast normalised fusion of maps of one size, swish, then a 3x3 without bias and its norm; nothing after it."""
+    """Fast normalised fusion of maps of one size (Tan et al. 2020, section 3.3), swish, then a 3x3 without bias and its norm."""
 
     def __init__(self, num_inputs: int, channels: int) -> None:
         super().__init__()
@@ -63,9 +63,8 @@ class Repeat(nn.Module):
     """One pass down and up the five levels.
 
     Args:
-        in_channels: channels of the incoming levels. Where they differ from ``channels`` the level has a 1x1 with bias and norm
-            in front; the two nodes that read an incoming level share it, so its statistics are updated twice a training step
-            (as in the reference, whose statistics the published weights carry).
+        in_channels: channels of the incoming levels. A level with other channels than ``channels`` first passes a 1x1 with bias and norm.
+            The two nodes that read a level share this 1x1, so that its statistics are updated twice per training step, as in the reference.
         channels: C.
     """
 
@@ -84,17 +83,17 @@ class Repeat(nn.Module):
             for i in inputs:
                 source, x = maps[i]
                 x = self.laterals[str(i)](x) if str(i) in self.laterals else x
-                parts.append(_brought(x, source, level, levels[level]))
+                parts.append(_resampled(x, source, level, levels[level]))
             maps.append((level, node(parts)))
-        last = dict(maps)  # a level's last node is its output
+        last = dict(maps)  # the output of a level is its last node
         return [last[level] for level in range(NUM_LEVELS)]
 
 
-def _brought(x: Tensor, source: int, level: int, like: Tensor) -> Tensor:
-    """From level ``source`` to ``level`` beside it: max pool 3/2/1 if that is coarser, nearest to the size of ``like`` if it is finer.
+def _resampled(x: Tensor, source: int, level: int, like: Tensor) -> Tensor:
+    """Resample from level ``source`` to a neighbouring ``level``: max pool 3/2/1 to a coarser one, else nearest to the size of ``like``.
 
-    The levels decide, not the sizes. Of a very flat input (a side of 32 beside 320) neighbouring levels can be equally high;
-    the reference raises there (a quirk, left out: of what it can compute nothing changes).
+    The levels decide, not the sizes: neighbouring levels of a very flat input (32 x 320) can have the same height. The reference raises
+    an error for such inputs; all others give its results.
     """
     if source < level:
         return _halve(x)
@@ -104,16 +103,16 @@ def _brought(x: Tensor, source: int, level: int, like: Tensor) -> Tensor:
 
 
 class BiFPN(nn.Module):
-    """Five levels fused again and again, every input with a learned share.
+    """Bidirectional feature pyramid: repeated fusion of five levels with a learned weight per input.
 
     Levels 3 to 5 come from C3 to C5, level 6 from C5 by a 1x1, norm and max pool, level 7 from level 6 by max pool alone.
-    Its norms are ordinary trainable BatchNorm. The reference synchronises their statistics over devices: so does ``cis_seg.train``, with
-    every BatchNorm of the network, when a run has several (``shared_norm``).
+    The norms are ordinary trainable BatchNorm. The reference synchronises their statistics over devices; ``cis_seg.train`` does so for
+    every BatchNorm of the network (``shared_norm``).
 
     Args:
         in_channels: channels of the backbone's stages, ``{stage: channels}``; stages 3 to 5 are read.
         channels: C of every level; 160 in the reference.
-        repeats: passes down and up; 6 in the reference.
+        repeats: number of passes down and up; 6 in the reference.
     """
 
     def __init__(self, in_channels: dict[int, int], *, channels: int = 160, repeats: int = 6) -> None:
@@ -128,7 +127,7 @@ class BiFPN(nn.Module):
         """``{stage: (B, C_stage, h, w)}`` -> ``{level: (B, channels, H / 2**level, W / 2**level)}`` for levels 3 to 7, sizes rounded up.
 
         Raises:
-            ValueError: training on one image of at most 128 px: level 7 has one value a channel, and torch's norm says so.
+            ValueError: training on one image of at most 128 px; BatchNorm refuses the single value per channel of level 7.
         """
         level6 = _halve(self.reduction(stages[5]))
         levels = [*(stages[s] for s in self.stages), level6, _halve(level6)]

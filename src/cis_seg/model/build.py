@@ -1,4 +1,4 @@
-"""From the model's config to the network and its first weights."""
+"""Builds the network from its config and loads pretrained weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
-    """The network with fresh weights; ``load_backbone`` fills in pretrained ones."""
+    """Build the network with random weights; ``load_backbone`` loads pretrained ones."""
     backbone = _backbone(cfg.backbone)
     neck = _neck(cfg, backbone.out_channels)
     mask_head = DynamicMaskHead(
@@ -61,7 +61,7 @@ def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
         channel_order=cfg.channel_order,
         finest_mask_level=cfg.mask_feat_level,
     )
-    # the same numbers in another order of memory: convolutions are faster that way on CPUs and on tensor cores
+    # convolutions are faster in channels_last, on CPUs and on tensor cores
     return model.to(memory_format=torch.channels_last)
 
 
@@ -82,7 +82,7 @@ def _neck(cfg: ModelConfig, in_channels: dict[int, int]) -> FPN | BiFPN:
 
 
 def backbone_norm(cfg: BackboneConfig) -> str:
-    """Frozen or batch: what belongs to the weights follows from whether there are any, for a frozen norm without them cannot learn."""
+    """Resolve ``auto``: frozen with pretrained weights, batch without, since a frozen norm cannot adapt to random weights."""
     return cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
 
 
@@ -101,10 +101,10 @@ def _backbone(cfg: BackboneConfig) -> ResNet:
 
 
 def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
-    """Fills in the pretrained weights that ``cfg.weights`` names; nothing to do where it is null.
+    """Load the pretrained weights ``cfg.weights`` into the backbone; do nothing if it is null.
 
     Raises:
-        CheckpointError: the weights cannot be had; the message names the file and how to get it.
+        CheckpointError: the weights cannot be read or downloaded; the message names the file and how to get it.
     """
     if not cfg.weights:
         log.info("backbone: no pretrained weights, so its norm and all its stages are trained")
@@ -123,10 +123,10 @@ def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
 
 
 def imagenet_file(depth: int) -> Path:
-    """Where torchvision keeps the ImageNet weights of a ResNet of that depth, once they are downloaded.
+    """Return the path of torchvision's ImageNet weights in its download cache.
 
     Raises:
-        ConfigError: there are none of that depth.
+        ConfigError: torchvision has none for this depth.
     """
     if f"resnet{depth}" not in list_models():
         remedy = "train without them: model.backbone.weights=null"
@@ -142,7 +142,7 @@ def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
     weights = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"]
     try:
         state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # no network; a download that was cut short
+    except (OSError, RuntimeError) as error:  # no network, or an incomplete download
         raise CheckpointError(
             f"the ImageNet weights of ResNet-{depth} cannot be had",
             where=target,

@@ -26,17 +26,17 @@ LEVELS = (3, 4, 5, 6, 7)
 class CondInst(nn.Module):
     """FCOS with a controller, a mask branch and a dynamic mask head (Tian et al. 2020; sizes of BoxInst, Tian et al. 2021).
 
-    ``forward`` knows neither targets nor losses. Pixel statistics and channel order are buffers and options of the model,
-    because they belong to its weights: they travel with every checkpoint.
+    ``forward`` has no targets and no losses. The pixel statistics are buffers and the channel order is an option of the model, because
+    they belong to its weights and are saved in every checkpoint.
 
     Args:
         backbone, neck, head, mask_branch, mask_head: the parts.
         pixel_mean, pixel_std: per channel, in the weights' channel order, on pixels 0..255.
         channel_order: "rgb" or "bgr", the order the weights expect; images always arrive as RGB.
-        finest_mask_level: finest pyramid level the mask branch reads (3, or 2 for stride 4).
+        finest_mask_level: finest pyramid level that the mask branch reads (3, or 2 for stride 4).
 
     Raises:
-        ConfigError: another channel order.
+        ConfigError: an unknown channel order.
     """
 
     pixel_mean: Tensor
@@ -87,11 +87,11 @@ class CondInst(nn.Module):
         return DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, self.grid(levels))
 
     def mask_params(self, dense: DensePredictions, im_inds: Tensor, loc_inds: Tensor) -> Tensor:
-        """``(N, P)`` parameters of the mask heads of the chosen locations; both arguments ``(N,)`` int64."""
+        """Return the mask parameters ``(N, P)`` of chosen locations; both indices are ``(N,)`` int64."""
         return self.head.mask_params(dense.tower_feats, dense.locations.neighbours[loc_inds], im_inds)
 
     def mask_logits(self, dense: DensePredictions, samples: MaskSamples) -> Tensor:
-        """``(N, h, w)`` logits at ``mask_out_stride`` of the chosen locations."""
+        """Return the mask logits ``(N, h, w)`` at ``mask_out_stride`` of chosen locations."""
         return self._render(
             dense.mask_feats,
             self.mask_params(dense, samples.im_inds, samples.loc_inds),
@@ -101,15 +101,15 @@ class CondInst(nn.Module):
         )
 
     def compile_mask_head(self) -> None:
-        """Compiles the part that pays: the mask head, for any number of instances and any size. Takes effect at its first call.
+        """Compile the mask head for any number of instances and any size; takes effect at its first call.
 
-        A whole step of R50 on two CPU cores was no faster with backbone, neck and towers compiled (4.20 s against 4.13 s), and the mask
-        branch does not compile in channels_last (the backward pass of its padding gives another memory order than the compiler expects).
+        Compiling more does not help: a step of R50 on two CPU cores took 4.20 s instead of 4.13 s with backbone, neck and towers compiled,
+        and the mask branch does not compile in channels_last (the backward pass of its padding returns an unexpected memory order).
         """
         self._render = torch.compile(self.mask_head.__call__, dynamic=True)
 
     @staticmethod
     def grid(levels: dict[int, Tensor]) -> Locations:
-        """The locations of the given levels ``{level: (B, C, h, w)}``."""
+        """Return the locations of the levels ``{level: (B, C, h, w)}``."""
         grids = [(levels[i].shape[-2], levels[i].shape[-1]) for i in LEVELS]
         return pyramid_locations(grids, [2**i for i in LEVELS], levels[LEVELS[0]].device)

@@ -15,12 +15,12 @@ TAPS = KERNEL * KERNEL
 
 
 class ModulatedDeformConv2d(nn.Conv2d):
-    """A 3x3 without bias whose nine taps move and are weighted, per output position, as a second 3x3 says.
+    """A 3x3 without bias; a second 3x3 predicts an offset and a weight for each of its nine taps at every output position.
 
-    ``offset`` emits 27 channels: interleaved (y, x) offsets in pixels of the nine taps in row-major order, then nine logits of
-    the taps' modulation. It starts at zero: taps in place, each weighted one half, as in the reference.
+    ``offset`` has 27 output channels: interleaved (y, x) offsets in pixels of the nine taps in row-major order, then nine modulation
+    logits. It starts at zero, which leaves the taps in place with a weight of one half each, as in the reference.
 
-    It is a ``Conv2d`` with the names of one, so that weights of the rigid network fit; only ``offset.*`` is new.
+    It is a ``Conv2d`` with the same parameter names, so that weights of the rigid network fit; only ``offset.*`` is new.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
@@ -29,15 +29,15 @@ class ModulatedDeformConv2d(nn.Conv2d):
         self.zero_offsets()
 
     def zero_offsets(self) -> None:
-        """Sets the offset convolution to its start."""
+        """Reset the offset convolution to zero."""
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, C_out, h, w)`` of the same type.
 
-        Computed in float32 at least, also under autocast: ``deform_conv2d`` has no bf16 on the CPU, and positions lose
-        sub-pixel digits in it.
+        Always at least float32, also under autocast: ``deform_conv2d`` has no bf16 on the CPU, and bf16 positions lose their sub-pixel
+        digits.
         """
         with without_autocast(x.device):
             wide = at_least_float32(x)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: the classifier starts by saying "background" everywhere but on one location in a hundred (Lin et al. 2017, focal loss)
+#: initial class probability, so that the many background locations do not dominate the first steps (Lin et al. 2017, section 3.3)
 CLASS_PRIOR = 0.01
 INIT_STD = 0.01
 
@@ -29,18 +29,18 @@ def _tower(in_channels: int, channels: int, num_convs: int, norm_groups: int) ->
 
 
 class FCOSHead(nn.Module):
-    """Two towers shared by the levels; box, centerness and controller stand on the box tower.
+    """Two towers shared by all levels; box, centerness and controller use the box tower.
 
-    The controller is a 3x3 convolution, as in the reference, but computed only where an instance is: see ``mask_params``.
+    The controller is a 3x3 convolution, as in the reference, but evaluated only at chosen locations (``mask_params``).
 
     Args:
         in_channels: channels of the pyramid.
         channels: channels of the towers.
-        num_convs: 3x3 convolutions a tower.
+        num_convs: 3x3 convolutions per tower.
         num_classes: C, without background.
         num_params: P, parameters of one instance's mask head.
-        norm_groups: groups of the towers' GroupNorm; 32 in the reference, fewer where the channels are few.
-        num_levels: levels, each with a learned scale of its box output.
+        norm_groups: groups of the towers' GroupNorm; 32 in the reference, fewer for narrow towers.
+        num_levels: number of levels, each with a learned scale of its box output (FCOS, section 3.2).
     """
 
     def __init__(
@@ -66,18 +66,19 @@ class FCOSHead(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=INIT_STD)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        # prior probability: sigmoid(bias) = CLASS_PRIOR
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))  # type: ignore[arg-type]
 
     @torch.no_grad()
     def keep_classes(self, labels: Sequence[int]) -> None:
-        """Reduces the classifier to the given labels, in their order, for scoring on data that know no others."""
+        """Reduce the classifier to the given labels, in this order, to score on a data set with fewer classes."""
         rows = list(labels)
         self.cls_logits.weight = nn.Parameter(self.cls_logits.weight[rows])
         self.cls_logits.bias = nn.Parameter(self.cls_logits.bias[rows])  # type: ignore[index]
         self.cls_logits.out_channels = len(rows)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pyramid levels ``(B, C_in, h, w)``, finest first, to values at all K locations.
+        """Predict at all K locations of the pyramid levels ``(B, C_in, h, w)``, finest first.
 
         Returns:
             class logits ``(B, K, C)``, ltrb ``(B, K, 4)`` in units of the stride (relu of the scaled prediction),
@@ -88,14 +89,13 @@ class FCOSHead(nn.Module):
         return cls_logits, ltrb, ctr.squeeze(-1), feats
 
     def mask_params(self, tower_feats: Tensor, around: Tensor, im_inds: Tensor) -> Tensor:
-        """The controller's output ``(N, P)`` at chosen locations.
+        """Return the controller's output ``(N, P)`` at chosen locations.
 
-        The same numbers as the 3x3 convolution over the whole map, which would compute some 6,400 locations of an image of 480 x 640 for
-        the 64 that are used.
+        It equals the 3x3 convolution over the whole map, which would compute about 6,400 locations of a 480 x 640 image to use 64.
 
         Args:
             tower_feats: ``(B, K, F)``, from ``forward``.
-            around: ``(N, 9)`` int64 the locations that the convolution sees around each chosen one, -1 outside the level.
+            around: ``(N, 9)`` int64, the 3x3 locations around each chosen one, -1 outside the level.
             im_inds: ``(N,)`` int64 image of each.
         """
         inside = (around >= 0).unsqueeze(-1).to(tower_feats.dtype)

@@ -10,18 +10,18 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 
 class FPN(nn.Module):
-    """Top-down pyramid with biases, without norm: nearest x2 and sum; P6 a stride-2 3x3 on P5, P7 the same on relu(P6).
+    """Top-down pyramid with biases and without norm: nearest x2 and sum. P6 is a stride-2 3x3 on P5, P7 the same on relu(P6).
 
     Args:
         in_channels: channels of the backbone's stages, ``{stage: channels}``.
         channels: channels of every level.
-        finest: finest level that is built; 3 as in the reference, 2 where the mask branch wants stride 4.
+        finest: finest level; 3 as in the reference, 2 for a mask branch of stride 4.
     """
 
     def __init__(self, in_channels: dict[int, int], *, channels: int = 256, finest: int = 3) -> None:
         super().__init__()
         self.stages = [stage for stage in sorted(in_channels) if stage >= finest]
-        # LastLevelP6P7 reads P5 where its two channel counts are equal, else C5; the reference reads P5
+        # LastLevelP6P7 reads P5 if its two channel counts are equal, else C5; the reference reads P5
         extra = LastLevelP6P7(channels, channels)
         self.fpn = FeaturePyramidNetwork([in_channels[s] for s in self.stages], channels, extra_blocks=extra)
         self.channels = channels

@@ -1,4 +1,4 @@
-"""The mask branch: the features that all instances' mask heads read (CondInst, section 3.2).
+"""The mask branch: features shared by the mask heads of all instances (CondInst, section 3.2).
 
 Legend: B batch, M mask feature channels, h w the finest level's grid.
 """
@@ -20,11 +20,11 @@ def _block(in_channels: int, channels: int) -> nn.Sequential:
 
 
 class MaskBranch(nn.Module):
-    """Each level through a 3x3, brought to the finest level's grid and summed, then a tower and a 1x1.
+    """A 3x3 per level, aligned upsampling to the finest level, sum, then a tower and a 1x1.
 
     Args:
         in_channels: channels of the pyramid.
-        num_levels: how many of the finest levels are read (P3, P4, P5 in the reference).
+        num_levels: number of levels read, finest first (P3, P4, P5 in the reference).
         channels: channels of the tower.
         num_convs: 3x3 convolutions of the tower.
         out_channels: M; 16 for BoxInst, 8 for CondInst.

@@ -1,4 +1,4 @@
-"""BatchNorm over the images of all processes, so that a run on several devices computes what a run on one does.
+"""BatchNorm over the images of all processes, so that a run on several devices gives the results of a run on one.
 
 Legend: B this process's images, C channels, h w.
 """
@@ -13,14 +13,14 @@ from cis_seg.runtime.collectives import number_of_processes, sum_over_processes
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm whose training statistics are those of the global batch, on any device; in scoring and in one process ``nn.BatchNorm2d``.
+    """BatchNorm with the training statistics of the global batch, on any device; ``nn.BatchNorm2d`` in evaluation and in one process.
 
-    It exists because ``nn.SyncBatchNorm`` refuses tensors of a CPU. Mean and variance take one sum over the processes each: the difference
-    of mean square and squared mean would be one exchange, and rounding errors as large as small variances.
+    Needed because ``nn.SyncBatchNorm`` does not support the CPU. Mean and variance are reduced separately: the mean of squares minus the
+    squared mean would need one reduction, but its rounding errors are as large as small variances.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, h, w)``, the same B, h, w or others in each process."""
+        """``(B, C, h, w)``; B, h and w may differ between processes."""
         if not self.training or number_of_processes() == 1:
             return super().forward(x)
         wide = at_least_float32(x)
@@ -43,9 +43,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def share_norms(model: nn.Module, device: torch.device) -> None:
-    """Makes every trainable BatchNorm of ``model`` one over all processes; parameters, buffers and their names stay.
+    """Share the statistics of every trainable BatchNorm of ``model`` over all processes; parameter and buffer names stay.
 
-    On a GPU it is torch's SyncBatchNorm. FrozenBatchNorm and GroupNorm need nothing: they never look at other images.
+    Uses torch's SyncBatchNorm on a GPU. FrozenBatchNorm and GroupNorm do not depend on other images.
     """
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -1,4 +1,4 @@
-"""How large a network is and what it costs: parameters and multiply-adds of its parts."""
+"""Parameters and multiply-adds of the parts of a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Part:
 
     name: str
     parameters: int
-    trained: int  # parameters that get a gradient
+    trained: int  # trainable parameters
     multiply_adds: int  # of the convolutions, for one image
 
 
@@ -33,22 +33,22 @@ class ModelSummary:
     parts: tuple[Part, ...]
     height: int  # of the padded input, in pixels
     width: int
-    generated: int  # parameters the controller emits for every person
-    multiply_adds_per_person: int  # of the mask head they make
+    generated: int  # parameters that the controller generates per instance
+    multiply_adds_per_person: int  # of the generated mask head
     strides: tuple[int, ...]  # of the levels
     mask_strides: tuple[int, int]  # of the mask features and of the masks
 
     @property
     def total(self) -> Part:
-        """All parts together."""
+        """The sum of all parts."""
         numbers = ((p.parameters, p.trained, p.multiply_adds) for p in self.parts)
-        return Part("together", *(sum(column) for column in zip(*numbers, strict=True)))
+        return Part("total", *(sum(column) for column in zip(*numbers, strict=True)))
 
 
 def summarize(model: CondInst, height: int, width: int) -> ModelSummary:
-    """Counts ``model`` for one image of ``height`` x ``width`` pixels (multiples of 32), without computing anything.
+    """Summarise ``model`` for one image of ``height`` x ``width`` pixels (multiples of 32), from shapes alone.
 
-    Multiply-adds are those of the convolutions (deformable ones with the convolution of their offsets), from the shapes alone.
+    Multiply-adds are those of the convolutions; deformable ones include the convolution of their offsets.
     """
     costs = _multiply_adds(model, height, width)
     parts = []
@@ -69,7 +69,7 @@ def summarize(model: CondInst, height: int, width: int) -> ModelSummary:
 
 
 def _multiply_adds(model: CondInst, height: int, width: int) -> Counter[str]:
-    """Multiply-adds of the convolutions of every part, from one forward pass of shapes (torch's ``meta`` device)."""
+    """Return the multiply-adds of the convolutions of every part, from a forward pass on the ``meta`` device."""
     shapes = copy.deepcopy(model).to("meta").eval()
     costs: Counter[str] = Counter()
 
@@ -85,18 +85,18 @@ def _multiply_adds(model: CondInst, height: int, width: int) -> Counter[str]:
             part = name.split(".")[0]
             module.register_forward_hook(lambda m, _, output, part=part: count(part, m, output))
     with torch.no_grad():
-        shapes(torch.zeros(2, 3, height, width, device="meta"))  # two: GroupNorm refuses a single value a group; costs count one
+        shapes(torch.zeros(2, 3, height, width, device="meta"))  # GroupNorm refuses a single value per group; costs are per image
     return costs
 
 
 def summary_table(summary: ModelSummary) -> Table:
-    """The summary for the screen."""
-    table = Table("part", *(f"{title}" for title in ("parameters", "trained", "multiply-adds")), title_justify="left")
+    """Return the summary as a table for the terminal."""
+    table = Table("part", "parameters", "trained", "multiply-adds", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     table.title = f"one image of {summary.height}x{summary.width}"
     for part in (*summary.parts, summary.total):
         table.add_row(part.name, f"{part.parameters:,}", f"{part.trained:,}", f"{part.multiply_adds / 1e9:.2f} G")
-    head = f"{summary.multiply_adds_per_person / 1e6:.2f} M a person"
-    table.add_row("mask head", f"{summary.generated:,} generated a person", "", head, end_section=True)
+    head = f"{summary.multiply_adds_per_person / 1e6:.2f} M per instance"
+    table.add_row("mask head", f"{summary.generated:,} generated per instance", "", head, end_section=True)
     return table

@@ -49,7 +49,7 @@ def _lab_curve(ratio: Tensor) -> Tensor:
 
 
 def color_similarity(images: Tensor, valid: Tensor, *, size: int = 3, dilation: int = 2) -> Tensor:
-    """Return ``exp(-0.5 * |Lab(p) - Lab(q)|)`` for every pixel p and neighbour q (BoxInst, Eq. 7), times the validity of q.
+    """Return ``exp(-|Lab(p) - Lab(q)| / 2)`` for every pixel p and neighbour q (BoxInst, section 3.3), times the validity of q.
 
     An edge has the same length from both ends, so half of the neighbours are computed and the others are shifted copies.
 
