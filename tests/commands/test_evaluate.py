@@ -55,7 +55,7 @@ def test_another_size_than_the_runs_own_is_told(run: Path, tmp_path: Path, caplo
     for size in (own, far):
         options = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/{size}", *data_of(run), f"data.test_size={size}"]
         evaluate.evaluate(composed(*options, name="evaluate"))
-        assert (f"data.test_size={own} takes its own" in caplog.text) == (size == far)
+        assert (f"data.test_size={own} is its own size" in caplog.text) == (size == far)
 
 
 def test_its_own_predictions_score_the_same_again(run: Path, tmp_path: Path) -> None:

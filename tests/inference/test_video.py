@@ -35,7 +35,7 @@ def test_odd_sizes_are_made_even(tmp_path: Path) -> None:
 
 def test_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"no video at all")
-    with pytest.raises(DataError, match=r"clip\.mp4 cannot be read as a video"):
+    with pytest.raises(DataError, match=r"clip\.mp4 is not a readable video"):
         list(read_frames(tmp_path / "clip.mp4"))
     assert frame_count(tmp_path / "clip.mp4") == 0
     assert frame_rate(tmp_path / "clip.mp4") == USUAL_RATE
@@ -44,6 +44,6 @@ def test_what_is_no_video(tmp_path: Path) -> None:
 def test_no_codec_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2.VideoWriter, "fourcc", staticmethod(lambda *code: -2))
     monkeypatch.setattr("cis_seg.inference.video.FORMATS", (("none", ".unknown"),))
-    with pytest.raises(DataError, match="no video can be written"):
+    with pytest.raises(DataError, match="cannot write a video"):
         VideoFile(tmp_path / "clip", 10.0).write(np.zeros((32, 32, 3), dtype=np.uint8))
     VideoFile(tmp_path / "nothing", 10.0).close()

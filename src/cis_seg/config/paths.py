@@ -13,7 +13,7 @@ from cis_seg.errors import CheckpointError, ConfigError, DataError, listing
 
 #: option -> what is wrong if its file does not exist
 MISSING_FILES = {
-    "input": "there is no such file, folder or match of a pattern",
+    "input": "no such file or folder, and no match of a pattern",
     "boxes": "the annotation file does not exist",
     "predictions": "the results file does not exist",
     "images": "the image folder does not exist",

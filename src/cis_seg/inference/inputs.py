@@ -1,4 +1,4 @@
-"""Which files a person means: one image or video, a folder of them, or a pattern."""
+"""The input files of a prediction: one image or video, a folder of them, or a pattern."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from cis_seg.errors import DataError, listing
 
 log = logging.getLogger(__name__)
 
-# What a folder or a pattern is searched for. HEIC is among them so that a phone's folder reports its files as unreadable
-# instead of passing over them in silence.
+# Files selected from a folder or a pattern. HEIC is included so that unsupported photos are reported as unreadable instead of skipped.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif",
     ".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".heic", ".heif",
@@ -28,50 +27,50 @@ class Source:
     """One input file."""
 
     path: Path
-    file_name: str  # with forward slashes, relative to the folder that holds all inputs; different for every source
+    file_name: str  # unique, relative to the common folder of all inputs, with forward slashes
 
     @property
     def is_video(self) -> bool:
-        """By its suffix; everything else is opened as an image, whatever it is called."""
+        """Whether the suffix is that of a video; any other file is opened as an image."""
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_sources(text: str, *, leave_out: Path) -> list[Source]:
-    """The files that ``text`` names, in the order of their names.
+    """Return the files that ``text`` refers to, sorted by name.
 
-    What exists under that very name is taken literally, so brackets and asterisks in names do no harm: a file, whatever
-    its suffix, or the images and videos that lie directly in a folder. Anything else is a pattern of ``glob`` (``*``,
-    ``?``, ``[...]``, and ``**`` for all folders below). Folders and patterns skip files of other suffixes and hidden files.
+    An existing path is taken literally, even with brackets or asterisks in its name: a file of any suffix, or the images and videos
+    directly in a folder. Anything else is a ``glob`` pattern (``*``, ``?``, ``[...]``, and ``**`` for all subfolders). Folders and
+    patterns skip hidden files and files of other suffixes.
 
     Args:
         text: file, folder or pattern.
-        leave_out: the output folder: what lies there was written by an earlier prediction, unless all inputs do.
+        leave_out: the output folder; its files are results of an earlier prediction and skipped, unless all inputs are in it.
 
     Raises:
-        DataError: there is no such thing, or no image or video in it.
+        DataError: nothing matches, or no match is an image or a video.
     """
     path = Path(text).expanduser()
     if not path.is_dir() and os.path.lexists(path):
         return [Source(path, path.name)]
-    root = next(folder for folder in [path, *path.parents] if folder.is_dir())  # brackets in the names of real folders are no pattern
+    root = next(folder for folder in [path, *path.parents] if folder.is_dir())  # brackets in existing folder names are not a pattern
     pattern = "*" if root == path else str(path.relative_to(root))
-    there = {_straight(root, found) for found in glob.glob(pattern, root_dir=root, recursive=True)}
+    matches = {_straight(root, found) for found in glob.glob(pattern, root_dir=root, recursive=True)}
     own = leave_out.resolve()
     if own in [root.resolve(), *root.resolve().parents]:
-        files = sorted(file for file in there if not file.is_dir())
+        files = sorted(file for file in matches if not file.is_dir())
     else:
-        files = sorted(file for file in there if not file.is_dir() and own not in file.resolve().parents)
+        files = sorted(file for file in matches if not file.is_dir() and own not in file.resolve().parents)
     kept = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES]
     if not kept:
         raise _nothing(path, files)
     if len(kept) < len(files):
-        log.info("%s: passed over %s", path, _kinds([file for file in files if file not in kept]))
+        log.info("%s: skipped %s", path, _kinds([file for file in files if file not in kept]))
     base = os.path.commonpath([file.parent.absolute() for file in kept])
     return [Source(file, file.absolute().relative_to(base).as_posix()) for file in kept]
 
 
 def _straight(root: Path, found: str) -> Path:
-    """What a pattern found in ``root``; where the pattern goes up again (``*/../*``) by its real folder, for outputs are named like it."""
+    """Return a match in ``root``; ``..`` in it is resolved, because outputs are named after their inputs."""
     path = root / found
     return path.parent.resolve() / path.name if ".." in path.relative_to(root).parts else path
 
@@ -80,11 +79,11 @@ def _nothing(path: Path, files: Sequence[Path]) -> DataError:
     is_folder = path.is_dir()
     home = path if is_folder else path.parent
     return DataError(
-        "there is no image or video in this folder" if is_folder else "there is no such file, folder or match of a pattern",
+        "no image or video in this folder" if is_folder else "no such file or folder, and no match of a pattern",
         where=f"input={path}",
         expected="an image, a video, a folder of them, or a pattern such as 'photos/**/*.jpg'",
         found=_kinds(files) if files else f"in {home}: {listing(home)}",
-        remedy="folders are not searched below their first level; a pattern with ** is" if is_folder else "check the path",
+        remedy="subfolders are not searched; use a pattern with **" if is_folder else "check the path",
     )
 
 

@@ -1,4 +1,4 @@
-"""Photos and frames on their way to the network, a bounded number of bytes each: no batch ever holds a file at full size.
+"""Photos and video frames as network inputs; no batch holds an image at full size.
 
 Legend: H W size of the upright file in pixels, h w size of the network's input, v u size of the view.
 """
@@ -20,24 +20,24 @@ from cis_seg.inference.video import read_frames
 
 @dataclass(frozen=True)
 class Photo:
-    """An image, or one frame of a video, read and made small."""
+    """An image, or one frame of a video, read and resized."""
 
     source: Source
-    frame: int | None  # place in the video, from 0; None for an image
+    frame: int | None  # index in the video, from 0; None for an image
     example: Example  # the network's input; ``image_id`` counts the photos from 1
-    view: Pixels  # (v, u, 3) uint8 RGB to draw on: the file itself, or less where its longer side passes the bound
+    view: Pixels  # (v, u, 3) uint8 RGB to draw on; downscaled if its longer side exceeds the limit
 
 
 def read_photos(
     sources: Iterable[Source], transform: TestTransform, *, view_side: int, unreadable: dict[Source, DataError]
 ) -> Iterator[Photo]:
-    """Every image and every frame of every video, in order, read when asked for.
+    """Read every image and every frame of every video lazily, in order.
 
     Args:
         sources: the files.
         transform: resizes to the network's input.
-        view_side: most pixels of the longer side of ``Photo.view``.
-        unreadable: filled with the files that cannot be read, and why; the rest goes on.
+        view_side: maximum of the longer side of ``Photo.view`` in pixels.
+        unreadable: filled with the errors of files that cannot be read; the others continue.
     """
     image_id = 0
     for source in sources:
@@ -57,8 +57,8 @@ def _images(source: Source) -> Iterator[tuple[int | None, Pixels]]:
 
 
 def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTransform, image_id: int, view_side: int) -> Photo:
-    nobody = np.zeros((0, 4), dtype=np.float32)
-    sample = Sample(image, nobody, np.zeros(0, dtype=np.int64), None, image_id, source.path)
+    no_boxes = np.zeros((0, 4), dtype=np.float32)
+    sample = Sample(image, no_boxes, np.zeros(0, dtype=np.int64), None, image_id, source.path)
     example = transform(sample, position=image_id - 1)
     longer = max(sample.original_size)
     view = image if longer <= view_side else resized(image, *resized_size(*sample.original_size, longer, view_side))
@@ -66,10 +66,10 @@ def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTran
 
 
 def batched(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
-    """Neighbours of the same input size in batches of up to ``size``.
+    """Group consecutive photos of the same input size into batches of up to ``size``.
 
-    Images of different sizes share no batch: the padding that fits them together would enter the head's group norms,
-    and what is found in a photo would depend on its neighbours.
+    Images of different sizes are never batched: their padding would enter the head's group norms, so that the result of a photo would
+    depend on the others.
     """
     batch: list[Photo] = []
     for photo in photos:

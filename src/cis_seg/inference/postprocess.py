@@ -22,15 +22,15 @@ from cis_seg.ops.boxes import has_area, ltrb_to_boxes
 from cis_seg.ops.masks import aligned_bilinear
 from cis_seg.structures import RLE, Batch, DensePredictions, Instances, MaskSamples
 
-#: full-size pixels rendered at once (float32): 64 MB, so a 100-person image never needs a (N, H, W) stack
+#: full-size pixels rendered at once: 64 MB of float32, so that no (N, H, W) stack of 100 instances is created
 MAX_PIXELS_AT_ONCE = 16_000_000
-#: threads that code masks; no more, because the coding itself holds Python's lock and only the turning before it runs beside it
+#: threads that encode masks; more do not help, since the encoding holds the GIL and only the transposition runs in parallel
 ENCODERS = 4
 
 
 @dataclass(frozen=True)
 class Postprocess:
-    """The reference's inference settings (AdelaiDet, Inference); all thresholds are applied as stated there.
+    """Selection of detections and rendering of their masks, with the reference's thresholds.
 
     Args:
         detection: thresholds before and in NMS, and the cap per image. Deviation: the reference exceeds the cap when scores tie.
@@ -66,7 +66,8 @@ class Postprocess:
         return Instances(boxes, scores, labels, masks, original)
 
     def detect(self, dense: DensePredictions, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Locations, labels, scores and boxes (input pixels) of image ``index`` after NMS, best first."""
+        """Return locations, labels, scores and boxes (input pixels) of image ``index`` after NMS, best first."""
+        # the threshold applies to class score x centerness, the score of a detection is its square root (AdelaiDet)
         product = dense.cls_logits[index].float().sigmoid() * dense.ctr_logits[index].float().sigmoid().unsqueeze(-1)  # (K, C)
         loc, label = (product > self.detection.score_threshold).nonzero(as_tuple=True)
         value = product[loc, label]
@@ -80,7 +81,7 @@ class Postprocess:
 
 
 def _best_per_level(values: Tensor, levels: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` best values of each level."""
+    """Return the indices of the ``count`` best values of each level."""
     order = values.argsort(descending=True, stable=True)
     kept = [order[levels[order] == level][:count] for level in range(int(levels.max()) + 1)] if len(values) else [order]
     return torch.cat(kept)
@@ -89,10 +90,10 @@ def _best_per_level(values: Tensor, levels: Tensor, count: int) -> Tensor:
 def render_masks(
     mask_logits: Tensor, size: tuple[int, int], original: tuple[int, int], padded: tuple[int, int], *, threshold: float = 0.5
 ) -> tuple[RLE, ...]:
-    """Mask logits ``(n, h, w)`` of one image to run-length codes at its original size.
+    """Render mask logits ``(n, h, w)`` of one image as run-length codes at its original size.
 
-    The reference's order (AdelaiDet, Masks): sigmoid, aligned bilinear to the padded input, cut the padding, bilinear to the
-    original size, threshold. Masks are not cut to their boxes. Rendered a few at a time: memory does not grow with n.
+    In the reference's order: sigmoid, aligned bilinear to the padded input, crop the padding, bilinear to the original size, threshold.
+    Masks are not clipped to their boxes. A few are rendered at a time, so that memory does not grow with n.
     """
     stride = padded[0] // mask_logits.shape[-2] if len(mask_logits) else 1
     largest = max(padded[0] * padded[1], original[0] * original[1])
@@ -111,5 +112,5 @@ def _encode(masks: np.ndarray) -> list[RLE]:
 
 
 def _encode_one(mask: np.ndarray) -> RLE:
-    # pycocotools wants columns first; cv2 turns blocks, numpy single bytes, which takes eight times as long
+    # pycocotools expects column-major masks; cv2 transposes in blocks, eight times faster than numpy
     return rle.encode(cv2.transpose(mask).T)

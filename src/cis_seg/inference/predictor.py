@@ -1,4 +1,4 @@
-"""A checkpoint at work: the network it holds, the device it runs on, the instances of a batch.
+"""Load a checkpoint and predict.
 
 Legend: B batch, H W padded input size in pixels.
 """
@@ -24,76 +24,75 @@ from cis_seg.structures import Batch, Instances
 
 log = logging.getLogger(__name__)
 
-#: how many times larger or smaller images may be than a checkpoint's own; because the paper's two sizes differ by 1.42
+#: ratio to the checkpoint's own image size beyond which a warning is logged; the paper's two test sizes differ by 1.42
 FAR = 1.5
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint holds, ready to predict."""
+    """The content of a checkpoint, ready to predict."""
 
     model: CondInst  # in evaluation mode, on the CPU
     class_names: tuple[str, ...]  # name of each label
     category_ids: tuple[int, ...]  # COCO id of each label
-    config: dict[str, Any]  # the config of the run that wrote it; a converted checkpoint's has little but ``model``
+    config: dict[str, Any]  # the config of the run that wrote it; a converted checkpoint has little but ``model``
 
 
 def load_trained(path: Path) -> Trained:
-    """The network of a checkpoint; needs nothing but the file.
+    """Load the network of a checkpoint; no other file is needed.
 
     Raises:
-        CheckpointError: missing, damaged, or not written by ``cis_seg``.
+        CheckpointError: missing, corrupt, or not written by ``cis_seg``.
     """
     content = load_file(path)
-    state, card = model_state(content, path), card_of(content, path)
-    names = tuple(card["class_names"])
-    model = build_model(node_from_plain(ModelConfig, card["config"]["model"]), len(names))
+    state, metadata = model_state(content, path), card_of(content, path)
+    names = tuple(metadata["class_names"])
+    model = build_model(node_from_plain(ModelConfig, metadata["config"]["model"]), len(names))
     load_strictly(model, state, path)
-    ids = tuple(card.get("category_ids") or range(1, len(names) + 1))
-    return Trained(model.eval(), names, ids, card["config"])
+    ids = tuple(metadata.get("category_ids") or range(1, len(names) + 1))
+    return Trained(model.eval(), names, ids, metadata["config"])
 
 
 def test_transform(trained: Trained, size: int | None, max_size: int | None) -> TestTransform:
-    """Resizes as the checkpoint's own run validated; ``size`` and ``max_size`` (pixels of the shorter and longer side) go before."""
+    """Return the resizing of the checkpoint's own validation, unless ``size`` or ``max_size`` (shorter, longer side) are given."""
     validated: dict[str, Any] = trained.config.get("data") or {}
     size = size or int(validated.get("test_size", DataConfig.test_size))
     longest = max_size or int(validated.get("test_max_size", DataConfig.test_max_size))
-    log.info("images are looked at with a shorter side of %d pixels, a longer of %d at most", size, longest)
+    log.info("images are resized to a shorter side of %d pixels, a longer side of at most %d", size, longest)
     return TestTransform(size=size, max_size=longest)
 
 
 def warn_of_size(trained: Trained, path: Path, size: int) -> None:
-    """Says so where ``size``, the shorter side in pixels, is far from the one at which the checkpoint's own run was validated."""
+    """Warn if ``size``, the shorter side in pixels, is far from the one that the checkpoint was validated at."""
     own = (trained.config.get("data") or {}).get("test_size")
     if own is not None and not 1 / FAR < size / int(own) < FAR:
         log.warning(
-            "%s was validated at a shorter side of %d pixels and is now shown %d, which it may not know people at; "
-            "data.test_size=%d takes its own",
+            "%s was validated at a shorter side of %d pixels and now gets %d, which may cost detections; data.test_size=%d is its own size",
             *(path, own, size, own),
         )
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
+    """Return the device for ``auto`` (a GPU if available), ``cpu``, ``cuda``, ``cuda:1``, ...
 
     Raises:
-        ConfigError: no such device in this machine.
+        ConfigError: this machine does not have the device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        expected = f"auto or one of {', '.join(there)}"
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
+        available = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        expected = f"auto or one of {', '.join(available)}"
         raise ConfigError("this device cannot be used", where="device", expected=expected, found=name) from error
     return device
 
 
 @torch.inference_mode()
 def predict_batch(model: CondInst, postprocess: Postprocess, batch: Batch, device: torch.device) -> list[Instances]:
-    """The instances of the B images of ``batch``, at the sizes of their files; the model must be on ``device`` already."""
+    """Return the instances of the images of ``batch``, at their original sizes; the model must be on ``device``."""
     on_device = batch.to(device)
     dense = model(model.normalize(on_device.pixels, batch.image_sizes))
     return postprocess(model, dense, batch)

@@ -1,4 +1,4 @@
-"""Videos through OpenCV, one frame in memory at a time.
+"""Reading and writing videos with OpenCV, one frame in memory at a time.
 
 Legend: frames are (H, W, 3) uint8 RGB, upright.
 """
@@ -17,14 +17,14 @@ from cis_seg.errors import DataError
 
 Pixels = NDArray[np.uint8]
 
-USUAL_RATE = 25.0  # frames a second, where a file states none that makes sense
-HIGHEST_RATE = 1000.0  # some containers state their clock's rate (90000) as the frames'
-# MPEG-4 is in OpenCV's usual builds, H.264 is not (its licence); Motion JPEG needs no library at all
+USUAL_RATE = 25.0  # frames per second if a file has no plausible rate
+HIGHEST_RATE = 1000.0  # some containers have their clock rate (90000) as frame rate
+# OpenCV's usual builds have MPEG-4 but not H.264 (licence); Motion JPEG needs no library
 FORMATS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
 
 
 def frame_count(path: Path) -> int:
-    """How many frames the file says it has: 0 where it cannot be opened, and not always the truth."""
+    """Return the number of frames in the file's header, which may be wrong; 0 if it cannot be opened."""
     video = cv2.VideoCapture(str(path))
     try:
         return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if video.isOpened() else 0
@@ -33,7 +33,7 @@ def frame_count(path: Path) -> int:
 
 
 def frame_rate(path: Path) -> float:
-    """Frames a second."""
+    """Return the frames per second."""
     video = cv2.VideoCapture(str(path))
     try:
         rate = float(video.get(cv2.CAP_PROP_FPS))
@@ -43,10 +43,10 @@ def frame_rate(path: Path) -> float:
 
 
 def read_frames(path: Path) -> Iterator[Pixels]:
-    """The frames of a video in their order, turned as its metadata say.
+    """Read the frames of a video in order, rotated as its metadata say.
 
     Raises:
-        DataError: not a video that OpenCV can decode, or one without a frame.
+        DataError: OpenCV cannot decode a frame of it.
     """
     video = cv2.VideoCapture(str(path))
     frames = 0
@@ -61,18 +61,18 @@ def read_frames(path: Path) -> Iterator[Pixels]:
         video.release()
     if not frames:
         raise DataError(
-            f"{path.name} cannot be read as a video",
+            f"{path.name} is not a readable video",
             where=path,
             expected="a complete MP4, AVI, MKV or other video",
-            found="no frame that could be decoded",
+            found="no frame that can be decoded",
             remedy="copy the file again, or convert it: ffmpeg -i IN OUT.mp4",
         )
 
 
 class VideoFile:
-    """Writes frames into ``path`` plus the suffix of the first of ``FORMATS`` that this OpenCV can write.
+    """A video file at ``path`` plus the suffix of the first of ``FORMATS`` that this OpenCV can write.
 
-    All frames must have the size of the first; an odd side is made even, which the encoders want, by repeating its last pixels.
+    All frames must have the size of the first. Encoders need even sides: an odd side is padded by repeating its last pixels.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -84,7 +84,7 @@ class VideoFile:
         """Append one frame.
 
         Raises:
-            DataError: this OpenCV can write no video.
+            DataError: this OpenCV cannot write videos.
         """
         odd_rows, odd_columns = frame.shape[0] % 2, frame.shape[1] % 2
         if self._writer is None:
@@ -99,9 +99,9 @@ class VideoFile:
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), self.rate, self._size)
             if writer.isOpened():
                 return writer
-        raise DataError("no video can be written", where=self.path, expected="an OpenCV with MPEG-4 or Motion JPEG", found=cv2.__version__)
+        raise DataError("cannot write a video", where=self.path, expected="an OpenCV with MPEG-4 or Motion JPEG", found=cv2.__version__)
 
     def close(self) -> None:
-        """Completes the file."""
+        """Complete the file."""
         if self._writer is not None:
             self._writer.release()

@@ -1,4 +1,4 @@
-"""What a prediction leaves on the disk: COCO results, overlays, masks. Written as they come, so memory does not grow.
+"""The files of a prediction: COCO results, overlays, masks. They are written one by one, so that memory does not grow.
 
 Legend: H W size of the upright file in pixels; a view is the picture drawn on.
 """
@@ -25,19 +25,19 @@ from cis_seg.visualization.drawing import Drawing, Pixels, draw_instances, far_t
 
 PREDICTIONS, MASKS = "predictions.json", "masks"
 OVERLAY_SUFFIXES = (".png", *(suffix for _, suffix in FORMATS))
-PNG_LEVEL = 3  # because more compression takes seconds for a large picture and saves a few percent
+PNG_LEVEL = 3  # more compression takes seconds for a large picture and saves a few percent
 
 
 class PredictionFiles:
     """The output folder, open for writing; a context manager.
 
     Args:
-        folder: made if it is not there; files of an earlier prediction are replaced.
-        sources: all inputs, from which the names of the outputs follow.
-        class_names: name of each label; shown where there are several.
+        folder: created if missing; files of an earlier prediction are replaced.
+        sources: all inputs; they determine the names of the outputs.
+        class_names: name of each label; drawn if there are several.
         category_ids: COCO id of each label.
-        draw_threshold: least score of what is drawn and written as a mask; ``predictions.json`` holds everything.
-        masks: write a black and white PNG for each drawn mask too.
+        draw_threshold: minimum score to be drawn and written as a mask; ``predictions.json`` has all detections.
+        masks: also write a black and white PNG for each drawn mask.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PredictionFiles:
     ) -> None:
         self.folder, self.class_names, self.category_ids = folder, class_names, category_ids
         self.draw_threshold, self.masks = draw_threshold, masks
-        self.num_instances = 0  # written so far, those below the drawing threshold included
+        self.num_instances = 0  # written so far, including those below the drawing threshold
         self._names = output_names(sources)
         self._stack = ExitStack()
         self._results: _ResultsFile
@@ -68,7 +68,7 @@ class PredictionFiles:
         self._stack.close()
 
     def write(self, photo: Photo, instances: Instances) -> None:
-        """All that belongs to one image or frame."""
+        """Write the results of one image or frame."""
         where = {"file_name": photo.source.file_name} | ({} if photo.frame is None else {"frame": photo.frame})
         entries = to_results(instances, photo.example.image_id, self.category_ids)
         self._results.write([entry | where for entry in entries])
@@ -84,21 +84,21 @@ class PredictionFiles:
             self._write_masks(drawings, photo, instances.image_size)
 
     def _path(self, source: Source) -> Path:
-        """The overlay's path without its suffix."""
+        """Return the path of the overlay without suffix."""
         path = self.folder / self._names[source]
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def _write_masks(self, drawings: Sequence[Drawing], photo: Photo, size: tuple[int, int]) -> None:
         name = self._names[photo.source] + ("" if photo.frame is None else f"_frame{photo.frame:06d}")
-        for place, drawing in enumerate(drawings):
-            path = self.folder / MASKS / f"{name}_{place:03d}.png"
+        for index, drawing in enumerate(drawings):
+            path = self.folder / MASKS / f"{name}_{index:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             assert drawing.mask is not None, "predictions have masks"
             Image.fromarray(fitted_mask(drawing.mask, size) * np.uint8(255)).save(path, compress_level=PNG_LEVEL)
 
     def _video_of(self, source: Source) -> _OverlayVideo:
-        """The open video; frames come video after video, so the one before is complete."""
+        """Return the open video; a frame of another video completes the previous one."""
         if self._video is None or self._video.source != source:
             self._close_video()
             self._video = _OverlayVideo(source, VideoFile(self._path(source), frame_rate(source.path)))
@@ -111,26 +111,26 @@ class PredictionFiles:
 
 
 class _OverlayVideo:
-    """Frames with what was found in them; who stays nearly in place from frame to frame keeps the colour."""
+    """Frames with overlays; an instance that hardly moves between frames keeps its colour."""
 
     def __init__(self, source: Source, file: VideoFile) -> None:
         self.source, self.file = source, file
-        self._before: tuple[list[Drawing], list[int]] = ([], [])
+        self._previous: tuple[list[Drawing], list[int]] = ([], [])
 
     def write(self, view: Pixels, drawings: Sequence[Drawing], size: tuple[int, int]) -> None:
         ordered = far_to_near(drawings)
-        colors = neighbour_colors(ordered, *self._before)
-        self._before = (ordered, colors)
+        colors = neighbour_colors(ordered, *self._previous)
+        self._previous = (ordered, colors)
         self.file.write(draw_overlay(view, ordered, size, colors))
 
 
 def draw_overlay(view: Pixels, drawings: Sequence[Drawing], size: tuple[int, int], colors: Sequence[int] | None = None) -> Pixels:
-    """The picture with ``drawings``, which are in pixels of an original of (height, width) ``size``."""
+    """Draw ``drawings``, in pixels of an original of (height, width) ``size``, on the view."""
     return draw_instances(view, drawings, colors, size=size, boxes=False)
 
 
 class _ResultsFile:
-    """A JSON list written entry by entry. It is complete at every exit, so an interrupted prediction leaves what it has found."""
+    """A JSON list written entry by entry and closed on every exit, so that an interrupted prediction keeps its results."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -153,8 +153,8 @@ class _ResultsFile:
 
 
 def output_names(sources: Sequence[Source]) -> dict[Source, str]:
-    """What the outputs of each source are called, without suffix: like the source, and like its whole name (``a.jpg`` and
-    ``a.png`` give ``a.jpg`` and ``a.png``) where two would be called the same.
+    """Return the names of each source's outputs without suffix: the source's name without suffix, or its full name if two would be equal
+    (the outputs of ``a.jpg`` and ``a.png`` are named ``a.jpg`` and ``a.png``).
     """
     short = {source: source.file_name[: -len(source.path.suffix) or None] for source in sources}
     counts = Counter(name.lower() for name in short.values())

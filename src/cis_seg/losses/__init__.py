@@ -1,1 +1,1 @@
-"""One pure function per loss; they depend on torch alone."""
+"""One pure function per loss; they depend on torch and torchvision only."""

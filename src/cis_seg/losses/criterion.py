@@ -1,4 +1,4 @@
-"""All raw loss terms of one step. Weights and the sum live outside (``module.py``).
+"""All raw loss terms of one step. The weights and the sum are applied outside (``training/module.py``).
 
 Legend: B batch, K locations, N mask samples, h w the mask grid, T positive locations.
 """
@@ -27,7 +27,7 @@ from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples
 
 @dataclass(frozen=True)
 class Criterion:
-    """Computes the terms whose weight is not zero, under the names used in weights, logs and tests.
+    """Compute the loss terms with a non-zero weight, under the names of the weights and logs.
 
     Args:
         weights: ``{"cls", "box", "ctr", "mask", "proj", "pairwise", "overlap"}`` -> weight; a term of weight 0 is neither
@@ -46,34 +46,36 @@ class Criterion:
 
     @property
     def needs_gt_masks(self) -> bool:
-        """Whether targets must carry true masks."""
+        """Whether targets must have ground-truth masks."""
         return self.weights.get("mask", 0.0) > 0
 
     def __call__(
         self, dense: DensePredictions, assignment: Assignment, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int
     ) -> dict[str, Tensor]:
-        """Raw terms of one step.
+        """Return the raw terms of one step.
 
         Args:
             dense: predictions for ``batch``.
-            assignment: what each location is to learn.
-            samples: which positives have a mask in ``mask_logits``.
+            assignment: the training target of each location.
+            samples: the positives of ``mask_logits``.
             mask_logits: ``(N, h, w)`` float32 at ``mask_out_stride``.
             batch: pixels and targets.
-            step: training step, counted from 1; decides the pairwise warm-up.
+            step: training step, from 1, for the warm-up of the pairwise loss.
 
         Returns:
-            ``{"loss_*": scalar}``; terms without a positive location are 0 with a zero gradient. Beside ``loss_overlap`` stand its
-            statistics ``overlap_*``, without gradient.
+            ``{"loss_*": scalar}``; without a positive location a term is 0 with a gradient of 0. ``loss_overlap`` comes with statistics
+            ``overlap_*`` without gradient.
         """
         return self.detection_losses(dense, assignment) | self.mask_losses(samples, mask_logits, batch, step=step)
 
     def detection_losses(self, dense: DensePredictions, assignment: Assignment) -> dict[str, Tensor]:
-        """FCOS's own terms (AdelaiDet, FCOS head): focal, GIoU weighted by centerness, centerness.
+        """Return FCOS's terms: focal loss, GIoU loss weighted by centerness, centerness loss.
 
-        The normalisers are those of the whole batch, so that several devices compute what one would.
+        The normalisers are those of the global batch, so that several devices give the result of one.
         """
-        positive = assignment.gt_inds >= 0  # (B, K); background has weight 0 below: picking positives out would wait for their number
+        # (B, K); background has weight 0 in the sums below, because indexing the positives would synchronise
+        positive = assignment.gt_inds >= 0
+        # class and centerness terms are divided by the number of positives (at least 1), the box term by the sum of its weights
         own = torch.stack([positive.sum().float(), assignment.centerness.sum()])
         num_pos, sum_ctr = shared_normaliser(own, least=own.new_tensor([1.0, 1e-6]))
         losses = {
@@ -84,11 +86,11 @@ class Criterion:
         return {name: value for name, value in losses.items() if self._wanted(name)}
 
     def mask_losses(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int) -> dict[str, Tensor]:
-        """The terms that train masks: from boxes (projection, pairwise) or from true masks (dice)."""
+        """Return the mask terms: from boxes (projection, pairwise), from ground-truth masks (dice), and OverlapLoss."""
         losses: dict[str, Tensor] = {}
         mask_scores = mask_logits.sigmoid()
         number = mask_logits.new_tensor(float(len(mask_logits)))
-        share = number / shared_normaliser(number)  # of this process's mean over samples in that of all; 1 in a single process
+        share = number / shared_normaliser(number)  # weight of this process's mean over samples in the global mean
         chosen = samples.gt_inds.split(list(samples.counts))
         boxes = torch.cat([target.boxes[inds] for target, inds in zip(batch.targets, chosen, strict=True)])
         if self._wanted("loss_proj") or self._wanted("loss_pairwise"):
@@ -96,6 +98,7 @@ class Criterion:
         if self._wanted("loss_proj"):
             losses["loss_proj"] = projection_loss(mask_scores, inside) * share
         if self._wanted("loss_pairwise"):
+            # the pairwise term starts near 0, since it is misleading while masks are still random (BoxInst)
             factor = pairwise_warmup(step, self.pairwise.warmup_steps)
             losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, inside, batch)
         if self._wanted("loss_mask"):
@@ -131,10 +134,10 @@ class Criterion:
         return total / shared_normaliser(weight.float())
 
     def _overlap(self, samples: MaskSamples, mask_scores: Tensor, boxes: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """OverlapLoss and its statistics; an image's draw depends on the seed and on its place in the training stream alone."""
+        """Return OverlapLoss and its statistics; the draw for an image depends only on the seed and its position in the training stream."""
 
         def draw(image: int) -> torch.Generator:
-            # a CPU generator takes 32 bits; runs of different seeds share draws a million images apart, no image of one run does
+            # 32 bits for a CPU generator; no two images of a run share a draw, runs of different seeds share them a million images apart
             return torch.Generator().manual_seed((self.seed * 1_000_003 + batch.positions[image]) % 2**32)
 
         sizes = list(zip(samples.counts, samples.instances, strict=True))
@@ -146,7 +149,7 @@ class Criterion:
         return {"loss_overlap": total / torch.where(share > 0, share, 1)} | overlap_statistics(pairs, mask_scores, boxes, samples.counts)
 
     def _true_masks(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch) -> Tensor:
-        """``(N, h, w)`` true masks, sampled at the centres of the mask grid's cells like the box masks."""
+        """Return the ground-truth masks ``(N, h, w)``, sampled at the centres of the mask grid's cells like the box masks."""
         half, stride = self.mask_out_stride // 2, self.mask_out_stride
         masks = mask_logits.new_zeros(mask_logits.shape)
         start = 0
@@ -159,9 +162,9 @@ class Criterion:
 
 
 def shared_normaliser(own: Tensor, least: Tensor | float = 1.0) -> Tensor:
-    """What each process divides its sum by: a mean over processes then is the sum of all over the sum of all ``own``, at least ``least``.
+    """Return the divisor of each process's sum: the mean of ``own`` over processes, at least ``least`` in total.
 
-    The reference shares the detection terms' normalisers alone, and its ``least`` counts for each device; each of its devices has its own
-    mean of the masks' terms. On one device the two agree.
+    The mean over processes of the divided sums is then the global sum divided by the global ``own``. The reference shares only the
+    normalisers of the detection terms, applies ``least`` per device, and averages mask terms per device. On one device both agree.
     """
     return torch.maximum(mean_over_processes(own), torch.as_tensor(least, device=own.device) / number_of_processes())
