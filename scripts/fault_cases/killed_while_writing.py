@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cis_seg import train
 from cis_seg.checkpoints import lightning_io as checkpoint_io
 from cis_seg.checkpoints.reading import LAST
-from cis_seg.commands import train
 from cis_seg.runtime.atomic_files import PARTIAL, write_atomically
 
 

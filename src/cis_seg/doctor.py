@@ -1,7 +1,7 @@
-"""``python -m cis_seg.doctor [--json FILE] [overrides]``: would this training run, and if not, what is to be mended?
+"""``python -m cis_seg.doctor [--json FILE] [overrides]``: check whether a training would run, and say what to fix.
 
-Takes the overrides of ``python -m cis_seg.train``. Every check stands alone: where libraries are missing, the data are damaged or the
-configuration has a typo, the others still say what they can. So nothing but the standard library is imported before a check needs it.
+Takes the overrides of ``python -m cis_seg.train``. The checks are independent: with missing libraries, corrupt data or a typo in the
+configuration, the others still report. So only the standard library is imported before a check needs more.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ CheckOfRun = Callable[["Subject"], Iterable[Line]]
 
 
 def examine(overrides: Sequence[str], *, trial: bool = True) -> Iterator[Finding]:
-    """Every finding about this machine and the run that ``overrides`` describe, as they come.
+    """Yield every finding about this machine and the run that ``overrides`` describe.
 
     Args:
         overrides: as for ``python -m cis_seg.train``.
-        trial: also train for two steps, where nothing else stands in the way.
+        trial: also train for two steps, unless a problem prevents it.
     """
     yield from findings_of("Python", machine.check_python)
     yield from findings_of("libraries", machine.check_libraries)
@@ -36,14 +36,14 @@ def examine(overrides: Sequence[str], *, trial: bool = True) -> Iterator[Finding
     yield from findings_of("GPUs", gpus.check_gpus)
     subjects: list[Subject] = []
     yield from findings_of("configuration", partial(_compose, overrides, subjects))
-    if hindered(subjects):
-        yield Finding("the run", Status.WARNING, "not looked at: its options must be mended first", "mend them, then look again")
+    if has_config_errors(subjects):
+        yield Finding("the run", Status.WARNING, "not checked: its options have errors", "fix them, then run doctor again")
     else:
         yield from _examine_run(subjects[0], trial=trial)
 
 
-def hindered(subjects: Sequence[Subject]) -> bool:
-    """Whether the configuration does not compose, or has values that cannot work."""
+def has_config_errors(subjects: Sequence[Subject]) -> bool:
+    """Whether the configuration does not compose or breaks a rule."""
     if not subjects:
         return True
     from cis_seg.config.validation import problems
@@ -60,7 +60,7 @@ def _compose(overrides: Sequence[str], subjects: list[Subject]) -> Iterator[Line
 
 
 def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
-    """What depends on the configuration; a later check goes on where an earlier one found a problem."""
+    """Run the checks that depend on the configuration; a problem in one does not stop the next."""
     from cis_seg.diagnostics import dataset, room
 
     checks: dict[str, CheckOfRun] = {
@@ -76,7 +76,7 @@ def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
             blocked |= finding.status == Status.PROBLEM and name in ("devices", "data")
             yield finding
     if trial and blocked:
-        yield Finding("trial", Status.WARNING, "not made: a problem above stands in its way", "mend that, then look again")
+        yield Finding("trial", Status.WARNING, "not run: a problem above prevents it", "fix that, then run doctor again")
     elif trial:
         from cis_seg.diagnostics.trial import check_trial
 
@@ -84,8 +84,8 @@ def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 1 where a run would end in a problem."""
-    parser = argparse.ArgumentParser(prog="python -m cis_seg.doctor", description="Would this training run, and what is to be mended?")
+    """Return the exit code: 0, or 1 if a run would fail."""
+    parser = argparse.ArgumentParser(prog="python -m cis_seg.doctor", description="Check whether a training would run and what to fix.")
     parser.add_argument("overrides", nargs="*", help="as for python -m cis_seg.train")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings there")
     parser.add_argument("--no-trial", action="store_true", help="do not train for two steps")

@@ -75,7 +75,7 @@ def test_a_set_without_a_training_part_shows_its_truth(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("change", "overrides", "said"),
     [
-        (lambda root: [path.unlink() for path in (root / "annotations").iterdir()], [], "there is nothing to look at"),
+        (lambda root: [path.unlink() for path in (root / "annotations").iterdir()], [], "the data set has no annotation file"),
         (lambda root: (root / "train2017" / "1.png").unlink(), [], "1.png is missing"),
         (lambda root: (root / "val2017").rename(root / "gone"), ["num_batches=0"], "the image folder does not exist"),
         (lambda root: None, ["batch_size=0"], "batch_size: this value cannot work"),

@@ -178,7 +178,7 @@ def pycocotools_stats(annotations: Path, results: Path, kind: str, category_ids:
 
 
 def test_one_thing_is_scored_at_a_time(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="either checkpoint=PATH or predictions"):
+    with pytest.raises(ConfigError, match="checkpoint=PATH or predictions"):
         evaluate.evaluate(composed(f"output={tmp_path}", name="evaluate"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cis_seg.commands import evaluate, predict
-from cis_seg.config.command_schema import PredictConfig
 from cis_seg.config.commands import start
 from cis_seg.errors import DataError
 from cis_seg.inference.inputs import Source
@@ -243,19 +241,6 @@ def test_mistakes(
 def test_categories_the_model_knows(monkeypatch: pytest.MonkeyPatch, run: Path, photos: Path, tmp_path: Path) -> None:
     assert predicted(monkeypatch, run, f"input={photos}/plain.png", f"output={tmp_path}", "categories=[person]") == 0
     assert {entry["category_id"] for entry in entries_of(tmp_path)} == {1}
-
-
-def test_the_help_names_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["predict", "--help"])
-    with pytest.raises(SystemExit, match=r"^0$"):
-        start("predict")
-    text = capsys.readouterr().out
-    defaults = composed("checkpoint=a", "input=b", "output=c", name="predict")
-    for key in (field.name for field in fields(PredictConfig) if field.name not in ("defaults", "checkpoint", "input", "output")):
-        value = "null" if defaults[key] is None else str(defaults[key]).lower()
-        assert f"\n{key}={value} " in text
-    assert "Exit code" in text
-    assert max(map(len, text.splitlines())) <= 130
 
 
 def test_outputs_have_different_names() -> None:

@@ -16,7 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cis_seg.config.cli import explain, quote_path_overrides
+from cis_seg.config.cli import quote_path_overrides
+from cis_seg.config.messages import explain
 from cis_seg.errors import DataError
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"

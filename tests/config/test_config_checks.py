@@ -20,8 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cis_seg.build import build_data, crowd_spec
 from cis_seg.config import command_schema, schema
-from cis_seg.config.cli import explain
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.messages import explain
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.validation import checked, conflicts, problems
 from cis_seg.data.crowdhuman import BOX_KEYS
@@ -203,10 +203,10 @@ def test_every_group_keeps_the_rules() -> None:
     ("overrides", "key", "words"),
     [
         (["model.head_norm_groups=3"], "model.head_norm_groups", "model.head_norm_groups=2"),
-        (["model.size_ranges=[64,32,128,256]"], "model.size_ranges", "do not rise"),
+        (["model.size_ranges=[64,32,128,256]"], "model.size_ranges", "do not increase"),
         (["optim.batch_size=6", "optim.accumulate=4"], "optim.batch_size", "optim.batch_size=8"),
         (["optim.batch_size=6", "trainer.devices=4"], "optim.batch_size", "4 devices"),
-        ([f"loss.weights.{name}=0" for name in ("cls", "box", "ctr", "proj", "pairwise")], "loss.weights", "no loss is left"),
+        ([f"loss.weights.{name}=0" for name in ("cls", "box", "ctr", "proj", "pairwise")], "loss.weights", "every loss has weight 0"),
         (["loss.weights.mask=1"], "loss.weights.mask", "supervision=mask"),
         (["model.backbone.width=24"], "model.backbone.width", "a multiple of 16"),
         (["name=../elsewhere"], "name", "below paths.runs"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cis_seg.commands import train
+from cis_seg import train
 from runs import SMALL
 
 

@@ -89,7 +89,7 @@ def test_a_data_set_is_read_and_tried(home: Path) -> None:
         (["optim.lr=nan"], "configuration", "optim.lr: this value cannot work", "optim.lr=0.01"),
         (["optim.batch_size=6", "optim.accumulate=4"], "configuration", "equal parts", "optim.batch_size=8"),
         (["loss.overlap.reduction=masks"], "configuration", "loss.overlap.reduction has no effect", "leave the option out"),
-        (["schedule.max_steps=50"], "configuration", "decay_steps 1600, 1900 come after the last step", "depends on"),
+        (["schedule.max_steps=50"], "configuration", "decay_steps 1600, 1900 are after the last step", "depends on"),
         (["data=coco"], "configuration", "data.root is needed", "data.root="),
         (["data=coco", "data.root=/nowhere"], "data", "there is no such data folder", "set data.root"),
         (["data.root=/nowhere/crowd"], "data", "there is no such data folder", "mkdir -p"),

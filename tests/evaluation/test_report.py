@@ -78,11 +78,11 @@ def test_printed_report(picture: bool, tmp_path: Path, capsys: pytest.CaptureFix
     assert "[long]" in printed.err.split("mask AP")[0], "brackets in a path are no markup"
     assert "after 400 steps" in " ".join(printed.err.split())
     assert (f"truth and prediction side by side: {run / 'overlays' / 'latest.png'}" in lines) == picture
-    assert f"all figures: {run / 'metrics.json'}" in lines, "in one piece, to be copied"
+    assert f"all metrics: {run / 'metrics.json'}" in lines, "in one piece, to be copied"
 
 
 def test_run_without_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = _run(tmp_path / "run", picture=False)
     (run / "metrics.json").write_text(json.dumps({"segm/AP": None, "step": 3}))
     assert print_report(run) is None
-    assert "all figures" in capsys.readouterr().err
+    assert "all metrics" in capsys.readouterr().err

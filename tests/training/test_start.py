@@ -70,8 +70,8 @@ def test_a_fine_tune_follows_what_the_weights_expect(converted: Path, tmp_path: 
 def test_only_what_belongs_to_weights_follows_them(converted: Path) -> None:
     cfg = composed("model=condinst_r50_fpn", "model.masks_per_image=7")
     before = OmegaConf.to_container(cfg.model)
-    follow_weights(cfg, converted)
-    after = OmegaConf.to_container(cfg.model)
+    after = OmegaConf.to_container(follow_weights(cfg, converted).model)
+    assert OmegaConf.to_container(cfg.model) == before, "a new config, the given one is unchanged"
     assert isinstance(before, dict)
     assert isinstance(after, dict)
     changed = {key for key in after if after[key] != before[key]}

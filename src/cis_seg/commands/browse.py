@@ -1,4 +1,4 @@
-"""``python scripts/browse.py data=...``: training batches as the model sees them, and the truth of the scored set, as PNG pages."""
+"""``python scripts/browse.py``: training batches as the model sees them, and the ground truth of the scored set, as PNG pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from cis_seg.config.validation import checked
 from cis_seg.data.images import read_image
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.records import missing_folder
-from cis_seg.errors import DataError, listing
 from cis_seg.inspection.batch_view import batch_panel
 from cis_seg.visualization.drawing import Pixels, draw_instances, side_by_side, true_drawings
 from cis_seg.visualization.pages import Pages
@@ -26,42 +25,34 @@ MAX_SIDE = 1280  # px of a drawn image's longer side; a page shows 960 of them
 
 
 def browse(cfg: DictConfig) -> list[Path]:
-    """Draws what is there of a data set: training batches if it can be trained on, the truth if it can be scored on.
+    """Draw training batches if the data set has training annotations, and the ground truth if it has a scored set.
 
-    Batches come from the very loader that a training run of this seed and batch size would begin with. Truth images are a random choice of
-    those with annotations, seeded; each person's mask in a colour of its own, as in the paper's Figure 3.
+    The batches are the first ones of a training run with this seed and batch size. The ground truth is drawn for a seeded random choice of
+    the annotated images, one colour per mask, as in the paper's Figure 3.
 
     Returns:
         The pages written.
+
     Raises:
-        UserError: there is nothing to look at, or a file makes no sense.
+        UserError: no annotation file, or an invalid one.
     """
     typed: BrowseConfig = checked(cfg)
     output = Path(typed.output).expanduser()
     optim = OptimConfig(batch_size=typed.batch_size)
     data = build_data(typed.data, home=Path(typed.paths.data), optim=optim, seed=typed.seed, load_masks=typed.masks)
-    chosen = {"train": typed.data.annotations, "val": typed.data.val_annotations}
-    there = [part for part, given in chosen.items() if given is not None or data.files[part][0].is_file()]
-    if not there:
-        raise DataError(
-            "there is nothing to look at",
-            where=data.root,
-            expected=" or ".join(str(data.files[part][0]) for part in chosen),
-            found=f"in {data.root}: {listing(data.root)}",
-            remedy="set data.root, data.annotations or data.val_annotations",
-        )
+    files = data.annotated_files("train", "val")
     with Pages(output, "train") as train, Pages(output, "truth") as truth:
-        if "train" in there:
+        if "train" in files:
             _draw_batches(data, typed, train)
-        if "val" in there:
-            _draw_truth(*data.files["val"], typed, truth)
+        if "val" in files:
+            _draw_truth(*files["val"], typed, truth)
     written = [*train.written, *truth.written]
     print("\n".join(map(str, written)))
     return written
 
 
 def _draw_batches(data: InstanceDataModule, cfg: BrowseConfig, pages: Pages) -> None:
-    """A page for each batch, or several where it is large."""
+    """Draw a page per batch, or several for a large batch."""
     names = data.train_dataset.class_names
     for batch in islice(data.train_dataloader(), cfg.num_batches):
         for index, position in enumerate(batch.positions):
@@ -71,26 +62,27 @@ def _draw_batches(data: InstanceDataModule, cfg: BrowseConfig, pages: Pages) -> 
 
 
 def _draw_truth(annotations: Path, images: Path, cfg: BrowseConfig, pages: Pages) -> None:
-    """Annotated images chosen at random, in the file's order."""
+    """Draw a random choice of the annotated images, in the file's order."""
     if not images.is_dir():
         raise missing_folder(images, annotations)
     truth = GroundTruth(annotations, cfg.data.categories if isinstance(cfg.data, CocoData) else None)
     annotated = [image_id for image_id in truth.images if truth.image_annotations(image_id)]
     count = min(cfg.num_truth, len(annotated))
-    for place in sorted(np.random.default_rng(cfg.seed).choice(len(annotated), count, replace=False).tolist()):
-        pages.add(_true_panel(truth, annotated[place], images))
+    for index in sorted(np.random.default_rng(cfg.seed).choice(len(annotated), count, replace=False).tolist()):
+        pages.add(_true_panel(truth, annotated[index], images))
 
 
 def _true_panel(truth: GroundTruth, image_id: int, images: Path) -> Pixels:
-    """The photo, and beside it the same with the truth."""
+    """The photo, and beside it the same with its ground truth."""
     name = check_file_name(truth.images[image_id].get("file_name"), culprit=f"image {image_id}", where=truth.path)
     pixels = read_image(images / name)
     drawings = true_drawings(truth, image_id)
     crowds = sum(drawing.crowd for drawing in drawings)
-    found = f"{len(drawings) - crowds} annotated" + (f", {crowds} crowd regions" if crowds else "")
+    found = f"{len(drawings) - crowds} annotated" + (f", {crowds} ignore regions" if crowds else "")
     panels = [draw_instances(pixels, some, max_side=MAX_SIDE, boxes=False) for some in ([], drawings)]
     return side_by_side(panels, [f"image {image_id}", found])
 
 
 def browse_and_report(cfg: DictConfig) -> None:
+    """Hydra's task: a float would be the objective of a sweep, so this returns nothing."""
     browse(cfg)

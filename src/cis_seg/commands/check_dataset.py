@@ -1,4 +1,4 @@
-"""``python scripts/check_dataset.py data=...``: counts, statistics and every odd annotation of a data set."""
+"""``python scripts/check_dataset.py``: counts, statistics and every suspicious annotation of a data set."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from omegaconf import DictConfig
 
 from cis_seg.build import build_data
 from cis_seg.coco.ground_truth import GroundTruth
-from cis_seg.config import schema
 from cis_seg.config.command_schema import CheckConfig
 from cis_seg.config.schema import CrowdHumanData
 from cis_seg.config.validation import checked
-from cis_seg.data.instance_datamodule import InstanceDataModule
-from cis_seg.errors import DataError, listing
 from cis_seg.evaluation.baselines import floor_results
 from cis_seg.evaluation.metrics import Metrics, score
 from cis_seg.inspection.contents import Contents, read_contents
@@ -28,50 +25,35 @@ from cis_seg.inspection.statistics import Statistics, statistics
 log = logging.getLogger(__name__)
 
 REPORT = "check"  # .txt, .json and .png
-ON_SCREEN = 20  # oddities of a kind that are printed; check.txt lists them all
+ON_SCREEN = 20  # suspicious annotations printed per kind; check.txt lists them all
 
 
 def check(cfg: DictConfig) -> None:
-    """Checks every annotation file of a data set that is there; writes and prints what it found.
+    """Check every annotation file of a data set; write and print the findings.
 
     Raises:
-        UserError: there is nothing to check, or a file is no annotation file at all.
+        UserError: no annotation file, or one that cannot be parsed.
     """
     typed: CheckConfig = checked(cfg)
     output = Path(typed.output)
     data = build_data(typed.data, home=Path(typed.paths.data))
     boxes: Any = typed.data.boxes if isinstance(typed.data, CrowdHumanData) else "visible"
     reports: dict[str, Any] = {}
-    for name, (source, folder) in _files(data, typed.data).items():
+    for name, (source, folder) in data.annotated_files().items():
         pixels = typed.pixels and folder.is_dir()
         if typed.pixels and not pixels:
-            log.info("%s is not there: images are not checked", folder)
+            log.info("%s does not exist: images are not checked", folder)
         contents = read_contents(source, folder, boxes=boxes)
         find_oddities(contents, pixels=pixels)
         counted, floors = statistics(contents), _floors(contents, typed.eval.area) if typed.floors else {}
         reports[name] = as_json(contents, counted, floors)
         _write(contents, counted, floors, output, name)
     (output / f"{REPORT}.json").write_text(json.dumps(reports, indent=1) + "\n")
-    print(f"everything that is odd, statistics and plots: {output}/{REPORT}*")
-
-
-def _files(data: InstanceDataModule, cfg: schema.DataConfig) -> dict[str, tuple[Path, Path]]:
-    """The annotation files that are there, and those that the user or the data group names: they must be."""
-    named = {"train": cfg.annotations, "val": cfg.val_annotations}
-    there = {name: files for name, files in data.files.items() if named.get(name) is not None or files[0].is_file()}
-    if not there:
-        raise DataError(
-            "there is no annotation file to check",
-            where=data.root,
-            expected=" or ".join(str(source) for source, _ in data.files.values()),
-            found=f"in {data.root}: {listing(data.root)}",
-            remedy="set data.root, data.annotations or data.val_annotations",
-        )
-    return there
+    print(f"all suspicious annotations, statistics and plots: {output}/{REPORT}*")
 
 
 def _floors(contents: Contents, area: str) -> dict[str, Metrics]:
-    """What perfect boxes score as masks, and the truth itself: 100, or the evaluation is wrong."""
+    """Score filled boxes, ellipses and the ground truth itself as masks; the ground truth must score 100."""
     if contents.source.suffix == ".odgt" or not any(a["segmentation"] is not None for a in contents.people()):
         return {}
     truth = GroundTruth(contents.source)

@@ -1,4 +1,4 @@
-"""``python -m cis_seg.evaluate checkpoint=PATH data=...`` or ``predictions=RESULTS.json data=...``: score, write, print."""
+"""``python -m cis_seg.evaluate``: score a checkpoint or a results file on a data set."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from tqdm import tqdm
 from cis_seg.build import build_data
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results, to_results
-from cis_seg.config import schema
 from cis_seg.config.command_schema import EvaluateConfig
 from cis_seg.config.plain import EVALUATION, to_plain
-from cis_seg.config.schema import CocoData
+from cis_seg.config.schema import CocoData, DataConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
@@ -37,32 +36,28 @@ PREDICTIONS = "predictions.json"
 
 
 def evaluate(cfg: DictConfig) -> float | None:
-    """Scores a checkpoint or a results file on a data set; returns the mask AP.
+    """Score a checkpoint or a results file, write metrics and predictions, and return the mask AP.
 
     Raises:
-        UserError: what the user can mend; the message says how.
+        UserError: a mistake of the user, with what to do about it.
     """
     typed: EvaluateConfig = checked(cfg)
     if (typed.checkpoint is None) == (typed.predictions is None):
         raise ConfigError(
-            "evaluate scores one thing",
-            expected="either checkpoint=PATH or predictions=RESULTS.json",
+            "evaluate scores either a checkpoint or a results file",
+            expected="checkpoint=PATH or predictions=RESULTS.json",
             found="both" if typed.checkpoint else "neither",
         )
-    output = _output(typed)
-    data = build_data(_scored(typed), home=Path(typed.paths.data))
+    output, sizes = _output(typed), (typed.test_size or typed.data.test_size, typed.max_size or typed.data.test_max_size)
+    scored = replace(held_out(typed.data), test_size=sizes[0], test_max_size=sizes[1])
+    data = build_data(scored, home=Path(typed.paths.data))
     if typed.predictions is not None:
         truth = GroundTruth(data.val_annotations, categories=_categories(typed))
         results = read_results(typed.predictions, truth)
     else:
-        path = Path(str(typed.checkpoint))
-        trained = load_trained(path)
-        warn_of_size(trained, path, typed.data.test_size)
-        data.setup("validate")
-        names = scored_classes(trained.class_names, data.class_names, named=_categories(typed) is not None, path=path)
-        trained.model.head.keep_classes([trained.class_names.index(name) for name in names])
+        model, names = load_scored(Path(str(typed.checkpoint)), data, named=_categories(typed) is not None)
         truth = GroundTruth(data.val_annotations, categories=names)
-        results = predict_results(trained.model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
+        results = predict_results(model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
     metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive)
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results))
@@ -74,25 +69,44 @@ def evaluate(cfg: DictConfig) -> float | None:
 
 
 def _outcome(truth: GroundTruth, output: Path) -> str:
-    """What there is now: figures, or, for a list of images such as COCO's test-dev, predictions alone."""
+    """A line on what was written: metrics, or only predictions if the images (such as COCO's test-dev) have no annotations."""
     if truth.annotations:
-        return f"all figures: {output / METRICS}"
+        return f"all metrics: {output / METRICS}"
     return f"{truth.path.name} has no annotations, nothing was scored; pack {output / PREDICTIONS} with scripts/submit_testdev.py"
 
 
-def scored_classes(known: Sequence[str], wanted: Sequence[str], *, named: bool, path: Path) -> tuple[str, ...]:
-    """The model's classes that the data have too, in the model's order: detections of the others are not made.
-
-    So weights of COCO's 80 classes are scored on people alone where the data know people alone, and a model of people on all of COCO.
+def load_scored(path: Path, data: InstanceDataModule, *, named: bool) -> tuple[CondInst, tuple[str, ...]]:
+    """Load a checkpoint's network, limited to the classes that ``data`` has too.
 
     Args:
-        known: the model's classes.
-        wanted: the data's.
-        named: the data's classes were chosen, not just all that their file has: each must be known.
+        path: the checkpoint; a warning says if its own run saw images of a very different size.
+        data: its held-out set is scored.
+        named: see ``scored_classes``.
+
+    Returns:
+        The network, and the names of its remaining classes in the order of its labels.
+    """
+    trained = load_trained(path)
+    warn_of_size(trained, path, data.cfg.test_size)
+    data.setup("validate")
+    names = scored_classes(trained.class_names, data.class_names, named=named, path=path)
+    trained.model.head.keep_classes([trained.class_names.index(name) for name in names])
+    return trained.model, names
+
+
+def scored_classes(known: Sequence[str], wanted: Sequence[str], *, named: bool, path: Path) -> tuple[str, ...]:
+    """Return the classes that model and data share, in the model's order; only these are detected.
+
+    Weights of COCO's 80 classes are scored on people alone if the data contain only people, and a model of people on all of COCO.
+
+    Args:
+        known: classes of the model.
+        wanted: classes of the data.
+        named: the user chose the data's classes, so the model must know each of them.
         path: the checkpoint, for the message.
 
     Raises:
-        CheckpointError: the model does not know what is to be scored.
+        CheckpointError: no shared class, or an unknown one that the user chose.
     """
     scored = tuple(name for name in known if name in wanted)
     unknown = [name for name in wanted if name not in known]
@@ -111,7 +125,7 @@ def scored_classes(known: Sequence[str], wanted: Sequence[str], *, named: bool, 
 def predict_results(
     model: CondInst, postprocess: Postprocess, data: InstanceDataModule, category_ids: tuple[int, ...], device: torch.device
 ) -> list[dict[str, Any]]:
-    """COCO results of the scored images, image by image: masks are run-length codes before the next image is read."""
+    """Return the COCO results of the scored images; masks are encoded image by image, so memory does not grow with their number."""
     model.to(device)
     results: list[dict[str, Any]] = []
     for batch in tqdm(data.val_dataloader()[0], desc="predicting", unit="batch", disable=None):
@@ -120,21 +134,15 @@ def predict_results(
     return results
 
 
-def _scored(cfg: EvaluateConfig) -> schema.DataConfig:
-    """The data config whose held-out set is what the user wants scored, at the sizes the user wants."""
-    data = cfg.data
+def held_out(data: DataConfig) -> DataConfig:
+    """Return the data config with ``annotations`` and ``images``, if the user names them, as its held-out set."""
     return replace(
-        data,
-        val_annotations=data.annotations or data.val_annotations,
-        val_images=data.images or data.val_images,
-        test_size=cfg.test_size or data.test_size,
-        test_max_size=cfg.max_size or data.test_max_size,
-        score_train=False,
+        data, val_annotations=data.annotations or data.val_annotations, val_images=data.images or data.val_images, score_train=False
     )
 
 
 def _categories(cfg: EvaluateConfig) -> list[str] | None:
-    """What a results file is scored on: the categories of the data config, people in crowds, else all of the file."""
+    """The categories to score: ``data.categories`` (None: all of the file), or person in CrowdHuman's layout."""
     return cfg.data.categories if isinstance(cfg.data, CocoData) else ["person"]
 
 
@@ -144,11 +152,11 @@ def _postprocess(cfg: EvaluateConfig) -> Postprocess:
 
 
 def _output(cfg: EvaluateConfig) -> Path:
-    """Where the results go: as told, or ``evaluate/<data>`` in the run the checkpoint belongs to."""
+    """The output folder: ``output``, or ``evaluate/<data>`` in the checkpoint's run."""
     if cfg.output is not None:
         return Path(cfg.output)
     if cfg.checkpoint is None:
-        raise ConfigError("a results file belongs to no run", expected="output=DIR", found="no output")
+        raise ConfigError("a results file needs an output folder", expected="output=DIR", found="no output")
     folder = Path(cfg.checkpoint).parent
     run = folder.parent if folder.name == "checkpoints" else folder
     return run / "evaluate" / str(HydraConfig.get().runtime.choices["data"])

@@ -1,4 +1,4 @@
-"""``python -m cis_seg.predict checkpoint=PATH input=FILE_OR_DIR_OR_GLOB output=DIR``: find, write, draw."""
+"""``python -m cis_seg.predict``: find instances in images and videos, write them and draw them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from cis_seg.inference.writer import OVERLAY_SUFFIXES, PREDICTIONS, PredictionFi
 
 log = logging.getLogger(__name__)
 
-#: the rest was predicted and written
+#: some files could not be read; the others are predicted and written
 EXIT_SOME_UNREADABLE = 1
 
 
 def predict(cfg: DictConfig) -> dict[Source, DataError]:
-    """Finds people (or what the checkpoint knows) in images and videos; returns the files that could not be read, and why.
+    """Find instances in images and videos; return the files that could not be read, with the reasons.
 
     Raises:
-        UserError: what the user can mend before anything is predicted; the message says how.
+        UserError: a mistake of the user, before anything is predicted.
     """
     typed: PredictConfig = checked(cfg)
     output = Path(typed.output)
@@ -51,7 +51,7 @@ def predict(cfg: DictConfig) -> dict[Source, DataError]:
     unreadable: dict[Source, DataError] = {}
     _run(typed, trained, sources, files, unreadable)
     done = len(sources) - len(unreadable)
-    log.info("%d found in %d of %d files, written to %s and beside it", files.num_instances, done, len(sources), output / PREDICTIONS)
+    log.info("%d instances in %d of %d files, written to %s and beside it", files.num_instances, done, len(sources), output / PREDICTIONS)
     return unreadable
 
 
@@ -71,29 +71,32 @@ def _run(
 
 
 def _check(sources: Sequence[Source], output: Path) -> None:
-    """Mistakes that would cost a user files."""
+    """Refuse an output that would overwrite files.
+
+    Raises:
+        ConfigError: the output is a file, or among the inputs.
+    """
     if output.exists() and not output.is_dir():
         raise ConfigError("the output is a file", where=f"output={output}", expected="a folder, or the name of a new one", found="a file")
     inputs = {source.path.resolve() for source in sources}
     written = {(output / f"{name}{suffix}").resolve() for name in output_names(sources).values() for suffix in OVERLAY_SUFFIXES}
     if output.resolve() in {path.parent for path in inputs} or written & inputs:
         raise ConfigError(
-            "the overlays would be written among the inputs, over images of the same name",
+            "the overlays would be written among the inputs and could overwrite images of the same name",
             where=f"output={output}",
-            expected="another folder than that of the inputs",
+            expected="a folder other than that of the inputs",
             remedy="for example output=predictions",
         )
 
 
 def _labels(trained: Trained, cfg: PredictConfig) -> Sequence[int]:
-    """The labels to look for, in the model's order; the head forgets the others."""
+    """Return the labels to look for, in the model's order; the head drops the others."""
     known = trained.class_names
     if cfg.categories is None:
         return range(len(known))
-    unknown = [name for name in cfg.categories if name not in known]
-    if unknown or not cfg.categories:
+    if unknown := [name for name in cfg.categories if name not in known]:
         raise CheckpointError(
-            f"the model does not know the class {', '.join(unknown)}" if unknown else "no class is left to look for",
+            f"the model does not know the class {', '.join(unknown)}",
             where=cfg.checkpoint,
             expected=f"categories among {', '.join(known[:100])}",
             found=cfg.categories,
@@ -104,12 +107,13 @@ def _labels(trained: Trained, cfg: PredictConfig) -> Sequence[int]:
 
 
 def _report(unreadable: dict[Source, DataError]) -> None:
-    print(f"{len(unreadable)} files could not be read and were left out:", file=sys.stderr)
+    print(f"{len(unreadable)} files could not be read and were skipped:", file=sys.stderr)
     for source, error in unreadable.items():
         print(f"  {source.path}: {error.found}", file=sys.stderr)
 
 
 def predict_and_exit(cfg: DictConfig) -> None:
+    """Hydra's task: exit with 1 if files could not be read."""
     unreadable = predict(cfg)
     if unreadable:
         _report(unreadable)

@@ -71,7 +71,7 @@ def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, resume_path: Pa
     if resume_path is not None:
         check_changes(resume_path, plain, images=len(data.train_dataset))
     if (start := resume_path or typed.init_from) is not None:
-        follow_weights(cfg, Path(start))
+        cfg = follow_weights(cfg, Path(start))
         plain, typed = to_plain(cfg), to_dataclass(cfg)
     L.seed_everything(typed.seed, workers=True, verbose=False)
     module = build_module(typed, plain, data)

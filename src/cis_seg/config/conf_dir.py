@@ -1,4 +1,4 @@
-"""Where the configuration files lie: one directory, whichever way the package came to this machine."""
+"""The directory of the configuration files, for a checkout and for an installed wheel."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cis_seg.errors import ConfigError
 
 
 def conf_dir() -> str:
-    """Absolute path of the directory with ``config.yaml`` and its groups.
+    """Return the absolute path of the directory with ``config.yaml`` and its groups.
 
-    A checkout (also one installed with ``pip install -e``) has it as ``conf/`` beside ``src/``, an installed wheel as ``cis_seg/conf/``.
-    The checkout's comes first, so that an edited file takes effect; neither depends on the working directory.
+    It is ``conf/`` beside ``src/`` in a checkout (also with ``pip install -e``), and ``cis_seg/conf/`` in an installed wheel.
+    The checkout takes precedence, so that an edited file takes effect. Neither depends on the working directory.
 
     Raises:
         ConfigError: neither exists (an incomplete copy of the repository, or a wheel built without its YAML files).

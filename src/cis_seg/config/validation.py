@@ -19,16 +19,16 @@ from cis_seg.errors import ConfigError
 
 
 def option_of(override: str) -> str:
-    """``loss.overlap.reduction`` of ``+loss.overlap.reduction=masks``."""
+    """Return the option of an override: ``loss.overlap.reduction`` of ``+loss.overlap.reduction=masks``."""
     return override.partition("=")[0].lstrip("+~")
 
 
 def without_effect(cfg: Config, given: Iterable[str]) -> list[str]:
-    """One line for each option of ``given`` that has no effect in ``cfg``, and for steps that come after the end.
+    """Return a line for each option of ``given`` that has no effect in ``cfg``, and for steps after the last one.
 
     Args:
         cfg: the run.
-        given: dotted names that its user has set; what a group file sets for many experiments is no mistake.
+        given: dotted names that the user has set; a group file may set options for several experiments.
     """
     given = list(given)
     lines = [f"{option} has no effect: {reason}" for prefix, reason in _idle(cfg) for option in given if option.startswith(prefix)]
@@ -36,7 +36,7 @@ def without_effect(cfg: Config, given: Iterable[str]) -> list[str]:
 
 
 def _idle(cfg: Config) -> Iterator[tuple[str, str]]:
-    """Beginnings of option names that have no effect, and why."""
+    """Yield prefixes of option names without effect, each with the reason."""
     weights, data, backbone = cfg.loss.weights, cfg.data, cfg.model.backbone
     if not weights.overlap:
         yield "loss.overlap.", "loss.weights.overlap is 0"
@@ -47,9 +47,9 @@ def _idle(cfg: Config) -> Iterator[tuple[str, str]]:
     if not cfg.schedule.decay_steps:
         yield "optim.decay_factor", "schedule.decay_steps is empty"
     if not backbone.weights:
-        yield "model.backbone.frozen_stages", "model.backbone.weights is null, and what has no pretrained weights is trained"
+        yield "model.backbone.frozen_stages", "model.backbone.weights is null, so all stages are trained"
     if data.train_size_range:
-        yield "data.train_sizes", "data.train_size_range goes before it"
+        yield "data.train_sizes", "data.train_size_range takes precedence"
     if not data.workers:
         yield "data.worker_timeout", "data.workers is 0"
     if cfg.init_from is None:
@@ -63,7 +63,7 @@ def _after_the_end(cfg: Config) -> Iterator[str]:
     last: int = cfg.schedule.max_steps
     late: Sequence[int] = [step for step in cfg.schedule.decay_steps if step >= last]
     if late:
-        yield f"schedule.decay_steps {', '.join(map(str, late))} come after the last step (schedule.max_steps={last})"
+        yield f"schedule.decay_steps {', '.join(map(str, late))} are after the last step (schedule.max_steps={last})"
     if cfg.optim.warmup_steps >= last:
         yield f"optim.warmup_steps={cfg.optim.warmup_steps}: the full learning rate is not reached in schedule.max_steps={last}"
 
@@ -80,7 +80,7 @@ class Conflict:
 
 
 def conflicts(cfg: Config) -> Iterator[Conflict]:
-    """Every conflict of a run's options that would show only after the data are read."""
+    """Yield every conflict between a run's options, which would otherwise fail only after the data are read."""
     yield from _model(cfg.model)
     yield from _losses(cfg)
     yield from _batch(cfg.optim, cfg.trainer)
@@ -92,33 +92,41 @@ def _model(model: ModelConfig) -> Iterator[Conflict]:
         fitting = next(divisor for divisor in range(min(groups, channels), 0, -1) if channels % divisor == 0)
         yield Conflict(
             "model.head_norm_groups",
-            "the channels of the head do not divide into these groups",
+            "the head's channels are not divisible into these groups",
             f"a divisor of {channels} (model.head_channels)",
             groups,
             f"set model.head_norm_groups={fitting}",
         )
     if sorted(set(ranges)) != ranges:
-        yield Conflict("model.size_ranges", "the levels' borders do not rise", "rising pixels", ranges, "the default is [64,128,256,512]")
+        yield Conflict(
+            "model.size_ranges",
+            "the limits between the levels do not increase",
+            "increasing pixels",
+            ranges,
+            "the default is [64,128,256,512]",
+        )
 
 
 def _losses(cfg: Config) -> Iterator[Conflict]:
     weights = cfg.loss.weights
     if not any(vars(weights).values()):
-        yield Conflict("loss.weights", "no loss is left to train on", "a weight above 0", "0 everywhere", "set loss.weights.cls=1, for one")
+        yield Conflict("loss.weights", "every loss has weight 0", "a weight above 0", "0 everywhere", "set loss.weights.cls=1, for one")
     if weights.mask and cfg.supervision != "mask":
         found = f"{weights.mask:g} with supervision={cfg.supervision}"
-        yield Conflict("loss.weights.mask", "true masks are not read", "0", found, "choose supervision=mask, or set loss.weights.mask=0")
+        yield Conflict(
+            "loss.weights.mask", "no ground-truth masks are loaded", "0", found, "choose supervision=mask, or set loss.weights.mask=0"
+        )
 
 
 def _batch(optim: OptimConfig, trainer: Any) -> Iterator[Conflict]:
-    """The global batch in equal parts; devices that are not given as a number are known only to the sampler."""
+    """Check that the global batch divides equally; if ``devices`` is not a number, only the sampler can check it."""
     given = [(trainer or {}).get(key, 1) for key in ("devices", "num_nodes")]
     processes = prod(value for value in given if isinstance(value, int) and value > 0)
     parts = processes * optim.accumulate
     if optim.batch_size % parts:
         yield Conflict(
             "optim.batch_size",
-            "the global batch cannot be cut into equal parts",
+            "the global batch does not divide into equal parts",
             f"a multiple of {processes} devices x {optim.accumulate} micro-batches (optim.accumulate) = {parts}",
             optim.batch_size,
             f"set optim.batch_size={max(round(optim.batch_size / parts), 1) * parts}, or change trainer.devices or optim.accumulate",

@@ -99,6 +99,25 @@ class InstanceDataModule(lightning.LightningDataModule):
         """Id of each label in the held-out ground truth, for results files."""
         return self.val_dataset.category_ids
 
+    def annotated_files(self, *parts: str) -> dict[str, tuple[Path, Path]]:
+        """Return those of ``files`` (or of its ``parts``) that exist, or that the config names: these must exist.
+
+        Raises:
+            DataError: there is none.
+        """
+        named = {"train": self.cfg.annotations, "val": self.cfg.val_annotations}
+        asked = {part: self.files[part] for part in parts or self.files}
+        existing = {part: files for part, files in asked.items() if named.get(part) is not None or files[0].is_file()}
+        if not existing:
+            raise DataError(
+                "the data set has no annotation file",
+                where=self.root,
+                expected=" or ".join(str(annotations) for annotations, _ in asked.values()),
+                found=f"in {self.root}: {listing(self.root)}",
+                remedy="set data.root, data.annotations or data.val_annotations",
+            )
+        return existing
+
     def setup(self, stage: str) -> None:
         """Reads the indices ``stage`` needs, so that mistakes show before the first step.
 
@@ -129,7 +148,7 @@ class InstanceDataModule(lightning.LightningDataModule):
         """Endless micro-batches of this process, from the trainer's step on.
 
         Raises:
-            ConfigError: the global batch cannot be cut into equal parts, or the trainer accumulates otherwise.
+            ConfigError: the global batch does not divide into equal parts, or the trainer accumulates otherwise.
         """
         trainer = self.trainer
         accumulated = self.accumulate if trainer is None else trainer.accumulate_grad_batches

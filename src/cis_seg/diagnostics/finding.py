@@ -74,6 +74,6 @@ def _explained(error: Exception) -> str | None:
         return str(error)
     if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
         return None
-    from cis_seg.config.cli import explain  # only where Hydra is there
+    from cis_seg.config.messages import explain  # only where Hydra is there
 
     return explain(error)

@@ -45,7 +45,7 @@ def print_report(run: Path) -> float | None:
     console = Console(stderr=True)
     picture = run / "overlays" / "latest.png"
     pictures = [f"truth and prediction side by side: {picture}"] if picture.is_file() else []
-    print_scores(console, metrics, title=f"{run} after {metrics.get('step')} steps", notes=[*pictures, f"all figures: {run / METRICS}"])
+    print_scores(console, metrics, title=f"{run} after {metrics.get('step')} steps", notes=[*pictures, f"all metrics: {run / METRICS}"])
     return metrics.get(OBJECTIVE)
 
 

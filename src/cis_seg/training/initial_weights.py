@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 BELONG_TO_WEIGHTS = ("channel_order", "pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm")
 
 
-def follow_weights(cfg: DictConfig, path: Path) -> None:
-    """Sets the options in ``cfg.model`` that belong to weights to those of the checkpoint, and says which it changed.
+def follow_weights(cfg: DictConfig, path: Path) -> DictConfig:
+    """Return the config with the options of ``model`` that belong to weights taken from the checkpoint; a change is logged.
 
     Weights from AdelaiDet want BGR and the stride in the first 1x1 where torchvision's want RGB and the stride in the 3x3: no shape
     shows it, the wrong choice only trains and scores badly. So the checkpoint decides, whatever the config says.
@@ -41,11 +42,13 @@ def follow_weights(cfg: DictConfig, path: Path) -> None:
     ours: ModelConfig = OmegaConf.to_object(cfg.model)  # type: ignore[assignment]
     for model in (theirs, ours):
         model.backbone.norm = backbone_norm(model.backbone)
+    followed = copy.deepcopy(cfg)
     for option in BELONG_TO_WEIGHTS:
         before, after = (OmegaConf.select(OmegaConf.structured(model), option) for model in (ours, theirs))
         if before != after:
-            OmegaConf.update(cfg, f"model.{option}", after)
+            OmegaConf.update(followed, f"model.{option}", after)
             log.info("model.%s follows the weights of %s: %s, not %s", option, path, after, before)
+    return followed
 
 
 def missing_base(cfg: Config) -> str | None:

@@ -19,7 +19,8 @@ from hydra.errors import HydraException
 from hydra.utils import get_method
 from omegaconf.errors import OmegaConfBaseException
 
-from cis_seg.config.cli import EXIT_USER_ERROR, explain, log_lightning_once
+from cis_seg.config.cli import EXIT_USER_ERROR, log_lightning_once
+from cis_seg.config.messages import explain
 from cis_seg.config.plain import from_plain
 from cis_seg.errors import UserError
 

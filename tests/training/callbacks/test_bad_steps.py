@@ -15,6 +15,7 @@ import torch
 
 from cis_seg.commands import replay
 from cis_seg.errors import CheckpointError, RunError
+from cis_seg.replay import main
 from cis_seg.training.callbacks.bad_steps import KEPT
 from faulty import differences
 from runs import SMALL, small_run, weights_of
@@ -97,7 +98,7 @@ def test_many_in_a_row_stop_the_run_with_advice(root: Path, capsys: pytest.Captu
     assert str(folder) in str(stop.value)
     assert [path.stem for path in sorted(folder.glob("*.json"))] == [f"step00000{i}" for i in (2, 3, 4, 5, 6)]
     assert len(list(folder.glob("*.pt"))) == KEPT
-    assert replay.main([str(folder / "step000002.pt"), "--device", "cpu"]) == 0
+    assert main([str(folder / "step000002.pt"), "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
     assert "step 2, 32-true" in shown
     assert "first module whose output is not finite: backbone.layer2.0.conv1" in shown
@@ -129,7 +130,7 @@ def test_a_continued_run_goes_on_counting_and_ends_the_same(root: Path) -> None:
 def test_a_file_that_is_no_step_is_refused(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CheckpointError, match="not the file of a training step"):
         replay.replay(sound / "checkpoints" / "last.ckpt")
-    assert replay.main([str(sound / "nothing.pt")]) == 2
+    assert main([str(sound / "nothing.pt")]) == 2
     assert "there is no checkpoint" in capsys.readouterr().err
 
 
