@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_mistakes import coco_folder
 
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.plain import to_dataclass
 from cis_seg.model.build import build_model
 from runs import SMALL, composed, metrics_of, small_run, weights_of
+from small_coco import coco_folder
 
 
 def options(group: str) -> list[str]:

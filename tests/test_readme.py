@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_mistakes import coco_folder
 
 from adelaidet_file import small_config, small_state
 from cis_seg import doctor, evaluate, predict, train
 from runs import SMALL
+from small_coco import coco_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

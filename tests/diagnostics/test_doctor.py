@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_mistakes import coco_folder
 
 from cis_seg import doctor
 from cis_seg.diagnostics import gpus, machine, room
@@ -25,6 +24,7 @@ from cis_seg.diagnostics.trial import in_words
 from cis_seg.errors import DataError
 from cis_seg.training.initial_weights import load_start
 from runs import SMALL
+from small_coco import coco_folder
 
 Usage = namedtuple("Usage", "total used free")
 NETWORK = tuple(option for option in SMALL if option.startswith(("model.", "optim.", "schedule.")))

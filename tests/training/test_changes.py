@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cis_seg.config.schema import to_plain
+from cis_seg.config.plain import to_plain
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.training.resume import FIXED, FREE, check_changes
 from runs import SMALL, composed

@@ -12,7 +12,7 @@ import pytest
 from omegaconf.errors import ConfigAttributeError
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from cis_seg.config import schema
+from cis_seg.config import plain
 from cis_seg.errors import ConfigError, UserError
 from cis_seg.training.launch import _environment, _report_first, is_first, processes_to_start, strategy
 from runs import composed
@@ -99,9 +99,9 @@ def test_idle_parameters_are_looked_for_where_there_are_some(monkeypatch: pytest
 )
 def test_a_config_comes_back_with_its_schema(overrides: tuple[str, ...]) -> None:
     cfg = composed(*overrides)
-    again = schema.from_plain(json.loads(json.dumps(schema.to_plain(cfg))))
-    assert schema.to_plain(again) == schema.to_plain(cfg)
-    one, other = schema.to_dataclass(again), schema.to_dataclass(cfg)
+    again = plain.from_plain(json.loads(json.dumps(plain.to_plain(cfg))))
+    assert plain.to_plain(again) == plain.to_plain(cfg)
+    one, other = plain.to_dataclass(again), plain.to_dataclass(cfg)
     one.logger = other.logger = None  # what it repeats of the schema's groups is plain then
     assert one == other
     assert type(one.data) is type(other.data)

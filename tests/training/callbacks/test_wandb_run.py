@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cis_seg.config.schema import to_plain
+from cis_seg.config.plain import to_plain
 from cis_seg.training.callbacks.wandb_logging.logger import LONGEST_TAG, group_of, stage_of, tags_of
 from runs import composed
 
