@@ -162,7 +162,7 @@ def test_thresholds_and_sizes(
     assert "a shorter side of 96 pixels" in capsys.readouterr().err  # the run's own validation
     assert entries_of(tmp_path / "none") == []
     assert predicted(monkeypatch, run, file, f"output={tmp_path}/some", "draw_threshold=1", "test_size=160", "max_size=200") == 0
-    assert "a shorter side of 160 pixels, a longer of 200" in capsys.readouterr().err
+    assert "a shorter side of 160 pixels, a longer side of at most 200" in capsys.readouterr().err
     assert entries_of(tmp_path / "some")
     undrawn = [np.asarray(Image.open(tmp_path / folder / f"{NASTY[:-4]}.png")) for folder in ("none", "some")]
     np.testing.assert_array_equal(*undrawn)
@@ -210,8 +210,8 @@ def test_a_video(monkeypatch: pytest.MonkeyPatch, run: Path, photo: Image.Image,
     ("overrides", "said"),
     [
         (["input=IN/*.tiff", "output=OUT"], "no such file"),
-        (["input=IN", "output=IN"], "another folder than that of the inputs"),
-        (["input=IN/../*/plain.png", "output=IN/.."], "another folder than that of the inputs"),
+        (["input=IN", "output=IN"], "a folder other than that of the inputs"),
+        (["input=IN/../*/plain.png", "output=IN/.."], "a folder other than that of the inputs"),
         (["input=IN", "output=IN/notes.txt"], "the output is a file"),
         (["input=IN"], "output is needed"),
         (["input=IN", "output=OUT", "categories=[dog]"], "the model does not know the class dog"),
