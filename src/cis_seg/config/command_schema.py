@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from cis_seg.config.rules import ANY_COUNT, BATCH, COUNT, MAX_SIDE, NAMES, SEED, SHARE, SIDE, TEXT, above, between, each, one_of, option
-from cis_seg.config.schema import CocoData, Config, CrowdData, CrowdHumanData, DataConfig, DetectionConfig, EvalConfig, PathsConfig
+from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, PathsConfig
 
 
 @dataclass
@@ -159,8 +159,6 @@ SCHEMAS: dict[str, type] = {
     "browse": BrowseConfig,
     "figure": FigureConfig,
 }
-#: data set -> its schema
-DATA_SCHEMAS: dict[str, type[DataConfig]] = {"coco": CocoData, "crowdhuman": CrowdHumanData, "crowd": CrowdData}
 
 
 def register() -> None:

@@ -16,8 +16,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from cis_seg.config.command_schema import DATA_SCHEMAS, SCHEMAS
+from cis_seg.config.command_schema import SCHEMAS
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.schema import DATA_SCHEMAS
 
 COLUMN = 28  # characters before the meaning of an option
 OPTION_LINE = re.compile(r"^@([\w.]+)$", re.MULTILINE)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cis_seg.config.schema import CocoData, Config, CrowdData, CrowdHumanData
+from cis_seg.config.schema import DATA_SCHEMAS, Config
 from cis_seg.errors import DataError
 
 #: files beside metrics.json: the config of the run, and that of an evaluation
@@ -32,7 +32,7 @@ def to_dataclass(cfg: DictConfig) -> Any:
 def from_plain(plain: dict[str, Any]) -> DictConfig:
     """Invert ``to_plain``; the schema of the data set is the one that has its keys."""
     found = set(plain["data"])
-    schema = next(kind for kind in (CrowdData, CrowdHumanData, CocoData) if {option.name for option in fields(kind)} == found)
+    schema = next(kind for kind in DATA_SCHEMAS.values() if {option.name for option in fields(kind)} == found)
     merged = OmegaConf.merge(OmegaConf.structured(Config), {"data": OmegaConf.structured(schema)}, plain)
     assert isinstance(merged, DictConfig)
     with open_dict(merged):

@@ -137,6 +137,10 @@ class CrowdData(CrowdHumanData):
     num_val: int | None = option(None, "validation images; null: the preset's number", COUNT)
 
 
+#: data set -> its schema
+DATA_SCHEMAS: dict[str, type[DataConfig]] = {"coco": CocoData, "crowdhuman": CrowdHumanData, "crowd": CrowdData}
+
+
 @dataclass
 class LossWeights:
     """Weight of each term; 0 removes it (neither computed nor logged)."""
