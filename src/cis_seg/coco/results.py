@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cis_seg.coco import rle
 from cis_seg.coco.checks import check_box, check_mask, is_id, is_score
 from cis_seg.coco.reader import read_json
 from cis_seg.errors import DataError
-from cis_seg.structures import Instances
+
+if TYPE_CHECKING:
+    from cis_seg.structures import Instances
 
 _REMEDY = 'write masks at the size of the original image, and counts as text: counts.decode("ascii"), not str(counts)'
 

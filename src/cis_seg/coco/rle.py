@@ -9,7 +9,7 @@ Legend: H W size of the image in pixels; boxes are COCO's [x, y, width, height].
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from cis_seg.coco.checks import MIN_POLYGON_NUMBERS, has_outline
-from cis_seg.structures import RLE
+
+if TYPE_CHECKING:  # a type alone: reading json files needs no torch
+    from cis_seg.structures import RLE
 
 TOLERANCE = 1.0  # px that a polygon may deviate from the edge of its mask, because people edit its points by hand and stairs have too many
 
@@ -90,7 +92,7 @@ def from_segmentation(segmentation: Any, size: tuple[int, int]) -> RLE | None:
     if isinstance(counts, list):
         code: RLE = coco_mask.frPyObjects(segmentation, *size)
         return code
-    return RLE(size=list(size), counts=counts.encode() if isinstance(counts, str) else counts)
+    return {"size": list(size), "counts": counts.encode() if isinstance(counts, str) else counts}
 
 
 def polygon_mask(polygon: Sequence[float], size: tuple[int, int]) -> RLE:
