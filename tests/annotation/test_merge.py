@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,19 +22,10 @@ from cis_seg.errors import DataError
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import find_oddities
 
+SCRIPT = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "merge_annotations.py"))
+
 Content = dict[str, Any]
 Write = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "merge_annotations.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def merged(job: Job, *exports: Path, dropped: dict[int, str] | None = None) -> Merged:
@@ -193,18 +183,18 @@ def test_masks_that_are_still_the_draft_are_counted(job: Job, export_content: Co
     assert "5 people had a model's mask as a draft; 2 masks are still that draft: they favour a similar model" in card
 
 
-def run(script: ModuleType, job: Job, *arguments: object) -> int:
-    code: int = script.main([str(job.path), *map(str, arguments), "--output", str(job.path.parent / "out" / "MERGED.json")])
+def run(job: Job, *arguments: object) -> int:
+    code: int = SCRIPT["main"]([str(job.path), *map(str, arguments), "--output", str(job.path.parent / "out" / "MERGED.json")])
     return code
 
 
 def test_the_command_writes_the_file_and_its_card(
-    script: ModuleType, job: Job, export_content: Content, write_export: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    job: Job, export_content: Content, write_export: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export_content["annotations"].pop(2)
     (tmp_path / "dropped.txt").write_text("# looked at twice\n\n3 a reflection | in a window\n")
     path = write_export(export_content)
-    assert run(script, job, path, "--dropped", tmp_path / "dropped.txt") == 0
+    assert run(job, path, "--dropped", tmp_path / "dropped.txt") == 0
     assert "2 images, 4 people, 1 dropped" in capsys.readouterr().out
     content = json.loads((tmp_path / "out" / "MERGED.json").read_text())
     assert content == merged(job, path, dropped={3: ""}).content
@@ -219,18 +209,18 @@ def test_the_command_writes_the_file_and_its_card(
 
 
 def test_what_is_refused_is_listed_and_what_is_accepted_stands_in_the_card(
-    script: ModuleType, job: Job, export_content: Content, write_export: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    job: Job, export_content: Content, write_export: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add(segmentation=[rectangle(11, 11, 18, 37)])(export_content)
     path = write_export(export_content)
-    assert run(script, job, path) == script.EXIT_REFUSED
+    assert run(job, path) == SCRIPT["EXIT_REFUSED"]
     text = capsys.readouterr().err
     assert f"export.json, annotations 0/99 of images/{NAMES[0]}: mask IoU 0.97" in text
     assert "2 problems" in text
     assert not (tmp_path / "out" / "MERGED.json").exists()
     assert "unlisted" in (tmp_path / "out" / "MERGED.problems.txt").read_text()
-    assert run(script, job, path, "--accept", "duplicate") == script.EXIT_REFUSED
-    assert run(script, job, path, "--accept", "duplicate", "unlisted") == 0
+    assert run(job, path, "--accept", "duplicate") == SCRIPT["EXIT_REFUSED"]
+    assert run(job, path, "--accept", "duplicate", "unlisted") == 0
     assert len(json.loads((tmp_path / "out" / "MERGED.json").read_text())["annotations"]) == 7
     card = (tmp_path / "out" / "MERGED.md").read_text()
     assert "## Checked, but for what was accepted" in card
@@ -251,7 +241,6 @@ def test_what_is_refused_is_listed_and_what_is_accepted_stands_in_the_card(
     ],
 )
 def test_mistakes(
-    script: ModuleType,
     job: Job,
     export_content: Content,
     write_export: Write,
@@ -264,7 +253,7 @@ def test_mistakes(
     (tmp_path / "text.json").write_text("{")
     (tmp_path / "results.json").write_text("[]")
     (tmp_path / "dropped.txt").write_text("1 too dark\n4 a region, nobody\n")
-    code = script.main([str(job.path), "--output", f"{tmp_path}/m.json", *(word.replace("FOLDER", str(tmp_path)) for word in arguments)])
+    code = SCRIPT["main"]([str(job.path), "--output", f"{tmp_path}/m.json", *(word.replace("FOLDER", str(tmp_path)) for word in arguments)])
     assert code == 2
     assert said in capsys.readouterr().err
     assert json.loads((tmp_path / "export.json").read_text()) == export_content

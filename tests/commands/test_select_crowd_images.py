@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import runpy
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +19,8 @@ from cis_seg.config.commands import start
 from cis_seg.config.plain import to_dataclass
 from runs import SMALL, composed, metrics_of, small_run
 
+SCRIPT = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "merge_annotations.py"))
+
 DATA = [o for o in SMALL if o.startswith("data.")]
 
 
@@ -33,17 +34,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def checkpoint(root: Path) -> Path:
     return next(root.glob("runs/**/last.ckpt"))
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "merge_annotations.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def selected(monkeypatch: pytest.MonkeyPatch, root: Path, output: Path, *overrides: str) -> int:
@@ -74,7 +64,7 @@ def annotated(job: Path, root: Path) -> dict[str, Any]:
     return {**content, "annotations": annotations}
 
 
-def test_from_a_crowd_to_a_score(monkeypatch: pytest.MonkeyPatch, root: Path, script: ModuleType, tmp_path: Path) -> None:
+def test_from_a_crowd_to_a_score(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
     output = tmp_path / "job"
     assert selected(monkeypatch, root, output, "count=4", "seed=1", f"checkpoint={checkpoint(root)}", "photos=copy") == 0
     job, truth = read_job(output / "job.json"), crowd_truth(root)
@@ -90,7 +80,7 @@ def test_from_a_crowd_to_a_score(monkeypatch: pytest.MonkeyPatch, root: Path, sc
 
     (tmp_path / "export.json").write_text(json.dumps(annotated(output / "job.json", root)))
     merged = tmp_path / "test set" / "CIS.json"
-    assert script.main([str(output / "job.json"), str(tmp_path / "export.json"), "--output", str(merged)]) == 0
+    assert SCRIPT["main"]([str(output / "job.json"), str(tmp_path / "export.json"), "--output", str(merged)]) == 0
     content = json.loads(merged.read_text())
     people = [annotation for annotation in content["annotations"] if not annotation["iscrowd"]]
     assert [annotation["area"] for annotation in people] == [entry["area"] for name in names for entry in truth[name]]

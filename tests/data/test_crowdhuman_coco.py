@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman_coco import to_coco, to_odgt
 from cis_seg.errors import DataError
 from cis_seg.evaluation.metrics import score
+
+SCRIPT = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "crowdhuman_to_coco.py"))
 
 Records = list[dict[str, Any]]
 WriteOdgt = Callable[[Records], tuple[Path, Path]]
@@ -67,37 +68,26 @@ def test_detections_in_regions_to_ignore_are_not_wrong(odgt_records: Records, wr
     assert (score(truth, [*found, {**extra, "bbox": elsewhere}])["bbox/AP"] or 0) < 90
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "crowdhuman_to_coco.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_script_converts_both_ways(
-    script: ModuleType, odgt_records: Records, write_odgt: WriteOdgt, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    odgt_records: Records, write_odgt: WriteOdgt, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, images = write_odgt(odgt_records)
     target, back = tmp_path / "new" / "val.json", tmp_path / "back.odgt"
-    assert script.main([str(path), str(images), str(target)]) == 0
+    assert SCRIPT["main"]([str(path), str(images), str(target)]) == 0
     assert "3 images, 3 people, 2 ignore regions, 0 records left out" in capsys.readouterr().out
     assert json.loads(target.read_text())["categories"] == [{"id": 1, "name": "person"}]
-    assert script.main([str(target), str(back)]) == 0
+    assert SCRIPT["main"]([str(target), str(back)]) == 0
     assert [json.loads(line) for line in back.read_text().splitlines()] == odgt_records
 
 
-def test_the_scripts_mistakes(script: ModuleType, odgt_records: Records, write_odgt: WriteOdgt, tmp_path: Path, capsys: Any) -> None:
+def test_the_scripts_mistakes(odgt_records: Records, write_odgt: WriteOdgt, tmp_path: Path, capsys: Any) -> None:
     path, images = write_odgt(odgt_records)
-    assert script.main([str(path), str(tmp_path / "none"), str(tmp_path / "out.json")]) == 2
+    assert SCRIPT["main"]([str(path), str(tmp_path / "none"), str(tmp_path / "out.json")]) == 2
     assert "image folder does not exist" in capsys.readouterr().err
-    assert script.main([str(tmp_path / "none.odgt"), str(images), str(tmp_path / "out.json")]) == 2
+    assert SCRIPT["main"]([str(tmp_path / "none.odgt"), str(images), str(tmp_path / "out.json")]) == 2
     assert "annotation file does not exist" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        script.main([str(path), str(tmp_path / "out.json")])
+        SCRIPT["main"]([str(path), str(tmp_path / "out.json")])
 
 
 def test_another_json_has_no_records(coco_content: Any, write_coco: Any) -> None:
