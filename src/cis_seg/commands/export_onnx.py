@@ -40,7 +40,7 @@ def export_onnx(cfg: DictConfig) -> None:
     """Writes the network of a checkpoint with all of inference as one ONNX file, and runs it once beside PyTorch.
 
     Raises:
-        UserError: what the user can mend; the message says how.
+        UserError: a mistake of the user, with what to do about it.
     """
     typed: ExportConfig = checked(cfg)
     out = Path(typed.out)

@@ -53,7 +53,7 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     with the box (``fit_given_boxes``). A box without area in its image gets an empty mask and confidence 0; a crowd region stays as it is.
 
     Raises:
-        UserError: what the user can mend before the first image; the message says how.
+        UserError: a mistake of the user, found before the first image, with what to do about it.
     """
     output = Path(cfg.output).expanduser()
     boxes = read_box_file(Path(cfg.boxes).expanduser(), Path(cfg.images).expanduser())

@@ -40,7 +40,7 @@ def select(cfg: SelectConfig) -> list[Verdict]:
     """Writes the job and the report; returns why each image was taken or left.
 
     Raises:
-        UserError: what the user can mend, such as criteria that no image meets; the message says how.
+        UserError: a mistake of the user, such as criteria that no image meets, with what to do about it.
     """
     criteria, output = Criteria(**{field.name: getattr(cfg, field.name) for field in fields(Criteria)}), Path(cfg.output).expanduser()
     boxes = _check(cfg, output)

@@ -43,7 +43,7 @@ def train(cfg: DictConfig) -> float | None:
     """One run, from the composed config to ``metrics.json``; returns the validation mask AP.
 
     Raises:
-        UserError: what the user can mend; the message says how.
+        UserError: a mistake of the user, with what to do about it.
     """
     _quiet_lightning()
     plain, typed = to_plain(cfg), checked(cfg)
