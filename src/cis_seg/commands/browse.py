@@ -81,8 +81,3 @@ def _true_panel(truth: GroundTruth, image_id: int, images: Path) -> Pixels:
     found = f"{len(drawings) - crowds} annotated" + (f", {crowds} ignore regions" if crowds else "")
     panels = [draw_instances(pixels, some, max_side=MAX_SIDE, boxes=False) for some in ([], drawings)]
     return side_by_side(panels, [f"image {image_id}", found])
-
-
-def browse_and_report(cfg: DictConfig) -> None:
-    """Hydra's task: a float would be the objective of a sweep, so this returns nothing."""
-    browse(cfg)

@@ -94,8 +94,3 @@ def _caption(cfg: FigureConfig, compared: Sequence[Compared]) -> str:
     how = "chosen images" if cfg.images else f"the {min(cfg.count, len(compared))} most changed of {len(compared)} images"
     means = f"claimed twice, mean over {'these' if cfg.images else 'all'}: {cfg.titles[0]} {first:.1f} %, {cfg.titles[1]} {second:.1f} %"
     return f"{how}; scores from {cfg.draw_threshold:g}; {means}"
-
-
-def draw(cfg: DictConfig) -> None:
-    """Hydra's task: a float would be the objective of a sweep, so this returns nothing."""
-    figure4(cfg)

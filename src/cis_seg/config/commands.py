@@ -38,10 +38,10 @@ COMMANDS = {
     "evaluate": Command("evaluate", "cis_seg.commands.evaluate.evaluate"),
     "predict": Command("predict", "cis_seg.commands.predict.predict_and_exit"),
     "check_dataset": Command("check", "cis_seg.commands.check_dataset.check"),
-    "browse": Command("browse", "cis_seg.commands.browse.browse_and_report"),
+    "browse": Command("browse", "cis_seg.commands.browse.browse"),
     "masks_from_boxes": Command("masks_from_boxes", "cis_seg.commands.masks_from_boxes.mask_and_exit"),
     "export_onnx": Command("export", "cis_seg.commands.export_onnx.export_onnx"),
-    "figure4": Command("figure", "cis_seg.commands.figure4.draw"),
+    "figure4": Command("figure", "cis_seg.commands.figure4.figure4"),
     "select_crowd_images": Command("select", "cis_seg.commands.select_crowd_images.select_and_report"),
 }
 
@@ -58,8 +58,8 @@ def start(name: str) -> None:
         check_paths(checked(cfg))
         function = get_method(command.task)
         log_lightning_once()
-        result: float | None = function(cfg)
-        return result
+        result = function(cfg)
+        return result if isinstance(result, float) else None  # what a sweep maximises
 
     register()
     if HELP.intersection(sys.argv[1:]):
