@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.evaluation.score_table import METRICS, OBJECTIVE, print_report, reported_step
 from cis_seg.model.shared_norm import share_norms
 from cis_seg.runtime.atomic_files import patiently, write_atomically
-from cis_seg.training.callbacks.checkpoints import validation_due
+from cis_seg.training.callbacks.checkpoints import LastCheckpoint, validation_due
+from cis_seg.training.callbacks.run_card import RunCard
 from cis_seg.training.callbacks.wandb_logging.logger import close_loggers
+from cis_seg.training.evaluation_result import LatestEvaluation
 from cis_seg.training.initial_weights import check_base_finished, compose_base, follow_weights, load_start, missing_base
 from cis_seg.training.launch import is_first, launch, processes_to_start, strategy
 from cis_seg.training.module import SCORED_SETS, CondInstModule
@@ -39,8 +42,12 @@ from cis_seg.training.run_folder import check_writable, checkpoints_of, held, ma
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig) -> float | None:
+def train(cfg: DictConfig, arguments: Sequence[str] = ()) -> float | None:
     """One run, from the composed config to ``metrics.json``; returns the validation mask AP.
+
+    Args:
+        cfg: the composed config.
+        arguments: of the command, which the run card and the message of a stopped run repeat.
 
     Raises:
         UserError: a mistake of the user, with what to do about it.
@@ -58,14 +65,14 @@ def train(cfg: DictConfig) -> float | None:
     data.setup("fit")
     if resume_path is None and (experiment := missing_base(typed)) is not None:
         log.info("init_from: %s is not there yet; training it first: experiment=%s", typed.init_from, experiment)
-        train(compose_base(experiment, typed))
+        train(compose_base(experiment, typed), arguments)
     if processes:
-        return launch("cis_seg.commands.train.train", plain, processes, run)
+        return launch("cis_seg.commands.train.train", plain, processes, run, arguments)
     with held(run) if is_first() else nullcontext():
-        return _train(cfg, data, run, resume_path)
+        return _train(cfg, data, run, resume_path, arguments)
 
 
-def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, resume_path: Path | None) -> float | None:
+def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, resume_path: Path | None, arguments: Sequence[str]) -> float | None:
     """The run of this process, its folder being its own."""
     plain, typed = to_plain(cfg), to_dataclass(cfg)
     if resume_path is not None:
@@ -79,10 +86,11 @@ def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, resume_path: Pa
     if is_first():
         _make_ready(typed, run, resume_path)
         _write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+    latest = LatestEvaluation()
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        logger=_loggers(cfg, run, resume_path),
-        callbacks=list(instantiate(cfg.callbacks).values()),
+        logger=_loggers(plain, run, resume_path),
+        callbacks=[*_callbacks(cfg, arguments), latest],
         plugins=[AtomicCheckpointIO()],
         strategy=strategy(typed.trainer, vars(typed.loss.weights)),
         val_check_interval=typed.schedule.val_every * typed.optim.accumulate,  # Lightning counts micro-batches
@@ -92,10 +100,10 @@ def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, resume_path: Pa
     try:
         with worker_errors_explained():
             trainer.fit(module, datamodule=data, ckpt_path=resume_path, weights_only=True)
-            _finish(trainer, module, data, run)
+            metrics = _finish(trainer, module, data, run, latest)
     finally:
         close_loggers(trainer, run)
-    return print_report(run) if trainer.is_global_zero else module.final_metrics.get(OBJECTIVE)
+    return print_report(run) if trainer.is_global_zero else metrics.get(OBJECTIVE)
 
 
 def _resume_path(cfg: Config, run: Path, *, first: bool) -> Path | None:
@@ -138,32 +146,45 @@ def _make_ready(cfg: Config, run: Path, resume_path: Path | None) -> None:
     make_ready(run, step, repeated=[f"{name}/" for name in SCORED_SETS] if again else [])
 
 
-def _finish(trainer: L.Trainer, module: CondInstModule, data: InstanceDataModule, run: Path) -> None:
-    """Scores the last step where the intervals did not, then writes ``metrics.json`` in one piece."""
+def _finish(
+    trainer: L.Trainer, module: CondInstModule, data: InstanceDataModule, run: Path, latest: LatestEvaluation
+) -> Mapping[str, float | None]:
+    """Score the last step unless the schedule did, write ``metrics.json`` in one piece and return its scores."""
     if trainer.global_step < trainer.max_steps:
-        return
-    if module.scored_step != trainer.global_step:
+        return {} if latest.result is None else latest.result.metrics
+    if latest.result is None or latest.result.step != trainer.global_step:
         # because Lightning numbers the row of a validation after the training one higher than that of one within it
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - 1
         trainer.validate(module, datamodule=data, verbose=False)
+    assert latest.result is not None
     if trainer.is_global_zero:
-        _write(run / METRICS, json.dumps(module.final_metrics | {"step": trainer.global_step}, indent=2) + "\n")
+        _write(run / METRICS, json.dumps({**latest.result.metrics, "step": trainer.global_step}, indent=2) + "\n")
+    return latest.result.metrics
 
 
 def _write(path: Path, text: str) -> None:
     patiently(lambda: write_atomically(path, text.encode()), path, len(text))
 
 
-def _loggers(cfg: DictConfig, run: Path, resume_path: Path | None) -> list[Logger]:
-    """The loggers, which go on with what this run logged before."""
-    options: dict[str, Any] = cfg.logger or {}
+def _callbacks(cfg: DictConfig, arguments: Sequence[str]) -> list[L.Callback]:
+    """The config's callbacks; those that print the run's command are given its arguments."""
+    callbacks = list(instantiate(cfg.callbacks).values())
+    for callback in callbacks:
+        if isinstance(callback, LastCheckpoint | RunCard):
+            callback.arguments = arguments
+    return callbacks
+
+
+def _loggers(plain: dict[str, Any], run: Path, resume_path: Path | None) -> list[Logger]:
+    """The config's loggers, set to continue what this run has logged before."""
+    options = {name: dict(given) for name, given in (plain["logger"] or {}).items()}
     if "wandb" in options and options["wandb"].get("id", "") is None and is_first():
         options["wandb"]["id"] = wandb_id(run)
     if "tensorboard" in options and resume_path is not None:
         options["tensorboard"]["purge_step"] = load_file(resume_path)["global_step"]
-    loggers: dict[str, Logger] = instantiate(cfg.logger) or {}
+    loggers: dict[str, Logger] = instantiate(options)
     for logger in loggers.values():
-        logger.log_hyperparams(to_plain(cfg))
+        logger.log_hyperparams(plain | {"logger": options})
     return list(loggers.values())
 
 

@@ -26,15 +26,17 @@ class Command:
     Args:
         config: its config file, without ``.yaml``.
         task: dotted name of the function that gets the composed config.
+        takes_arguments: whether the function also gets the arguments of the command line.
     """
 
     config: str
     task: str
+    takes_arguments: bool = False
 
 
 HELP = {"--help", "-h"}
 COMMANDS = {
-    "train": Command("config", "cis_seg.commands.train.train"),
+    "train": Command("config", "cis_seg.commands.train.train", takes_arguments=True),
     "evaluate": Command("evaluate", "cis_seg.commands.evaluate.evaluate"),
     "predict": Command("predict", "cis_seg.commands.predict.predict_and_exit"),
     "check_dataset": Command("check", "cis_seg.commands.check_dataset.check"),
@@ -58,7 +60,7 @@ def start(name: str) -> None:
         check_paths(checked(cfg))
         function = get_method(command.task)
         log_lightning_once()
-        result = function(cfg)
+        result = function(cfg, sys.argv[1:]) if command.takes_arguments else function(cfg)
         return result if isinstance(result, float) else None  # what a sweep maximises
 
     register()

@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import Signals, getsignal, signal
@@ -94,7 +94,7 @@ def _started() -> tuple[str | None, int]:
     return None, 1
 
 
-def launch(task: str, plain: dict[str, Any], processes: int, run: Path) -> float | None:
+def launch(task: str, plain: dict[str, Any], processes: int, run: Path, arguments: Sequence[str] = ()) -> float | None:
     """Runs ``task`` (the dotted name of the training function) on the resolved config in ``processes`` processes of this machine.
 
     Returns what a sweep maximises.
@@ -109,7 +109,7 @@ def launch(task: str, plain: dict[str, Any], processes: int, run: Path) -> float
     with tempfile.TemporaryDirectory(prefix="cis_seg_") as folder, _environment(processes), _signals_restored():
         job = Path(folder) / "job.json"
         job.write_text(
-            json.dumps({"task": task, "config": plain, "arguments": sys.argv[1:], "logging": _logging(), "launcher": os.getpid()})
+            json.dumps({"task": task, "config": plain, "arguments": [*arguments], "logging": _logging(), "launcher": os.getpid()})
         )
         try:
             elastic_launch(_launch_config(processes, folder), sys.executable)("-m", "cis_seg.training.rank", str(job))

@@ -20,6 +20,7 @@ from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.condinst import CondInst
 from cis_seg.structures import Batch, DensePredictions, Instances
+from cis_seg.training.evaluation_result import EvaluationListener, EvaluationResult
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,6 @@ class CondInstModule(L.LightningModule):
         self.masks_per_image, self.max_mask_samples = masks_per_image, max_mask_samples
         self.size_ranges, self.eval_area = tuple(size_ranges), eval_area
         self.card = dict(card or {})
-        self.final_metrics: dict[str, float | None] = {}
-        self.final_curves: dict[str, Curves] = {}  # by name of the scored set
-        self.scored_step = -1
         self._results: list[dict[int, list[dict[str, Any]]]] = [{}, {}]
         self._ground_truths: dict[int, GroundTruth] = {}
 
@@ -121,8 +119,9 @@ class CondInstModule(L.LightningModule):
             self._results[dataloader_idx][image_id] = to_results(found, image_id, self.category_ids)
 
     def on_validation_epoch_end(self) -> None:
-        """Scores every validation set once, on rank 0's view of all ranks' results, and logs the headline numbers."""
+        """Score every scored set once on the results of all processes, log the headlines, and hand the result to the callbacks."""
         metrics: dict[str, float | None] = {}
+        curves: dict[str, Curves] = {}
         for index in range(len(self.trainer.datamodule.val_ground_truths)):  # type: ignore[attr-defined]
             results = _gathered(self._results[index])
             self._results[index] = {}
@@ -130,11 +129,17 @@ class CondInstModule(L.LightningModule):
                 continue
             found = [entry for entries in results.values() for entry in entries]
             evaluation = evaluate(self.ground_truth(index), found, area=self.eval_area)
-            scores, self.final_curves[SCORED_SETS[index]] = evaluation.metrics, evaluation.curves
+            scores, curves[SCORED_SETS[index]] = evaluation.metrics, evaluation.curves
             logged = {f"{SCORED_SETS[index]}/{k.replace('/', '_')}": v for k, v in scores.items() if v is not None and k in HEADLINES}
             self.log_dict(logged | _headline(scores, index), rank_zero_only=True, batch_size=1)
             metrics |= {key if index == 0 else f"train/{key}": value for key, value in scores.items()}
-        self.final_metrics, self.scored_step = metrics, self.global_step
+        if not self.trainer.sanity_checking:
+            self._hand_over(EvaluationResult(self.global_step, metrics, curves))
+
+    def _hand_over(self, result: EvaluationResult) -> None:
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EvaluationListener):
+                callback.on_evaluation(result)
 
     def ground_truth(self, index: int) -> GroundTruth:
         """The truth of the scored set ``index``, read once."""

@@ -31,11 +31,10 @@ WATCH = 1.0
 def main() -> None:
     """Entry point."""
     job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
-    sys.argv[1:] = job["arguments"]  # the run card shows the command
     Thread(target=_die_with, args=(job["launcher"],), daemon=True).start()
     _configure_logging(job["logging"])
     try:
-        get_method(job["task"])(from_plain(job["config"]))
+        get_method(job["task"])(from_plain(job["config"]), job["arguments"])
     except (UserError, HydraException, OmegaConfBaseException) as error:
         _tell(explain(error), EXIT_USER_ERROR)
     except Exception:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import signal
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from cis_seg.checkpoints.reading import LAST
 from cis_seg.runtime.signals import STOPPING, SignalWatch, Stopped
+from cis_seg.training.evaluation_result import EvaluationResult
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,9 @@ class LastCheckpoint(Checkpoint):
         folder: of the checkpoints.
         every_n_steps: optimiser steps between two writes.
         validation_every_n_steps: steps between two validations.
+
+    Attributes:
+        arguments: of the command that started the run, for the command that continues it.
     """
 
     def __init__(self, folder: str, every_n_steps: int, validation_every_n_steps: int) -> None:
@@ -46,12 +49,17 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps, self.validation_every_n_steps = every_n_steps, validation_every_n_steps
         self.watch = SignalWatch()
         self._validation_due = False
+        self._scored_step = -1
+        self.arguments: Sequence[str] = ()
+
+    def on_evaluation(self, result: EvaluationResult) -> None:
+        self._scored_step = result.step
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._validation_due = validation_due(checkpoint, self.validation_every_n_steps)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[SCORED_STEP] = pl_module.scored_step
+        checkpoint[SCORED_STEP] = self._scored_step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._watch(trainer)
@@ -107,7 +115,7 @@ class LastCheckpoint(Checkpoint):
 
     def _stop(self, trainer: L.Trainer, signum: int) -> None:
         if trainer.is_global_zero:
-            arguments = [a for a in sys.argv[1:] if not a.startswith("resume=")]
+            arguments = [a for a in self.arguments if not a.startswith("resume=")]
             command = shlex.join(["python", "-m", "cis_seg.train", *arguments, "resume=true"])
             log.warning("saved step %d in %s\n  continue with: %s", trainer.global_step, self.path, command)
         self.watch.received = 0

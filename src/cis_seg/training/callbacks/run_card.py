@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,15 @@ LIBRARIES = ("cis-seg", "torch", "torchvision", "lightning", "hydra-core", "pyco
 
 
 class RunCard(L.Callback):
-    """Prints the network's summary when the first batch is there, whose size it is for, and writes ``<default_root_dir>/card.md``."""
+    """Print the network's summary for the size of the first batch, and write ``<default_root_dir>/card.md``.
+
+    Attributes:
+        arguments: of the command that started the run.
+    """
 
     def __init__(self) -> None:
         self._written = False
+        self.arguments: Sequence[str] = ()
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         if self._written or not trainer.is_global_zero:
@@ -29,17 +35,17 @@ class RunCard(L.Callback):
         self._written = True
         summary = summarize(pl_module.model, *batch.padded_size)  # type: ignore[arg-type]
         Console(stderr=True).print(summary_table(summary))
-        Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, summary))
+        Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, summary, self.arguments))
 
 
-def _card(trainer: L.Trainer, summary: ModelSummary) -> str:
+def _card(trainer: L.Trainer, summary: ModelSummary, arguments: Sequence[str]) -> str:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     lines = [
         f"# {Path(trainer.default_root_dir)}",
         "",
-        f"    {shlex.join(['python', '-m', 'cis_seg.train', *sys.argv[1:]])}",
+        f"    {shlex.join(['python', '-m', 'cis_seg.train', *arguments])}",
         "",
         f"* from step {trainer.global_step} to {trainer.max_steps}, {data.batch_size} images a step, {trainer.world_size} x {name}, "
         f"{trainer.precision}",

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from cis_seg.evaluation.metrics import Curves
 from cis_seg.training.callbacks.metric_names import CHARTS, FINAL, STEP, summaries
+from cis_seg.training.evaluation_result import EvaluationResult
 from cis_seg.training.module import HEADLINES, SCORED_SETS
 
 KINDS = {"segm": "masks", "bbox": "boxes"}
@@ -19,9 +20,15 @@ KINDS = {"segm": "masks", "bbox": "boxes"}
 class Dashboard(L.Callback):
     """Gives W&B's run its axes, summaries, charts and final scores; does nothing for other loggers.
 
-    Reads ``final_metrics`` and ``final_curves`` of the module: nothing is scored twice. Scores of single categories stay in
-    ``metrics.json``; of COCO's eighty they would be most of the page.
+    Shows the module's ``EvaluationResult``: nothing is scored twice. Scores of single categories stay in ``metrics.json``; those of
+    COCO's eighty would be most of the page.
     """
+
+    def __init__(self) -> None:
+        self._result: EvaluationResult | None = None
+
+    def on_evaluation(self, result: EvaluationResult) -> None:
+        self._result = result
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module: Any = pl_module
@@ -33,11 +40,11 @@ class Dashboard(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        module: Any = pl_module
-        scores = all_scores(module.final_metrics)
+        assert self._result is not None
+        scores = all_scores(self._result.metrics)
         logged = {name: value for name, value in scores.items() if name not in _LOGGED_BY_MODULE}
         for run in wandb_runs(trainer):
-            charts = pr_charts(module.final_curves[SCORED_SETS[0]])
+            charts = pr_charts(self._result.curves[SCORED_SETS[0]])
             run.log(logged | charts | {STEP: trainer.global_step - 1})
             if is_last(trainer):
                 run.summary.update({name: scores[key] for name in FINAL if (key := name.replace("final/", "val/")) in scores})
