@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.train import main
 from runs import SMALL, metrics_of, small_run, weights_of
 from wandb_file import history
 
@@ -62,6 +63,15 @@ class Interrupt(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *args: object) -> None:
         if trainer.global_step == self.step:
             raise RuntimeError("interrupted by the test")
+
+
+def test_the_command_line_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr("cis_seg.commands.train.train", lambda cfg, arguments: given.append((cfg.name, arguments)))
+    overrides = ["name=given", "seed=3", "hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null"]
+    monkeypatch.setattr("sys.argv", ["train", *overrides])
+    main()
+    assert given == [("given", overrides)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

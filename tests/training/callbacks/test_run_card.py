@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs import small_run
+from cis_seg.commands.train import train
+from runs import SMALL, composed
 
 
 def test_a_run_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
-    run = small_run(tmp_path, *steps)
+    cfg = composed(*SMALL, *steps, f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data")
+    train(cfg, ["name=two words", *steps])
+    run = Path(cfg.paths.run)
     card = (run / "card.md").read_text()
+    assert f"    python -m cis_seg.train 'name=two words' {' '.join(steps)}\n" in card
     assert "from step 0 to 2, 2 images a step, 1 x" in card
     assert "8 training images, 3 to score; classes: person" in card
     assert f"torch {torch.__version__.split('+')[0]}" in card
