@@ -15,8 +15,8 @@ from pycocotools.cocoeval import COCOeval
 from cis_seg.coco.ground_truth import GroundTruth, silenced
 from cis_seg.coco.results import read_results
 from cis_seg.errors import ConfigError, DataError
-from cis_seg.evaluation.baselines import crowd_bins, floor_results, mask_to_box, mean_overlap_degree
-from cis_seg.evaluation.metrics import evaluate, floors, score
+from cis_seg.evaluation.baselines import baseline_results, crowd_bins, mask_to_box, mean_overlap_degree
+from cis_seg.evaluation.metrics import baselines, evaluate, score
 
 SIDE = 100
 FULL = pytest.approx(100)  # COCOeval adds an eps to the precision's denominator
@@ -124,8 +124,8 @@ def cis(shared_data: Path) -> GroundTruth:
 def test_cis_floors_and_quirks(cis: GroundTruth) -> None:
     """PAPER.md: the filled box scores AP 2.2 to 2.5, the inscribed ellipse 7.3 to 7.7; the truth itself 100."""
     assert cis.dropped_parts == 5
-    box = score(cis, floor_results(cis, "box"), iou_types=("segm",))
-    ellipse = score(cis, floor_results(cis, "ellipse"), iou_types=("segm",))
+    box = score(cis, baseline_results(cis, "box"), iou_types=("segm",))
+    ellipse = score(cis, baseline_results(cis, "ellipse"), iou_types=("segm",))
     assert 2.2 <= (box["segm/AP"] or 0) <= 2.5
     assert 7.3 <= (ellipse["segm/AP"] or 0) <= 7.7
     assert box["segm/AP50"] == box["floor/box_AP50"]
@@ -280,14 +280,14 @@ def test_scoring_leaves_results_and_truth_alone(tmp_path: Path) -> None:
 
 def test_floors_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40))])
-    first = floors(ours)
-    monkeypatch.setattr("cis_seg.evaluation.metrics.floor_results", None)
-    assert floors(ours) == first == {"floor/box_AP50": FULL, "floor/ellipse_AP50": FULL, "floor/mask_to_box": 1}
+    first = baselines(ours)
+    monkeypatch.setattr("cis_seg.evaluation.metrics.baseline_results", None)
+    assert baselines(ours) == first == {"floor/box_AP50": FULL, "floor/ellipse_AP50": FULL, "floor/mask_to_box": 1}
 
 
 def test_ellipse_fills_pi_quarters_of_its_box(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 40, 80)), person(2, 0, (80, 60, 60, 60)), person(3, 0, (0, 0, 9, 9), iscrowd=1)])
-    ellipse, cut = floor_results(ours, "ellipse")
+    ellipse, cut = baseline_results(ours, "ellipse")
     assert coco_mask.area(ellipse["segmentation"]) == pytest.approx(np.pi / 4 * 40 * 80, rel=0.01)
     assert coco_mask.area(cut["segmentation"]) == pytest.approx(np.pi / 4 * 20 * 40, rel=0.03)  # of the part inside the image
 
@@ -312,7 +312,7 @@ def test_the_published_file_is_recognised_and_others_are_counted(
 
 def test_small_ellipses_keep_the_centre(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 40, 80))])
-    (small,) = floor_results(ours, "small_ellipse")
+    (small,) = baseline_results(ours, "small_ellipse")
     assert coco_mask.area(small["segmentation"]) == pytest.approx(0.81 * np.pi / 4 * 40 * 80, rel=0.01)
     x, y, w, h = coco_mask.toBbox(small["segmentation"])
     assert (x + w / 2, y + h / 2) == pytest.approx((30, 50), abs=0.6)

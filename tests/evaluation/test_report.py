@@ -35,7 +35,7 @@ def test_table_of_held_out_scores() -> None:
         ["", "held-out"],
         ["mask AP", "12.35"],
         ["mask AP50", "30.00"],
-        ["floor: true boxes filled in, AP50", "7.50"],
+        ["baseline: filled ground-truth boxes, AP50", "7.50"],
     ]
 
 
@@ -77,7 +77,7 @@ def test_printed_report(picture: bool, tmp_path: Path, capsys: pytest.CaptureFix
     lines = printed.err.splitlines()
     assert "[long]" in printed.err.split("mask AP")[0], "brackets in a path are no markup"
     assert "after 400 steps" in " ".join(printed.err.split())
-    assert (f"truth and prediction side by side: {run / 'overlays' / 'latest.png'}" in lines) == picture
+    assert (f"ground truth and predictions: {run / 'overlays' / 'latest.png'}" in lines) == picture
     assert f"all metrics: {run / 'metrics.json'}" in lines, "in one piece, to be copied"
 
 

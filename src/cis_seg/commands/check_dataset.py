@@ -14,7 +14,7 @@ from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.config.command_schema import CheckConfig
 from cis_seg.config.schema import CrowdHumanData
 from cis_seg.config.validation import checked
-from cis_seg.evaluation.baselines import floor_results
+from cis_seg.evaluation.baselines import baseline_results
 from cis_seg.evaluation.metrics import Metrics, score
 from cis_seg.inspection.contents import Contents, read_contents
 from cis_seg.inspection.oddities import find_oddities
@@ -58,9 +58,9 @@ def _floors(contents: Contents, area: str) -> dict[str, Metrics]:
         return {}
     truth = GroundTruth(contents.source)
     candidates = {
-        "boxes filled in": floor_results(truth, "box"),
-        "ellipses in the boxes": floor_results(truth, "ellipse"),
-        "ellipses of 0.9 of the boxes": floor_results(truth, "small_ellipse"),
+        "boxes filled in": baseline_results(truth, "box"),
+        "ellipses in the boxes": baseline_results(truth, "ellipse"),
+        "ellipses of 0.9 of the boxes": baseline_results(truth, "small_ellipse"),
         "the truth itself": [{**a, "score": 1.0} for a in truth.annotations if not a["iscrowd"] and a["id"] not in truth.maskless],
     }
     kept = ("segm/AP", "segm/AP50", "segm/AP75", "segm/APs", "segm/APm", "segm/APl")

@@ -1,4 +1,4 @@
-"""Figures beside AP: what perfect boxes alone would score, how far masks fill their boxes, how much they overlap.
+"""Metrics beside AP: the score of perfect boxes without masks, how much masks fill their boxes, how much they overlap.
 
 Legend: boxes are COCO's [x, y, width, height]; entries are COCO results or annotations with RLE masks.
 """
@@ -17,21 +17,21 @@ from cis_seg.coco.boxes import corners, inside, largest_iou
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.structures import RLE
 
-ELLIPSE_CORNERS = 72  # because a 72-gon has 99.9 % of its ellipse's area, and polygons go to RLE without a canvas
-SMALL_ELLIPSE = 0.9  # because people fill less of their box than its ellipse does: the best of these floors on CIS
+ELLIPSE_CORNERS = 72  # a 72-gon has 99.9 % of its ellipse's area, and polygons become RLEs without a canvas
+SMALL_ELLIPSE = 0.9  # people fill less of their box than its ellipse does; the best of these baselines on CIS
 CROWD_BINS = ("none", "low", "mid", "high")
-FloorShape = Literal["box", "ellipse", "small_ellipse"]
+BaselineShape = Literal["box", "ellipse", "small_ellipse"]
 
 
 def _clipped(box: list[float], size: tuple[int, int]) -> list[float]:
-    """The part of a box inside its image of (height, width); all 0 if there is none."""
+    """Return the part of a box inside its image of (height, width); all 0 if empty."""
     whole = corners(box)
     x0, y0, x1, y1 = (whole and inside(whole, size)) or (0.0, 0.0, 0.0, 0.0)
     return [x0, y0, x1 - x0, y1 - y0]
 
 
 def _ellipse_mask(box: list[float], size: tuple[int, int]) -> RLE:
-    """The ellipse inscribed in a box as an RLE of ``size`` (height, width)."""
+    """Return the ellipse inscribed in a box as an RLE of ``size`` (height, width)."""
     angles = np.arange(ELLIPSE_CORNERS) * (2 * np.pi / ELLIPSE_CORNERS)
     x, y = box[0] + box[2] / 2 * (1 + np.cos(angles)), box[1] + box[3] / 2 * (1 + np.sin(angles))
     return rle.polygon_mask(np.stack([x, y], axis=1).ravel().tolist(), size)
@@ -43,15 +43,16 @@ def _small_ellipse_mask(box: list[float], size: tuple[int, int]) -> RLE:
     return _ellipse_mask(smaller, size)
 
 
-def floor_results(ground_truth: GroundTruth, shape: FloorShape) -> list[dict[str, Any]]:
-    """Results of a detector whose boxes are perfect and whose masks know nothing but the box.
+def baseline_results(ground_truth: GroundTruth, shape: BaselineShape) -> list[dict[str, Any]]:
+    """Return the results of a detector with perfect boxes and masks derived from the boxes alone.
 
     Args:
-        ground_truth: the truth; its crowd regions and its annotations without a mask are left out.
-        shape: ``box`` fills the true box (cut to the image), ``ellipse`` the ellipse inscribed in it, ``small_ellipse`` one of
-            ``SMALL_ELLIPSE`` of its width and height about the same centre.
+        ground_truth: its ignore regions and annotations without a mask are skipped.
+        shape: ``box`` fills the box (clipped to the image), ``ellipse`` the ellipse inscribed in it, ``small_ellipse`` an ellipse of
+            ``SMALL_ELLIPSE`` times its width and height around the same centre.
+
     Returns:
-        One entry an annotation, all with score 1, in the order of the annotations.
+        One entry per annotation, in their order, all with score 1.
     """
     draw = {"box": rle.box_mask, "ellipse": _ellipse_mask, "small_ellipse": _small_ellipse_mask}[shape]
     results = []
@@ -73,9 +74,9 @@ def floor_results(ground_truth: GroundTruth, shape: FloorShape) -> list[dict[str
 
 
 def mask_to_box(entries: Iterable[dict[str, Any]]) -> float | None:
-    """The median over entries of mask area / box area; None where there is nothing to measure.
+    """Return the median over entries of mask area / box area; None without entries.
 
-    Boxes smaller than a pixel do not count: an untrained network's are, and any mask is infinitely larger.
+    Boxes smaller than a pixel are skipped: an untrained network predicts such boxes, and the ratio would be meaningless.
     """
     areas = [(float(rle.area(e["segmentation"])), e["bbox"][2] * e["bbox"][3]) for e in entries]
     ratios = [mask / box for mask, box in areas if box >= 1]
@@ -83,10 +84,10 @@ def mask_to_box(entries: Iterable[dict[str, Any]]) -> float | None:
 
 
 def mean_overlap_degree(entries: Iterable[dict[str, Any]]) -> float | None:
-    """Mean over images of the mean overlap degree (Eq. 1) over the pairs of masks whose boxes touch.
+    """Return the mean over images of the mean overlap degree (Eq. 1) of the pairs of masks with touching boxes; None without pairs.
 
-    Eq. 1 of two binary masks is |A and B| / (|A| + |B|) = IoU / (1 + IoU), so one RLE IoU matrix an image holds them
-    all: no mask is decoded. Boxes touch where they share a point. None where no image has such a pair.
+    Eq. 1 of two binary masks is |A and B| / (|A| + |B|) = IoU / (1 + IoU), so one RLE IoU matrix per image suffices and no mask is
+    decoded. Boxes touch if they share a point.
     """
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
@@ -102,17 +103,16 @@ def mean_overlap_degree(entries: Iterable[dict[str, Any]]) -> float | None:
 
 
 def _touching(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N, N) bool: each pair of boxes (N, 4) that share a point, once (above the diagonal)."""
+    """Whether boxes (N, 4) share a point, (N, N) bool; each pair once, above the diagonal."""
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     shared = np.minimum(high[:, None], high[None]) >= np.maximum(low[:, None], low[None])
     return np.triu(shared.all(axis=2), k=1)
 
 
 def crowd_bins(annotations: Iterable[dict[str, Any]]) -> dict[int, str]:
-    """How crowded each annotation stands: by the largest IoU of its box with another of its category in the image.
+    """Return the crowding of each annotation, by the largest IoU of its box with another one of its category in the image.
 
-    ``none`` 0, ``low`` below 0.3, ``mid`` 0.3 to 0.5, ``high`` above 0.5. Crowd regions have no bin and are nobody's
-    neighbour.
+    ``none`` 0, ``low`` below 0.3, ``mid`` 0.3 to 0.5, ``high`` above 0.5. Ignore regions have no bin and are not counted as neighbours.
     """
     groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for annotation in annotations:

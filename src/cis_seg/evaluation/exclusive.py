@@ -1,4 +1,4 @@
-"""Masks that share no pixel: each pixel to its best mask, as a drawing or a panoptic tool wants them.
+"""Masks without shared pixels, for panoptic tools: each pixel goes to its best mask.
 
 Legend: n masks of one image, H W its size in pixels.
 """
@@ -17,14 +17,15 @@ from cis_seg.structures import RLE, Instances
 
 
 def exclusive_masks(masks: Sequence[Mapping[str, Any]]) -> list[RLE]:
-    """n masks as run-length codes, each without the pixels of those before it.
+    """Remove from each mask the pixels of the masks before it.
 
-    Masks that touch no earlier one stay as they are; the others are decoded one at a time, so no (n, H, W) stack exists.
+    Masks that overlap no earlier one stay unchanged; the others are decoded one at a time, so that no (n, H, W) stack is created.
 
     Args:
         masks: n run-length codes of one size, best first.
+
     Returns:
-        n run-length codes; an empty one where earlier masks cover all of it.
+        n run-length codes; a mask that earlier ones cover completely is empty.
     """
     exclusive: list[RLE] = []
     taken: Any = None
@@ -40,22 +41,22 @@ def _without(mask: Any, taken: Any) -> Any:
 
 
 def exclusive_instances(instances: Instances) -> Instances:
-    """The detections of one image with masks that share no pixel: each pixel goes to the best scored mask that claims it.
+    """Return the detections of one image with exclusive masks: each pixel goes to the mask with the best score.
 
-    A detection whose mask loses all its pixels is left out; boxes stay those of the whole detections.
+    A detection without remaining pixels is dropped. Boxes do not change.
     """
     masks = exclusive_masks(instances.masks)
-    kept = [place for place, mask in enumerate(masks) if rle.area(mask)]
-    places = torch.tensor(kept, dtype=torch.int64, device=instances.boxes.device)
-    boxes, scores, labels = (values[places] for values in (instances.boxes, instances.scores, instances.labels))
-    return replace(instances, boxes=boxes, scores=scores, labels=labels, masks=tuple(masks[place] for place in kept))
+    kept = [index for index, mask in enumerate(masks) if rle.area(mask)]
+    indices = torch.tensor(kept, dtype=torch.int64, device=instances.boxes.device)
+    boxes, scores, labels = (values[indices] for values in (instances.boxes, instances.scores, instances.labels))
+    return replace(instances, boxes=boxes, scores=scores, labels=labels, masks=tuple(masks[index] for index in kept))
 
 
 def exclusive_results(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """COCO results entries with masks that share no pixel within an image, whatever their categories.
+    """Return COCO results entries with exclusive masks within each image, across categories.
 
-    As ``exclusive_instances``: the better score takes the pixel (of equal ones the earlier entry), an entry left without a
-    pixel goes, boxes stay. Entries without a mask are left out.
+    As in ``exclusive_instances``, the better score gets the pixel (the earlier entry among equal ones), entries without remaining pixels
+    are dropped and boxes do not change. Entries without a mask are dropped.
     """
     by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for entry in results:

@@ -1,6 +1,6 @@
-"""COCO's protocol through pycocotools, and the flat dictionary that metrics.json holds.
+"""COCO's protocol with pycocotools, and the flat dictionary of metrics.json.
 
-Plain AP numbers are pycocotools' own, times 100; what it reports as -1 (nothing to measure) is None here.
+AP values are those of pycocotools times 100; its -1 (nothing to measure) becomes None.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from pycocotools.cocoeval import COCOeval
 from cis_seg.coco import rle
 from cis_seg.coco.ground_truth import GroundTruth, silenced
 from cis_seg.errors import ConfigError, DataError
-from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, floor_results, mask_to_box, mean_overlap_degree
+from cis_seg.evaluation.baselines import CROWD_BINS, baseline_results, crowd_bins, mask_to_box, mean_overlap_degree
 from cis_seg.evaluation.exclusive import exclusive_results
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Curves", "Evaluation", "GroundTruth", "IouType", "Metrics", "evaluate", "floors", "score"]
+__all__ = ["Curves", "Evaluation", "GroundTruth", "IouType", "Metrics", "baselines", "evaluate", "score"]
 
 IouType = Literal["bbox", "segm"]
 Metrics = dict[str, float | None]
-#: "segm/50", "segm/75", "bbox/50", "bbox/75" -> (101,) precision in [0, 1] at the recalls 0, 0.01, .. 1, by IoU threshold in percent
+#: "segm/50", "segm/75", "bbox/50", "bbox/75" -> (101,) precision in [0, 1] at the recalls 0, 0.01, ..., 1, by IoU threshold in percent
 Curves = dict[str, NDArray[np.float64]]
 
-CURVE_THRESHOLDS = (0.5, 0.75)  # because they are the two that tables name: AP50 and AP75 are the means of these curves
-STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR100": 8}  # places in COCOeval.stats
-SHOWN_SCORE = 0.3  # CONTRACT: shapes and overlaps are those of predictions scored 0.3 or more, the ones people look at
+CURVE_THRESHOLDS = (0.5, 0.75)  # those of tables: AP50 and AP75 are the means of these curves
+STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR100": 8}  # indices in COCOeval.stats
+SHOWN_SCORE = 0.3  # shapes and overlaps are measured on the predictions that overlays draw
 
-_floors: WeakKeyDictionary[GroundTruth, Metrics] = WeakKeyDictionary()
+_baselines: WeakKeyDictionary[GroundTruth, Metrics] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one run of COCO's protocol says."""
+    """The result of COCO's protocol."""
 
     metrics: Metrics
-    curves: Curves  # empty where nothing could be measured
+    curves: Curves  # empty if nothing can be measured
 
 
 class _Evaluator(COCOeval):  # type: ignore[misc]
-    """COCOeval that lets some annotations differ from the file, without touching the shared ground truth.
+    """COCOeval with changed annotations, without modifying the shared ground truth.
 
     Args:
-        changes: for an annotation id, the entries that differ: ``area``, ``ignore``, ``iscrowd``.
+        changes: annotation id -> changed entries: ``area``, ``ignore``, ``iscrowd``.
         ious: the IoU matrices of an earlier run on the same annotations and detections.
     """
 
@@ -84,25 +84,25 @@ def evaluate(
     area: str = "published",
     exclusive: bool = False,
 ) -> Evaluation:
-    """Everything metrics.json says about one scored data set, in percent, and the curves behind its AP50 and AP75.
+    """Compute the metrics of metrics.json for one data set, in percent, and the curves behind AP50 and AP75.
 
-    The detections' own areas (they decide which unmatched detections count in APs, APm, APl) follow pycocotools'
-    ``loadRes``: the box's area where entries have a box, else the mask's.
+    The areas of detections decide which unmatched ones count in APs, APm and APl. They follow pycocotools' ``loadRes``: the area of the
+    box if an entry has one, else that of the mask.
 
     Args:
-        ground_truth: the truth. Without any mask everything under ``segm/`` is None and there are no floors.
-        results: COCO results entries from ``to_results`` or ``read_results``; categories that are not scored are left out.
+        ground_truth: without any mask, everything under ``segm/`` is None and there are no baselines.
+        results: COCO results entries from ``to_results`` or ``read_results``; categories that are not scored are skipped.
         iou_types: which of ``bbox`` and ``segm`` to score.
-        area: whose areas split small, medium and large: the file's own (``published``) or the true masks' (``mask``; the
-            box's where an annotation has no mask). The same areas serve boxes and masks, as in COCO.
-        exclusive: also score the masks with each pixel given to the best one of the scored categories, as
-            ``segm_exclusive/``.
+        area: areas that split small, medium and large: those of the file (``published``) or of the ground-truth masks (``mask``; of the
+            box for annotations without a mask). They apply to boxes and masks, as in COCO.
+        exclusive: also score exclusive masks (``exclusive_results``) as ``segm_exclusive/``.
+
     Returns:
-        As ``metrics`` the keys of CONTRACT.md. ``segm/AP/crowd_*`` ignores the annotations outside the bin; a detection that matches
-        nobody counts as wrong in every bin, so bins compare systems, not each other. ``num_annotations`` counts crowd
-        regions too.
+        Metrics and curves. ``segm/AP/crowd_*`` ignores the annotations outside the bin; an unmatched detection counts as wrong in every
+        bin, so bins can be compared between systems but not with each other. ``num_annotations`` includes ignore regions.
+
     Raises:
-        DataError: area is ``published`` and the file states none.
+        DataError: area is ``published`` and the file has no areas.
     """
     changes = _area_changes(ground_truth, area)
     known = set(ground_truth.category_ids)
@@ -131,23 +131,23 @@ def score(
     area: str = "published",
     exclusive: bool = False,
 ) -> Metrics:
-    """The metrics of ``evaluate``, which takes the same arguments."""
+    """Return the metrics of ``evaluate``; the arguments are the same."""
     return evaluate(ground_truth, results, iou_types=iou_types, area=area, exclusive=exclusive).metrics
 
 
-def floors(ground_truth: GroundTruth) -> Metrics:
-    """AP50 of perfect boxes filled in, and of their inscribed ellipses; the truth's mask area over box area.
+def baselines(ground_truth: GroundTruth) -> Metrics:
+    """Return AP50 of filled ground-truth boxes and of their inscribed ellipses, and the ground truth's mask area over box area.
 
-    Computed once for each ground truth, because it does not change while a network trains.
+    Computed once per ground truth, because it does not change during training.
     """
-    if ground_truth not in _floors:
+    if ground_truth not in _baselines:
         own = [a for a in ground_truth.annotations if not a["iscrowd"] and a["id"] not in ground_truth.maskless]
-        _floors[ground_truth] = {
-            "floor/box_AP50": _floor_ap50(ground_truth, "box"),
-            "floor/ellipse_AP50": _floor_ap50(ground_truth, "ellipse"),
+        _baselines[ground_truth] = {
+            "floor/box_AP50": _baseline_ap50(ground_truth, "box"),
+            "floor/ellipse_AP50": _baseline_ap50(ground_truth, "ellipse"),
             "floor/mask_to_box": mask_to_box(own),
         }
-    return dict(_floors[ground_truth])
+    return dict(_baselines[ground_truth])
 
 
 def _score_masks(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: dict[int, dict[str, Any]]) -> Evaluation:
@@ -162,7 +162,7 @@ def _score_masks(ground_truth: GroundTruth, results: list[dict[str, Any]], chang
     metrics: Metrics = {
         **_summary(evaluator, ground_truth, "segm"),
         **_crowd_aps(ground_truth, detections, evaluator),
-        **floors(ground_truth),
+        **baselines(ground_truth),
         "shape/mask_to_box": mask_to_box(shown),
         "overlap/mean_degree": mean_overlap_degree(shown),
     }
@@ -176,16 +176,16 @@ def _score_exclusive(ground_truth: GroundTruth, results: list[dict[str, Any]], c
 
 
 def _unmeasured(ground_truth: GroundTruth) -> Metrics:
-    """The mask figures where the truth or the results have no masks at all."""
+    """Return the mask metrics if the ground truth or the results have no masks."""
     names = [*STATS, *(f"AP/{name}" for name in ground_truth.category_names), *(f"AP/crowd_{name}" for name in CROWD_BINS)]
     metrics: Metrics = {f"segm/{name}": None for name in names}
     if ground_truth.has_masks:
-        metrics |= floors(ground_truth)
+        metrics |= baselines(ground_truth)
     return metrics | {"shape/mask_to_box": None, "overlap/mean_degree": None}
 
 
 def _area_changes(ground_truth: GroundTruth, area: str) -> dict[int, dict[str, Any]]:
-    """What the chosen protocol changes in the annotations' areas."""
+    """Return the annotations' areas that the protocol changes."""
     if area == "mask":
         return {a["id"]: {"area": float(rle.area(a["segmentation"]))} for a in ground_truth.annotations}
     if area != "published":
@@ -193,7 +193,7 @@ def _area_changes(ground_truth: GroundTruth, area: str) -> dict[int, dict[str, A
     lacking = ground_truth.arealess
     if lacking:
         raise DataError(
-            f"{len(lacking)} annotations state no area",
+            f"{len(lacking)} annotations have no area",
             where=f"{ground_truth.path}, first: annotation {lacking[0]}",
             expected="the key area, which splits small, medium and large",
             remedy="use eval.area=mask",
@@ -202,14 +202,14 @@ def _area_changes(ground_truth: GroundTruth, area: str) -> dict[int, dict[str, A
 
 
 def _ignore_maskless(ground_truth: GroundTruth, changes: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Annotations without a mask become regions to ignore, as COCO's crowd regions are."""
+    """Treat annotations without a mask as ignore regions, like COCO's crowd regions."""
     return changes | {i: {**changes.get(i, {}), "ignore": 1, "iscrowd": 1} for i in ground_truth.maskless}
 
 
 def _detections(ground_truth: GroundTruth, results: list[dict[str, Any]]) -> COCO:
     with silenced():
         if results:
-            return ground_truth.coco.loadRes([dict(entry) for entry in results])  # copies: loadRes writes into its entries
+            return ground_truth.coco.loadRes([dict(entry) for entry in results])  # copies, because loadRes modifies its entries
         empty = COCO()
         empty.dataset = {**ground_truth.coco.dataset, "annotations": []}
         empty.createIndex()
@@ -233,7 +233,7 @@ def _evaluate_all_sizes(
     thresholds: Sequence[float] | None = None,
     ious: dict[tuple[int, int], Any] | None = None,
 ) -> float | None:
-    """Mask AP without the split by size (a quarter of the work), over ``thresholds`` or COCO's ten."""
+    """Return mask AP without the split by size (a quarter of the work), over ``thresholds`` or COCO's ten."""
     with silenced():
         evaluator = _Evaluator(ground_truth.coco, detections, "segm", changes, ious)
         evaluator.params.areaRng, evaluator.params.areaRngLbl = evaluator.params.areaRng[:1], evaluator.params.areaRngLbl[:1]
@@ -244,8 +244,8 @@ def _evaluate_all_sizes(
     return _percent(_mean(evaluator.eval["precision"][:, :, :, 0, -1]))
 
 
-def _floor_ap50(ground_truth: GroundTruth, shape: Literal["box", "ellipse"]) -> float | None:
-    detections = _detections(ground_truth, floor_results(ground_truth, shape))
+def _baseline_ap50(ground_truth: GroundTruth, shape: Literal["box", "ellipse"]) -> float | None:
+    detections = _detections(ground_truth, baseline_results(ground_truth, shape))
     return _evaluate_all_sizes(ground_truth, detections, _ignore_maskless(ground_truth, {}), thresholds=[0.5])
 
 
@@ -268,11 +268,11 @@ def _summary(evaluator: _Evaluator, ground_truth: GroundTruth, prefix: str) -> M
 
 
 def _curves(evaluator: _Evaluator, prefix: IouType) -> Curves:
-    """Precision over recall at each of ``CURVE_THRESHOLDS``, of all sizes and 100 detections, the mean over the measured categories."""
+    """Return precision over recall at ``CURVE_THRESHOLDS`` for all sizes and 100 detections, averaged over the measured categories."""
     curves: Curves = {}
     for threshold in CURVE_THRESHOLDS:
         place = int(np.flatnonzero(np.isclose(evaluator.params.iouThrs, threshold))[0])
-        precision = evaluator.eval["precision"][place, :, :, 0, -1]  # (recalls, categories), -1 where a category has no truth
+        precision = evaluator.eval["precision"][place, :, :, 0, -1]  # (recalls, categories), -1 for a category without ground truth
         measured = (precision > -1).all(axis=0)
         if measured.any():
             curves[f"{prefix}/{100 * threshold:.0f}"] = precision[:, measured].mean(axis=1)
@@ -280,7 +280,7 @@ def _curves(evaluator: _Evaluator, prefix: IouType) -> Curves:
 
 
 def _mean(precision: NDArray[np.float64]) -> float:
-    """COCOeval's mean: over the entries that could be measured, -1 where there are none."""
+    """Return COCOeval's mean over the measured entries, -1 without any."""
     measured = precision[precision > -1]
     return float(measured.mean()) if measured.size else -1.0
 

@@ -1,4 +1,4 @@
-"""What a person reads when a run is over: its scores beside the floors, and where the pictures are."""
+"""The report at the end of a run: its scores beside the baselines, and the path of the pictures."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from rich.text import Text
 
 METRICS = "metrics.json"
 
-#: the figure a sweep maximises
+#: the metric that a sweep maximises
 OBJECTIVE = "segm/AP"
 
-CATEGORIES_ABREAST = 2  # because two of them fit into 80 columns, and COCO's 80 categories then onto a screen
+CATEGORIES_ABREAST = 2  # fits into 80 columns, and COCO's 80 categories onto a screen
 _CATEGORY = "bbox/AP/"
 
-#: rows of the table: key in metrics.json, what it means
+#: rows of the table: key in metrics.json -> meaning
 ROWS = {
     "segm/AP": "mask AP",
     "segm/AP50": "mask AP50",
     "segm/AP75": "mask AP75",
     "segm_exclusive/AP": "mask AP, each pixel to its best mask",
-    "floor/box_AP50": "  floor: true boxes filled in, AP50",
-    "floor/ellipse_AP50": "  floor: ellipses in the true boxes, AP50",
+    "floor/box_AP50": "  baseline: filled ground-truth boxes, AP50",
+    "floor/ellipse_AP50": "  baseline: ellipses in these boxes, AP50",
     "bbox/AP50": "box AP50",
     "shape/mask_to_box": "mask area / box area, median",
-    "floor/mask_to_box": "  true mask area / box area, median",
+    "floor/mask_to_box": "  the same for the ground truth",
     "overlap/mean_degree": "overlap degree of touching masks (Eq. 1)",
 }
 
 
 def reported_step(run: Path) -> int:
-    """The step whose scores ``run/metrics.json`` holds; 0 where there is none."""
+    """Return the step of the scores in ``run/metrics.json``; 0 without the file."""
     path = run / METRICS
     return int(json.loads(path.read_text()).get("step", 0)) if path.is_file() else 0
 
 
 def print_report(run: Path) -> float | None:
-    """Prints the scores in ``run/metrics.json`` and returns the one a sweep maximises, the validation mask AP in percent."""
+    """Print the scores in ``run/metrics.json`` and return the validation mask AP in percent, which sweeps maximise."""
     metrics: dict[str, float | None] = json.loads((run / METRICS).read_text())
     console = Console(stderr=True)
     picture = run / "overlays" / "latest.png"
-    pictures = [f"truth and prediction side by side: {picture}"] if picture.is_file() else []
+    pictures = [f"ground truth and predictions: {picture}"] if picture.is_file() else []
     print_scores(console, metrics, title=f"{run} after {metrics.get('step')} steps", notes=[*pictures, f"all metrics: {run / METRICS}"])
     return metrics.get(OBJECTIVE)
 
 
 def print_scores(console: Console, metrics: Mapping[str, float | None], *, title: str, notes: Sequence[str]) -> None:
-    """The table of scores and, below it, lines that stay in one piece: a path may be long and may hold [brackets]."""
+    """Print the table of scores and notes below it, without line breaks or markup: a path may be long or have [brackets]."""
     console.print(score_table(metrics, title=title), markup=False, highlight=False)
     if len(_categories(metrics)) > 1:
         console.print(category_table(metrics), markup=False, highlight=False)
@@ -59,7 +59,7 @@ def print_scores(console: Console, metrics: Mapping[str, float | None], *, title
 
 
 def score_table(metrics: Mapping[str, float | None], *, title: str) -> Table:
-    """The scored sets side by side: held-out images, and the training images where they were scored too."""
+    """Return a table of the scored sets: held-out images, and training images if they were scored too."""
     with_train = any(key.startswith("train/") for key in metrics)
     table = Table("", "held-out", *(["trained on"] if with_train else []), title=Text(title), title_justify="left")
     for key, meaning in ROWS.items():
@@ -70,18 +70,18 @@ def score_table(metrics: Mapping[str, float | None], *, title: str) -> Table:
 
 
 def category_table(metrics: Mapping[str, float | None]) -> Table:
-    """Mask and box AP of every category of the held-out images, in label order; the list reads down its halves, side by side."""
+    """Return mask and box AP of every category of the held-out images, in label order, in two halves side by side."""
     rows = [(Text(name), _cell(metrics.get(f"segm/AP/{name}")), _cell(metrics[f"{_CATEGORY}{name}"])) for name in _categories(metrics)]
     half = -(-len(rows) // CATEGORIES_ABREAST)
     rows += [(Text(), "", "")] * (half * CATEGORIES_ABREAST - len(rows))
     table = Table(*(["category", "mask AP", "box AP"] * CATEGORIES_ABREAST))
-    for place in range(half):
-        table.add_row(*(cell for row in rows[place::half] for cell in row))
+    for start in range(half):
+        table.add_row(*(cell for row in rows[start::half] for cell in row))
     return table
 
 
 def _categories(metrics: Mapping[str, float | None]) -> list[str]:
-    """The scored categories, in label order. Mask AP has one key more for each crowd level, box AP for categories alone."""
+    """Return the scored categories in label order. Box AP has keys for categories only, mask AP also for crowd bins."""
     return [key.removeprefix(_CATEGORY) for key in metrics if key.startswith(_CATEGORY)]
 
 

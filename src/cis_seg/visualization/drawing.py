@@ -1,4 +1,4 @@
-"""Pictures of masks on images: truth and prediction side by side, readable at a glance. Masks are decoded one at a time.
+"""Overlays of masks on images, ground truth and predictions side by side. Masks are decoded one at a time.
 
 Legend: images are (H, W, 3) uint8 RGB; boxes x0, y0, x1, y1 in pixels of the original image; a view is the image at the
 size at which it is drawn (small images enlarged, so that lines and text are legible).
@@ -23,15 +23,15 @@ from cis_seg.structures import Instances
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
-# Twelve colours that stay apart from each other and from skin, asphalt and sky when half transparent.
+# Twelve colours that remain distinct from each other and from skin, asphalt and sky when half transparent.
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (255, 59, 48), (0, 150, 255), (52, 220, 80), (255, 214, 10), (191, 64, 255), (0, 225, 225),
     (255, 140, 0), (255, 80, 190), (170, 235, 30), (60, 80, 255), (0, 170, 130), (255, 170, 150),
 )  # fmt: skip
 CROWD_COLOR = (150, 150, 150)
-FILL = 0.42  # because less hides on bright clothes and more hides what lies beneath
-VIEW_SIDE = 720  # because at this longer side a line of 2 px and text of 13 px are legible
-SAME_OBJECT_IOU = 0.5  # the usual threshold at which a prediction and a truth are one object
+FILL = 0.42  # opacity; less is invisible on bright clothes, more hides the image
+VIEW_SIDE = 720  # longer side at which lines of 2 px and text of 13 px are legible
+SAME_OBJECT_IOU = 0.5  # the usual threshold for a match of prediction and ground truth
 MARGIN = 8  # px between panels
 
 
@@ -40,15 +40,15 @@ class Drawing:
     """One object to draw on an image."""
 
     box: Box
-    mask: Mapping[str, Any] | None  # RLE at the original size; None draws the box alone
+    mask: Mapping[str, Any] | None  # RLE at the original size; None draws only the box
     label: int = 0
-    score: float | None = None  # None for the truth
+    score: float | None = None  # None for ground truth
     caption: str = ""
-    crowd: bool = False  # a region to ignore, drawn in grey
+    crowd: bool = False  # an ignore region, drawn in grey
 
 
 def predicted_drawings(instances: Instances, class_names: Sequence[str], threshold: float) -> list[Drawing]:
-    """The detections scored ``threshold`` or more; the class is named only where there are several."""
+    """Return the detections with a score of at least ``threshold``; captions name the class if there are several."""
     names = list(class_names) if len(class_names) > 1 else [""] * len(class_names)
     rows = zip(instances.boxes.tolist(), instances.masks, instances.labels.tolist(), instances.scores.tolist(), strict=True)
     return [
@@ -59,7 +59,7 @@ def predicted_drawings(instances: Instances, class_names: Sequence[str], thresho
 
 
 def true_drawings(ground_truth: GroundTruth, image_id: int) -> list[Drawing]:
-    """The annotations of an image; regions to ignore first, so that people lie on top of them."""
+    """Return the annotations of an image, ignore regions first, so that instances are drawn over them."""
     labels = {category_id: label for label, category_id in enumerate(ground_truth.category_ids)}
     several = len(labels) > 1
     drawings = []
@@ -73,11 +73,11 @@ def true_drawings(ground_truth: GroundTruth, image_id: int) -> list[Drawing]:
 
 
 def neighbour_colors(drawings: Sequence[Drawing], like: Sequence[Drawing] = (), like_colors: Sequence[int] = ()) -> list[int]:
-    """A palette place for each drawing, such that objects whose boxes overlap differ (while twelve colours last).
+    """Return a palette index for each drawing, different for overlapping boxes as far as twelve colours suffice.
 
-    Greedy, in order, each takes the colour that fewest neighbours and then fewest others have. An object that is also
-    in ``like`` (box IoU of 0.5 or more, each taken once) keeps the colour it has there, so that a person has one colour
-    in the truth and in the prediction.
+    Greedy: each drawing in turn gets the colour that the fewest neighbours have, then the fewest others. A drawing that is also in
+    ``like`` (box IoU of at least 0.5, matched one to one) keeps its colour there, so that an instance has the same colour in ground truth
+    and prediction.
     """
     boxes, like_boxes = ([(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in (d.box for d in group)] for group in (drawings, like))
     near, shared = box_iou(boxes, boxes) > 0, box_iou(boxes, like_boxes)
@@ -89,12 +89,12 @@ def neighbour_colors(drawings: Sequence[Drawing], like: Sequence[Drawing] = (), 
     for index, color in enumerate(colors):
         if color < 0:
             beside = [colors[other] for other in np.flatnonzero(near[index])]
-            colors[index] = min(range(len(PALETTE)), key=lambda place: (beside.count(place), colors.count(place), place))
+            colors[index] = min(range(len(PALETTE)), key=lambda color: (beside.count(color), colors.count(color), color))
     return colors
 
 
 def view_scale(size: tuple[int, int], max_side: int | None = None) -> float:
-    """By how much an image of (height, width) is scaled to be looked at: a whole factor up, or down to ``max_side``."""
+    """Return the scale at which an image of (height, width) is drawn: an integer factor up, or down to ``max_side``."""
     longer = max(size)
     if max_side is not None and longer > max_side:
         return max_side / longer
@@ -102,7 +102,7 @@ def view_scale(size: tuple[int, int], max_side: int | None = None) -> float:
 
 
 def resized(pixels: Pixels, scale: float, *, smooth: bool = True) -> Pixels:
-    """``pixels`` (H, W[, 3]) scaled by ``scale``; ``smooth=False`` keeps the values of a mask or label map."""
+    """Scale ``pixels`` (H, W[, 3]) by ``scale``; ``smooth=False`` keeps the values of a mask or label map."""
     if scale == 1:
         return pixels.copy()
     height, width = pixels.shape[:2]
@@ -112,11 +112,10 @@ def resized(pixels: Pixels, scale: float, *, smooth: bool = True) -> Pixels:
 
 
 def far_to_near(drawings: Sequence[Drawing]) -> list[Drawing]:
-    """In the order in which to draw them, so that whoever stands in front lies on top.
+    """Sort drawings from far to near, so that near ones are drawn on top.
 
-    No depth is measured. On level ground, seen by an upright camera, people's feet are the lower in the image the nearer they
-    stand: so the lower bottom of the box is the nearer; of two that end at the same height (both cut off by the image's edge)
-    the one whose box reaches higher.
+    A heuristic: on level ground and with an upright camera, a nearer person's feet are lower in the image. So the box with the lower bottom
+    is nearer; among equal bottoms (both cut off by the image border) the one with the higher top.
     """
     return sorted(drawings, key=lambda drawing: (drawing.box[3], -drawing.box[1]))
 
@@ -130,17 +129,18 @@ def draw_instances(
     size: tuple[int, int] | None = None,
     boxes: bool = True,
 ) -> Pixels:
-    """Translucent masks, crisp outlines, thin boxes and captions on an image.
+    """Draw translucent masks, outlines, thin boxes and captions on an image.
 
-    Fills come first, outlines after all fills: where two masks claim the same pixels both outlines stay visible.
+    Outlines are drawn after all fills, so that both outlines of overlapping masks stay visible.
 
     Args:
         image: (H, W, 3) uint8 RGB at the original size, or a reduced copy.
         drawings: what to draw, in pixels of the original.
-        colors: palette places from ``neighbour_colors``; chosen here if None.
-        max_side: larger images are drawn at this longer side, in pixels; None keeps their size.
-        size: (height, width) of the original where ``image`` is a reduced copy of it.
-        boxes: draw the box of what has a mask too; without it the caption stands on top of the mask.
+        colors: palette indices from ``neighbour_colors``; computed if None.
+        max_side: maximum of the longer side in pixels; None for any size.
+        size: (height, width) of the original if ``image`` is a reduced copy.
+        boxes: also draw the boxes of drawings with a mask; otherwise captions are placed on top of the masks.
+
     Returns:
         The view, (h, w, 3) uint8.
     """
@@ -161,11 +161,11 @@ def draw_instances(
 
 
 def fitted_mask(rle: Mapping[str, Any], size: tuple[int, int]) -> Pixels:
-    """A mask at the (height, width) of a view, (h, w) uint8 of 0 and 1: a pixel of the view belongs to it by its larger part.
+    """Resize a mask to the (height, width) of a view, (h, w) uint8 of 0 and 1, by the majority of each pixel's area.
 
-    So the edges of an enlarged mask are smooth instead of stairs, and thin parts of a reduced one do not break by chance.
+    Enlarged masks get smooth edges, and thin parts of reduced ones stay connected.
     """
-    columns = decode(rle).T  # (W, H): contiguous like this
+    columns = decode(rle).T  # (W, H), contiguous
     if columns.shape != size[::-1]:
         way = cv2.INTER_AREA if size[0] < columns.shape[1] else cv2.INTER_LINEAR
         columns = np.asarray(cv2.resize(columns * np.uint8(255), size, interpolation=way) > 127, dtype=np.uint8)
@@ -173,7 +173,7 @@ def fitted_mask(rle: Mapping[str, Any], size: tuple[int, int]) -> Pixels:
 
 
 def _fill(view: Pixels, drawing: Drawing, color: tuple[int, int, int]) -> list[Any]:
-    """Blend one mask into ``view``; its outlines in pixels of the view."""
+    """Blend one mask into ``view`` and return its outlines in pixels of the view."""
     if drawing.mask is None:
         return []
     mask = fitted_mask(drawing.mask, (view.shape[0], view.shape[1]))
@@ -184,9 +184,9 @@ def _fill(view: Pixels, drawing: Drawing, color: tuple[int, int, int]) -> list[A
 
 
 def _caption_place(drawing: Drawing, outline: Sequence[Any], scale: float) -> tuple[float, float, float]:
-    """x and y of a caption's lower edge in pixels of the view, and the share of its width that lies left of x.
+    """Return x and y of a caption's lower edge in pixels of the view, and the share of its width left of x.
 
-    Centred over the highest point of the outline; without one, above the box's left corner.
+    The caption is centred over the highest point of the outline; without an outline it is above the box's left corner.
     """
     if not outline:
         return drawing.box[0] * scale, drawing.box[1] * scale, 0.0
@@ -201,7 +201,7 @@ def _captioned(
     colors: Sequence[tuple[int, int, int]],
     places: Sequence[tuple[float, float, float]],
 ) -> Pixels:
-    """Captions on a ground of the object's colour at their places, moved down where one would cover another."""
+    """Draw captions on a background of the instance's colour, moved down to avoid overlaps."""
     canvas = Image.fromarray(view)
     painter = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=max(round(max(view.shape[:2]) / VIEW_SIDE * 12), 11))
@@ -223,7 +223,7 @@ def _captioned(
 
 
 def side_by_side(panels: Sequence[Pixels], titles: Sequence[str]) -> Pixels:
-    """Panels (H, W, 3) from left to right on white, each under its title."""
+    """Return panels (H, W, 3) from left to right on white, each below its title."""
     text_size = max(round(max(panels[0].shape[:2]) / VIEW_SIDE * 16), 14)
     font, head = ImageFont.load_default(size=text_size), round(text_size * 1.6)
     width = sum(panel.shape[1] for panel in panels) + MARGIN * (len(panels) - 1)
@@ -237,7 +237,7 @@ def side_by_side(panels: Sequence[Pixels], titles: Sequence[str]) -> Pixels:
 
 
 def contact_sheet(panels: Sequence[Pixels], *, columns: int = 2, width: int = 960, height: int = 560) -> Pixels:
-    """All panels on one white page in rows of ``columns``, each scaled to fit into ``width`` x ``height`` pixels."""
+    """Return all panels on one white page in rows of ``columns``, each scaled to fit into ``width`` x ``height`` pixels."""
     fitted = [resized(panel, min(width / panel.shape[1], height / panel.shape[0])) for panel in panels]
     rows = [fitted[start : start + columns] for start in range(0, len(fitted), columns)]
     heights = [max(panel.shape[0] for panel in row) + MARGIN for row in rows]
@@ -252,9 +252,9 @@ def contact_sheet(panels: Sequence[Pixels], *, columns: int = 2, width: int = 96
 def truth_and_prediction(
     image: Pixels, truth: Sequence[Drawing], predictions: Sequence[Drawing], *, max_side: int | None = None, note: str = ""
 ) -> Pixels:
-    """One panel: the truth on the left, the prediction on the right, a person in the same colour on both sides."""
+    """Return one panel: ground truth left, prediction right, an instance in the same colour on both sides."""
     true_colors = neighbour_colors(truth)
     colors = neighbour_colors(predictions, truth, true_colors)
     panels = [draw_instances(image, truth, true_colors, max_side=max_side), draw_instances(image, predictions, colors, max_side=max_side)]
-    people = sum(not drawing.crowd for drawing in truth)
-    return side_by_side(panels, [f"truth: {people}", f"prediction: {len(predictions)}{note}"])
+    instances = sum(not drawing.crowd for drawing in truth)
+    return side_by_side(panels, [f"ground truth: {instances}", f"prediction: {len(predictions)}{note}"])

@@ -1,4 +1,4 @@
-"""Pictures to look through: panels that come one by one, on numbered PNG pages. No more than one page is in memory."""
+"""Numbered PNG pages of panels; at most one page is in memory."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from PIL import Image
 
 from cis_seg.visualization.drawing import Pixels, contact_sheet
 
-PER_PAGE, COLUMNS = 6, 2  # because six panels of 960 x 560 pixels fill a page of about 1900 x 1700, which a screen shows whole
+PER_PAGE, COLUMNS = 6, 2  # six panels of 960 x 560 pixels fill a page of about 1900 x 1700, which fits on a screen
 
 
 class Pages:
-    """``<stem>_000.png``, ``<stem>_001.png``, ... in ``folder``; a context manager that writes the last page when it is left.
+    """``<stem>_000.png``, ``<stem>_001.png``, ... in ``folder``; a context manager that writes the last page on exit.
 
     Args:
-        folder: made if it is not there; pages of that stem from an earlier call are replaced.
-        stem: what the pages' names begin with.
-        most: pages at most, panels beyond them are not wanted; None for any number.
+        folder: created if missing; pages of this stem from an earlier call are replaced.
+        stem: prefix of the pages' names.
+        most: maximum number of pages; None for any number.
     """
 
     def __init__(self, folder: Path, stem: str, most: int | None = None) -> None:
@@ -28,18 +28,18 @@ class Pages:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is room for one more panel."""
+        """Whether another panel fits."""
         return self.most is None or len(self.written) < self.most
 
     def add(self, panel: Pixels) -> None:
-        """One more panel (H, W, 3), on the page at hand."""
-        assert self.wanted, "look at `wanted` first: drawing a panel takes time"
+        """Add a panel (H, W, 3) to the current page."""
+        assert self.wanted, "check `wanted` before drawing a panel"
         self._panels.append(panel)
         if len(self._panels) == PER_PAGE:
             self.turn()
 
     def turn(self) -> None:
-        """Writes the page at hand, if there is anything on it; the next panel begins another."""
+        """Write the current page unless it is empty; the next panel starts a new one."""
         if self._panels:
             path = self.folder / f"{self.stem}_{len(self.written):03d}.png"
             Image.fromarray(contact_sheet(self._panels, columns=COLUMNS)).save(path)
