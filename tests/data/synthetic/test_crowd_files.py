@@ -1,4 +1,4 @@
-"""The generated crowd on disk: layout, reuse, refusal, card."""
+"""The generated crowd on disk: layout, reuse, refusals, data card."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def _drop_masks(paths: CrowdPaths) -> None:
 
 
 @pytest.mark.parametrize("harm", [_drop_image, _cut_image, _edit_odgt, _drop_masks])
-def test_damage_is_noticed_and_named(harm: Callable[[CrowdPaths], None], tmp_path: Path) -> None:
+def test_corrupt_files_are_detected_and_named(harm: Callable[[CrowdPaths], None], tmp_path: Path) -> None:
     spec = replace(SPEC, train_images=1, val_images=1)
     paths = ensure_crowd(tmp_path / "crowd", spec, workers=1)
     harm(paths)
-    with pytest.raises(DataError, match=r"(?s)damaged.*(Images|annotation_val|masks_train).*delete"):
+    with pytest.raises(DataError, match=r"(?s)corrupt.*(Images|annotation_val|masks_train).*delete"):
         ensure_crowd(paths.root, spec)
 
 
@@ -95,7 +95,7 @@ def test_foreign_folders_and_unreadable_manifests_are_refused(tmp_path: Path) ->
     assert (tmp_path / "letters" / "dear.txt").read_text() == "Dear"
 
 
-def test_what_an_interrupted_run_left_is_drawn_again(crowd: CrowdPaths, tmp_path: Path) -> None:
+def test_remains_of_an_interrupted_run_are_replaced(crowd: CrowdPaths, tmp_path: Path) -> None:
     left = tmp_path / ".crowd.partial" / "Images"
     left.mkdir(parents=True)
     (left / "half,done.jpg").write_bytes(b"\xff\xd8")
@@ -103,7 +103,7 @@ def test_what_an_interrupted_run_left_is_drawn_again(crowd: CrowdPaths, tmp_path
     assert contents(ensure_crowd(tmp_path / "crowd", SPEC, workers=1).root) == contents(crowd.root)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"(?s)cannot be written.*data\.root"):
         ensure_crowd(tmp_path / "file" / "crowd", SPEC)

@@ -1,4 +1,4 @@
-"""The generated crowd's images and their truth."""
+"""Images and ground truth of the generated crowd."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The generated crowd: articulated people who occlude each other, with true masks."""
+"""The generated crowd: articulated people who occlude each other, with ground-truth masks."""

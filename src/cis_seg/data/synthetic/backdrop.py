@@ -1,4 +1,4 @@
-"""The places of the generated crowd: walls, sky, ground, and large soft structures, with grain.
+"""Backdrops of the generated crowd: walls, sky, ground and large soft structures, with grain.
 
 Legend: H W image size in pixels; pictures are (H, W, 3) float32 RGB 0..255.
 """
@@ -19,7 +19,7 @@ Picture = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Place:
-    """Colours of a kind of place; ``structures`` names what may stand there."""
+    """The colours and possible structures of a kind of place."""
 
     upper: tuple[tuple[int, int, int], tuple[int, int, int]]  # top and bottom of wall or sky
     lower: tuple[tuple[int, int, int], tuple[int, int, int]]  # ground: far and near
@@ -39,7 +39,7 @@ PLACES = (
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell_y: float, cell_x: float) -> NDArray[np.float32]:
-    """(height, width) noise of about unit variance whose bumps are some ``cell`` pixels wide."""
+    """Return (height, width) noise of about unit variance with a correlation length of ``cell`` pixels."""
     grid = rng.standard_normal((int(height / cell_y) + 4, int(width / cell_x) + 4)).astype(np.float32)
     full = cv2.resize(grid, (int(grid.shape[1] * cell_x), int(grid.shape[0] * cell_y)), interpolation=cv2.INTER_CUBIC)
     y, x = int(cell_y), int(cell_x)
@@ -47,7 +47,7 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cell_y: floa
 
 
 def paint_backdrop(rng: np.random.Generator, spec: CrowdSpec, horizon: float) -> Picture:
-    """A place without people; ``horizon`` is the row where the wall or sky ends and the ground begins."""
+    """Return a random place; ``horizon`` is the row at which the ground begins."""
     place = PLACES[int(rng.integers(len(PLACES)))]
     light = rng.uniform(0.85, 1.1)
     picture = _gradients(rng, spec, place, horizon)
@@ -69,7 +69,7 @@ def _gradients(rng: np.random.Generator, spec: CrowdSpec, place: Place, horizon:
 
 
 def _grain(rng: np.random.Generator, spec: CrowdSpec, horizon: float) -> Picture:
-    """(H, W) factor around 1: clouds or plaster above the horizon, flat streaks of ground below it."""
+    """Return (H, W) factors around 1: clouds or plaster above the horizon, streaks of ground below."""
     strength = spec.background_texture * rng.uniform(0.5, 1.5)
     h, w = spec.height, spec.width
     coarse = smooth_noise(rng, h, w, 48, 64)
@@ -80,7 +80,7 @@ def _grain(rng: np.random.Generator, spec: CrowdSpec, horizon: float) -> Picture
 
 
 def _blend(picture: Picture, box: tuple[float, float, float, float], color: Color, round_: bool, soft: float) -> None:
-    """Fill a rectangle or an ellipse x0, y0, x1, y1 with ``color``, its edge ``soft`` pixels wide."""
+    """Fill a rectangle or ellipse x0, y0, x1, y1 with ``color``; its edge is ``soft`` pixels wide."""
     h, w = picture.shape[:2]
     alpha = np.zeros((h, w), np.float32)
     x0, y0, x1, y1 = (round(v) for v in box)

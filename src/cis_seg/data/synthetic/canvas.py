@@ -1,4 +1,4 @@
-"""The drawing of the generated crowd: figures get colours, folds and patterns, and are put in front of each other.
+"""Painting of the generated crowd: figures receive colours, folds and patterns and are painted back to front.
 
 Legend: H W image size; the drawing is SCALE x H, SCALE x W; h w size of one figure's part map, in drawing pixels.
 """
@@ -19,39 +19,39 @@ from cis_seg.data.synthetic.spec import CrowdSpec
 
 Box = tuple[int, int, int, int]
 
-MIN_VISIBLE_SHARE = 0.15  # of the whole person; who shows less is an ignored entry: nobody could say whose hand that is
-MIN_VISIBLE_PIXELS = 60  # below that the mask is less than four cells of the training's mask grid
+MIN_VISIBLE_SHARE = 0.15  # of the whole person; people below are ignored, because a single visible hand cannot be attributed
+MIN_VISIBLE_PIXELS = 60  # fewer cover less than four cells of the mask grid used in training
 
 
 @dataclass(frozen=True)
 class Person:
-    """What is known of one person of a finished scene."""
+    """The ground truth of one person in a finished scene."""
 
-    visible_box: Box  # tight box of ``mask``
+    visible_box: Box  # tight box around ``mask``
     full_box: Box  # of the whole person, hidden and cut parts included; may leave the image
-    head_box: Box  # of the whole head, likewise
-    visible_share: float  # of the whole person's pixels
-    head_share: float  # of the person's pixels in the head's box
+    head_box: Box  # of the whole head, in the same way
+    visible_share: float  # of the pixels of the whole person
+    head_share: float  # of the person's pixels inside the head box
     mask: NDArray[np.bool_]  # (H, W) visible pixels; the masks of one scene are disjoint
 
     @property
     def ignored(self) -> bool:
-        """Too little to see to be a target or an error."""
+        """Whether too little is visible to count as a target or an error."""
         return self.visible_share < MIN_VISIBLE_SHARE or int(self.mask.sum()) < MIN_VISIBLE_PIXELS
 
 
 def outer_box(x0: float, y0: float, x1: float, y1: float) -> Box:
-    """The smallest integer box in image pixels around x0, y0, x1, y1 (exclusive ends) in drawing pixels."""
+    """Return the smallest integer image box (x, y, w, h) around x0, y0, x1, y1 (exclusive ends) in drawing pixels."""
     left, top = int(np.floor(x0 / SCALE)), int(np.floor(y0 / SCALE))
     return left, top, int(np.ceil(x1 / SCALE)) - left, int(np.ceil(y1 / SCALE)) - top
 
 
 def visible_people(figures: Sequence[Figure], owner: NDArray[np.uint8]) -> tuple[Person, ...]:
-    """The people who have at least one visible pixel, in the order in which they were painted.
+    """Return the people with at least one visible pixel, in painting order.
 
     Args:
-        figures: all people; the n-th is number n + 1 in ``owner``.
-        owner: (SCALE H, SCALE W) the drawing's owners.
+        figures: all people; index n has number n + 1 in ``owner``.
+        owner: (SCALE H, SCALE W) number of the person at each pixel, 0 for none.
     """
     masks = _visible_masks(owner, len(figures))
     return tuple(
@@ -60,7 +60,7 @@ def visible_people(figures: Sequence[Figure], owner: NDArray[np.uint8]) -> tuple
 
 
 def _visible_masks(owner: NDArray[np.uint8], count: int) -> NDArray[np.bool_]:
-    """(count, H, W): an image pixel is whose most of its drawing pixels are; ties go to nobody, then to the person painted first."""
+    """Return (count, H, W) masks by majority vote over the drawing pixels; ties go to the background, then to the first painted."""
     h, w = owner.shape[0] // SCALE, owner.shape[1] // SCALE
     samples = np.ascontiguousarray(owner.reshape(h, SCALE, w, SCALE).transpose(1, 3, 0, 2)).reshape(SCALE**2, h, w)
     votes = np.stack([(samples == number).sum(0, dtype=np.uint8) for number in range(count + 1)])
@@ -77,14 +77,14 @@ def _person(figure: Figure, mask: NDArray[np.bool_], mine: NDArray[np.bool_]) ->
 
 
 def _head_share(figure: Figure, mine: NDArray[np.bool_]) -> float:
-    """Visible share of the pixels that the person has inside the head's box; ``mine`` is the drawing's owner map for this person."""
+    """Return the visible share of the person's pixels inside the head box; ``mine`` marks the person's visible drawing pixels."""
     x0, y0, x1, y1 = (int(side) for side in figure.head_box)
     whole = _cut(figure.parts > 0, x0 - figure.left, y0 - figure.top, x1 - figure.left, y1 - figure.top)
     return float(_cut(mine, x0, y0, x1, y1).sum()) / max(float(whole.sum()), 1.0)
 
 
 def _cut(mask: NDArray[np.bool_], x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
-    """The part of ``mask`` inside a box that may leave it."""
+    """Return the part of ``mask`` inside a box, which may extend beyond it."""
     return mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
 
 
@@ -92,16 +92,16 @@ SCALE = 2  # the drawing is twice as large as the image and then averaged: antia
 
 
 class Canvas:
-    """Colours and, for every pixel of the drawing, whose it is."""
+    """The colour and the owner of each pixel of the drawing."""
 
     def __init__(self, backdrop: Picture) -> None:
         size = (backdrop.shape[1] * SCALE, backdrop.shape[0] * SCALE)
         # (SCALE H, SCALE W, 3) RGB 0..255
         self.colors: Picture = np.asarray(cv2.resize(backdrop, size, interpolation=cv2.INTER_LINEAR), np.float32)
-        self.owner: NDArray[np.uint8] = np.zeros(self.colors.shape[:2], np.uint8)  # 0 nobody's, n the n-th person's
+        self.owner: NDArray[np.uint8] = np.zeros(self.colors.shape[:2], np.uint8)  # 0 for none, n for the n-th person
 
     def paint(self, figure: Figure, colors: Picture, owner: int) -> None:
-        """Put a figure with (h, w, 3) ``colors`` in front of everything so far; what is outside the drawing is cut."""
+        """Paint a figure with (h, w, 3) ``colors`` over the drawing, clipped to it."""
         h, w = figure.parts.shape
         y0, x0 = max(figure.top, 0), max(figure.left, 0)
         y1, x1 = max(min(figure.top + h, self.owner.shape[0]), y0), max(min(figure.left + w, self.owner.shape[1]), x0)
@@ -121,7 +121,7 @@ class Canvas:
 
 
 def dress(rng: np.random.Generator, spec: CrowdSpec, figure: Figure, palette: Color, height: float) -> Picture:
-    """(h, w, 3) colours of a figure: its palette with folds, patterns, and a body's roundness; ``height`` in drawing pixels."""
+    """Return (h, w, 3) colours of a figure: its palette with folds, patterns and shading; ``height`` in drawing pixels."""
     parts, strength = figure.parts, spec.clothes_texture * rng.uniform(0.4, 1.6)
     h, w = parts.shape
     kind = parts % LINE  # near, outline and far copies of a part are LINE apart
@@ -138,7 +138,7 @@ def dress(rng: np.random.Generator, spec: CrowdSpec, figure: Figure, palette: Co
 
 
 def _print_pattern(rng: np.random.Generator, colors: Picture, where: NDArray[np.bool_], period: float) -> None:
-    """Stripes or checks, in place."""
+    """Add stripes or checks in place."""
     h, w = where.shape
     wave = np.sin(2 * np.pi * np.arange(h) / period)[:, None] > 0.2
     if rng.random() < 0.35:
@@ -148,7 +148,7 @@ def _print_pattern(rng: np.random.Generator, colors: Picture, where: NDArray[np.
 
 
 def photograph(rng: np.random.Generator, spec: CrowdSpec, colors: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3): the drawing reduced to the image, slightly out of focus, with a camera's noise."""
+    """Return the (H, W, 3) image: the drawing downsampled, slightly out of focus, with camera noise."""
     image = cv2.resize(colors, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
     image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.35, 0.6)))
     noise = rng.standard_normal(image.shape, dtype=np.float32)

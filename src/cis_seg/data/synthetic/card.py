@@ -1,6 +1,6 @@
-"""The data card of a generated crowd: how many people, how crowded, and how telling their colours are.
+"""The data card of a generated crowd: counts, crowding, and colour similarity of neighbouring pixels.
 
-Legend: G people of an image, H W image size.
+Legend: H W image size.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from cis_seg.errors import DataError
 from cis_seg.ops.color import color_similarity, pooled_colors
 from cis_seg.ops.neighbours import gather_neighbours
 
-COLOR_THRESH = 0.3  # the training's threshold on the similarity: a Lab distance of 2.4
+COLOR_THRESH = 0.3  # threshold on the similarity in training: a Lab distance of 2.4
 
 
 @dataclass(frozen=True)
 class EdgeShares:
-    """Shares in [0, 1] of the edges of one kind whose colour similarity is ``COLOR_THRESH`` or more; NaN without such edges."""
+    """Share of the edges of each kind with colour similarity >= ``COLOR_THRESH``, 0 to 1; NaN if there are no such edges."""
 
     inside: float  # from a person to the same person
     person_person: float  # to another person
-    person_background: float  # to what is nobody's, either direction
-    background: float  # from what is nobody's inside some person's visible box to what is nobody's anywhere
+    person_background: float  # to the background, in either direction
+    background: float  # from background inside some visible box to background anywhere
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image with its truth, as the measurement needs it."""
+    """One image with its ground truth."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
-    owner: NDArray[np.int64]  # (H, W) 0 nobody's, n the n-th person's, -1 unknown (edges to it do not count)
+    owner: NDArray[np.int64]  # (H, W) 0 background, n the n-th person, -1 unknown (its edges do not count)
     in_box: NDArray[np.bool_]  # (H, W) inside the visible box of a person
 
 
 def edge_shares(images: Iterable[LabelledImage], *, stride: int, dilation: int) -> EdgeShares:
-    """Shares over all edges of all images, on the grid and with the colours that the training uses.
+    """Measure all edges of all images on the grid and with the colours that training uses.
 
     Args:
-        images: the images to measure.
-        stride: the mask stride; colours are its mean colours, owners are sampled at ``[stride // 2 :: stride]`` like the box masks.
+        images: images to measure.
+        stride: mask stride; colours are averaged over its cells, owners are sampled at ``[stride // 2 :: stride]`` like box masks.
         dilation: distance of the eight neighbours on that grid.
     """
     alike, total = torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)
@@ -64,14 +64,14 @@ def edge_shares(images: Iterable[LabelledImage], *, stride: int, dilation: int) 
 
 
 def _edges(labelled: LabelledImage, stride: int, dilation: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(E, h, w) whether the colours are alike, and (E, h, w) the kind of edge: index of EdgeShares' field, -1 for none of them."""
+    """Return (E, h, w) whether the colours are similar, and (E, h, w) the kind of edge: index of the field of EdgeShares, or -1."""
     height, width = (side // stride * stride for side in labelled.owner.shape)
     pixels = torch.from_numpy(np.ascontiguousarray(labelled.image[:height, :width])).permute(2, 0, 1)[None]
     owner = torch.from_numpy(np.ascontiguousarray(labelled.owner[stride // 2 : height : stride, stride // 2 : width : stride]))
     in_box = torch.from_numpy(np.ascontiguousarray(labelled.in_box[stride // 2 : height : stride, stride // 2 : width : stride]))
     colors = pooled_colors(pixels, stride)
     similar = color_similarity(colors, torch.ones_like(owner)[None], dilation=dilation)[0] >= COLOR_THRESH
-    # owners are shifted with + 1, so that a neighbour outside the map (0 after the shift) reads as unknown
+    # shift owners by 1, so that neighbours outside the map (0) become unknown
     there = gather_neighbours((owner + 1)[None, None], 3, dilation)[0, :, 0] - 1
     here = owner.expand_as(there)
     kinds = torch.full_like(there, -1)
@@ -82,25 +82,25 @@ def _edges(labelled: LabelledImage, stride: int, dilation: int) -> tuple[torch.T
     return similar, kinds
 
 
-EDGE_IMAGES = 80  # validation images whose edges are measured: some 100,000 edges of the rarest kind
+EDGE_IMAGES = 80  # number of validation images measured: about 100,000 edges of the rarest kind
 GRIDS = ((4, 2), (4, 1), (2, 1))  # (mask stride, dilation)
-# The same measurement on the 245 single persons of 54 COCO 2017 images, resized to a shorter side of 480.
+# the same measurement on the 245 single persons of 54 COCO 2017 images, resized to a shorter side of 480
 COCO_PERSONS = {
     (4, 2): EdgeShares(0.254, 0.075, 0.055, 0.287),
     (4, 1): EdgeShares(0.362, 0.102, 0.099, 0.386),
     (2, 1): EdgeShares(0.411, 0.128, 0.156, 0.413),
 }
-CROWDING = ("none (0)", "low (< 0.3)", "mid (0.3 - 0.5)", "high (> 0.5)")  # largest IoU with a neighbour's box, as in metrics.json
+CROWDING = ("none (0)", "low (< 0.3)", "mid (0.3 - 0.5)", "high (> 0.5)")  # by largest IoU with a neighbour's box, as in metrics.json
 
 
 def crowd_card(paths: CrowdPaths, spec: CrowdSpec) -> str:
-    """The card as Markdown, measured on the files of ``paths``.
+    """Return the card as Markdown, measured on the files of ``paths``.
 
     Raises:
-        DataError: if an image cannot be read.
+        DataError: an image cannot be read.
     """
-    lines = ["# Generated crowd", "", "People, places and annotations are drawn by a program from a seed; nobody in them is real.",
-             "Layout as CrowdHuman's; `masks_*.json` holds the true visible masks (for testing and for `supervision=mask` only).", "",
+    lines = ["# Generated crowd", "", "All people, places and annotations are generated from a seed; no real person is shown.",
+             "The layout is CrowdHuman's; `masks_*.json` contains the true visible masks (for testing and `supervision=mask` only).", "",
              "| | " + " | ".join(SPLITS) + " |", "|---|" + "---|" * len(SPLITS)]  # fmt: skip
     columns = [_statistics(paths, split) for split in SPLITS]
     lines += [f"| {name} | " + " | ".join(column[name] for column in columns) + " |" for name in columns[0]]
@@ -110,9 +110,9 @@ def crowd_card(paths: CrowdPaths, spec: CrowdSpec) -> str:
 
 def _edge_table(paths: CrowdPaths) -> list[str]:
     images = list(labelled_images(paths, "val"))
-    lines = ["## Neighbouring pixels that look alike (similarity >= 0.3, a Lab distance of 2.4 or less)", "",
-             f"First {len(images)} validation images; `COCO` are 245 real persons (54 images, shorter side 480) measured in the same way.",
-             "The last column counts edges between pixels that belong to nobody, from inside a person's box.", "",
+    lines = ["## Neighbouring pixels of similar colour (similarity >= 0.3, a Lab distance of at most 2.4)", "",
+             f"First {len(images)} validation images; `COCO`: 245 real persons (54 images, shorter side 480), measured in the same way.",
+             "The last column counts edges between background pixels, starting inside a person's box.", "",
              "| mask stride, dilation | | inside a person | person to person | person to background | background |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     for stride, dilation in GRIDS:
@@ -123,17 +123,19 @@ def _edge_table(paths: CrowdPaths) -> list[str]:
 
 
 def labelled_images(paths: CrowdPaths, split: str) -> Iterator[LabelledImage]:
-    """The first images of a split with the owner of each of their pixels, for ``edge_shares``.
+    """Yield the first images of a split with the owner of each pixel.
 
     Raises:
-        DataError: if an image cannot be read.
+        DataError: an image cannot be read.
     """
     truth = json.loads(paths.masks(split).read_text())
     for image in truth["images"][:EDGE_IMAGES]:
         file = paths.images / image["file_name"]
         pixels = cv2.imread(str(file))
         if pixels is None:
-            raise DataError("an image of the generated crowd cannot be read", where=file, remedy=f"delete {paths.root}: it is drawn anew")
+            raise DataError(
+                "an image of the generated crowd cannot be read", where=file, remedy=f"delete {paths.root}: it is generated again"
+            )
         owner = np.zeros(pixels.shape[:2], np.int64)
         in_box = np.zeros(pixels.shape[:2], np.bool_)
         people = [entry for entry in truth["annotations"] if entry["image_id"] == image["id"]]
@@ -145,12 +147,12 @@ def labelled_images(paths: CrowdPaths, split: str) -> Iterator[LabelledImage]:
 
 
 def decode(entry: dict[str, Any]) -> NDArray[np.bool_]:
-    """(H, W) mask of one annotation of ``masks_*.json``."""
+    """Return the (H, W) mask of one annotation of ``masks_*.json``."""
     return rle.decode(entry["segmentation"]).astype(np.bool_)
 
 
 def _statistics(paths: CrowdPaths, split: str) -> dict[str, str]:
-    """Name and printed value of each figure of one split."""
+    """Return name and formatted value of each statistic of one split."""
     records = [json.loads(line) for line in paths.odgt(split).read_text().splitlines()]
     truth = json.loads(paths.masks(split).read_text())["annotations"]
     entries = [entry for record in records for entry in record["gtboxes"]]
@@ -161,23 +163,23 @@ def _statistics(paths: CrowdPaths, split: str) -> dict[str, str]:
     crowding = np.bincount(np.digitize(largest, [1e-9, 0.3, 0.5]), minlength=4) / max(len(largest), 1)
     fill = np.array([entry["area"] / (entry["bbox"][2] * entry["bbox"][3]) for entry in truth])
     ellipse = np.array([_ellipse_iou(entry) for entry in truth])
-    figures = {
+    statistics = {
         "images": f"{len(records)}",
         "people": f"{len(sizes)}",
-        "people of whom too little shows (ignored)": f"{sum(e['tag'] == 'person' for e in entries) - len(sizes)}",
-        "regions to ignore": f"{sum(e['tag'] == 'mask' for e in entries)}",
-        "people an image, mean and largest": f"{len(sizes) / len(records):.1f}, {max(len(group) for group in boxes)}",
+        "people with too little visible (ignored)": f"{sum(e['tag'] == 'person' for e in entries) - len(sizes)}",
+        "ignore regions": f"{sum(e['tag'] == 'mask' for e in entries)}",
+        "people per image, mean and maximum": f"{len(sizes) / len(records):.1f}, {max(len(group) for group in boxes)}",
         "visible box, median width x height (px)": f"{np.median(sizes[:, 2]):.0f} x {np.median(sizes[:, 3]):.0f}",
         "people whose visible box overlaps another's": f"{(largest > 0).mean():.2f}",
         "mask area over box area, median": f"{np.median(fill):.3f}",
         "inscribed ellipse has IoU > 0.5 with the mask": f"{(ellipse > 0.5).mean():.2f}",
     }
-    figures |= {f"crowding {name}": f"{share:.2f}" for name, share in zip(CROWDING, crowding, strict=True)}
-    return figures
+    statistics |= {f"crowding {name}": f"{share:.2f}" for name, share in zip(CROWDING, crowding, strict=True)}
+    return statistics
 
 
 def _ellipse_iou(entry: dict[str, Any]) -> float:
-    """IoU of the true mask with the ellipse inscribed in its box: what knowing the box alone is worth."""
+    """Return the IoU of the ground-truth mask with the ellipse inscribed in its box, a baseline that uses the box alone."""
     x, y, w, h = entry["bbox"]
     mask = decode(entry)[y : y + h, x : x + w]
     rows, columns = (np.arange(h) + 0.5) / h * 2 - 1, (np.arange(w) + 0.5) / w * 2 - 1

@@ -1,6 +1,6 @@
-"""Colours of people and places, and how a garment's colour is chosen against its surroundings.
+"""Colours of people, and the choice of garment colours relative to their surroundings.
 
-Colours are RGB float arrays (3,), 0..255, unless they say Lab.
+Colours are (3,) RGB float arrays, 0..255, unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ TROUSERS = [
     (48, 62, 94), (82, 102, 136), (44, 44, 48), (120, 112, 96), (172, 156, 124), (96, 74, 58), (108, 110, 114), (38, 50, 44), (28, 30, 38),
 ]  # fmt: skip
 SHOES = [(36, 34, 34), (222, 220, 214), (92, 62, 42), (120, 34, 36), (70, 76, 88)]
-LINE_SHADE, FAR_SHADE = 0.84, 0.94  # outlines and limbs on the far side are darker by these factors
+LINE_SHADE, FAR_SHADE = 0.84, 0.94  # factors that darken outlines and limbs on the far side
 
 
 def to_lab(color: Color) -> Color:
-    """CIE Lab of one RGB colour."""
+    """Convert one RGB colour to CIE Lab."""
     lab = cv2.cvtColor(np.asarray(color, np.float32).reshape(1, 1, 3) / 255, cv2.COLOR_RGB2Lab)
     return np.asarray(lab, np.float32).reshape(3)
 
 
 def jittered(rng: np.random.Generator, color: Color | tuple[int, int, int], amount: float) -> Color:
-    """``color`` with a random change of lightness and, half as large, of tint."""
+    """Return ``color`` with a random change of lightness and half as large a change of tint."""
     change = amount * (rng.standard_normal() + 0.5 * rng.standard_normal(3))
     return np.clip(np.asarray(color, np.float32) + change, 6, 250).astype(np.float32)
 
 
 @dataclass
 class Wardrobe:
-    """Remembers what the people of one scene wear, so that others can wear the same."""
+    """The garments of the people in one scene, from which others may copy."""
 
     spec: CrowdSpec
     worn: dict[str, list[Color]] = field(default_factory=dict)
 
     def pick(self, rng: np.random.Generator, kind: str, choices: list[tuple[int, int, int]], behind: Color) -> Color:
-        """A garment's colour; ``behind`` is the colour of the place it will be in front of."""
+        """Return the colour of a garment; ``behind`` is the colour of the backdrop behind it."""
         worn = self.worn.setdefault(kind, [])
         if rng.random() < self.spec.match_background:
             color = jittered(rng, behind, 1.5)
@@ -61,7 +61,7 @@ class Wardrobe:
         return color
 
     def contrasting(self, rng: np.random.Generator, choices: list[tuple[int, int, int]], behind: Color) -> Color:
-        """The first of a few random colours that keeps the spec's distance, else the most distant of them."""
+        """Return the first of 8 random colours that keeps the contrast of the spec, else the most distant one."""
         best, best_distance = np.zeros(3, np.float32), -1.0
         for _ in range(8):
             color = jittered(rng, choices[int(rng.integers(len(choices)))], 9.0)
@@ -74,7 +74,7 @@ class Wardrobe:
 
 
 def person_palette(rng: np.random.Generator, wardrobe: Wardrobe, behind: tuple[Color, Color, Color]) -> Color:
-    """(48, 3) colours by part; ``behind`` are the colours of the place at the height of head, torso and legs."""
+    """Return (48, 3) colours by part; ``behind`` are the backdrop colours at the height of head, torso and legs."""
     base = np.zeros((16, 3), np.float32)
     skin = wardrobe.contrasting(rng, SKINS, behind[0])
     shirt = wardrobe.pick(rng, "shirt", SHIRTS, behind[1])
@@ -90,7 +90,7 @@ def person_palette(rng: np.random.Generator, wardrobe: Wardrobe, behind: tuple[C
 
 
 def shaded_banks(base: Color) -> Color:
-    """(48, 3): near parts, their outlines (+ LINE) and their far copies (+ FAR) from (16, 3) colours."""
+    """Extend (16, 3) colours to (48, 3): near parts, their outlines (+ LINE) and their far copies (+ FAR)."""
     banks = np.zeros((48, 3), np.float32)
     banks[:16], banks[LINE : LINE + 16], banks[FAR : FAR + 16] = base, LINE_SHADE * base, FAR_SHADE * base
     return banks

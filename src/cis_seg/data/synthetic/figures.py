@@ -1,6 +1,6 @@
-"""Draws one articulated person as a map of body parts.
+"""One articulated person as a map of body parts.
 
-Legend: h w size of the figure's own canvas in pixels of the drawing scale (the image's, times the supersampling).
+Legend: h w size of the part map in drawing pixels (image pixels times supersampling).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FRACTION = 4  # bits below the pixel in cv2's coordinates
 
 
 class Part(IntEnum):
-    """Kinds of surface. A part drawn as outline has + LINE, one on the far side of the body + FAR."""
+    """Kinds of surface; + LINE for outlines, + FAR for parts on the far side of the body."""
 
     NONE = 0
     SKIN = 1
@@ -33,15 +33,15 @@ class Part(IntEnum):
 
 
 LINE, FAR = 16, 32
-LINE_WIDTH = 0.0045  # of the height; lets an arm be seen in front of a shirt of its own colour
+LINE_WIDTH = 0.0045  # relative to the height; makes an arm visible in front of a shirt of the same colour
 
 
 @dataclass(frozen=True)
 class Outfit:
-    """What a person wears and is made of; colours belong to the scene."""
+    """Build, hair and clothes of a person, without colours."""
 
     build: float  # width, 1 is average
-    skirt: float  # length of a skirt or dress as a share of the leg, 0 without
+    skirt: float  # length of a skirt or dress as a share of the leg, 0 for none
     hair: str  # "short", "long", "bun", "bald", "hat"
     trousers_wide: float  # thickness of the trousers, 1 is average
 
@@ -50,14 +50,14 @@ class Outfit:
 class Figure:
     """A drawn person."""
 
-    parts: NDArray[np.uint8]  # (h, w) Part + LINE or FAR; 0 where the person is not
-    left: int  # column of the canvas's left edge in the drawing's coordinates
-    top: int  # row of its upper edge
-    head_box: tuple[float, float, float, float]  # x0, y0, x1, y1 in the drawing's coordinates
+    parts: NDArray[np.uint8]  # (h, w) Part + LINE or FAR; 0 outside the person
+    left: int  # column of the left edge, in drawing pixels
+    top: int  # row of the upper edge
+    head_box: tuple[float, float, float, float]  # x0, y0, x1, y1 in drawing pixels
 
 
 def sample_outfit(rng: np.random.Generator) -> Outfit:
-    """A random build, haircut and cut of clothes."""
+    """Return a random outfit."""
     skirt = float(rng.uniform(0.35, 0.85)) if rng.random() < 0.2 else 0.0
     hair = str(rng.choice(["short", "long", "bun", "bald", "hat"], p=[0.46, 0.26, 0.1, 0.06, 0.12]))
     return Outfit(float(np.clip(rng.normal(1.0, 0.1), 0.82, 1.25)), skirt, hair, float(rng.uniform(0.9, 1.15)))
@@ -68,7 +68,7 @@ def _off(point: Point, dx: float, dy: float) -> Point:
 
 
 class _Pen:
-    """Draws shapes given in body units into a part map."""
+    """Draws shapes in body units into a part map."""
 
     def __init__(self, size: tuple[int, int], scale: float, origin: Point) -> None:
         self.parts: NDArray[np.uint8] = np.zeros(size, np.uint8)
@@ -85,7 +85,7 @@ class _Pen:
         self.polygon(center + np.stack([rx * np.cos(t), ry * np.sin(t)], 1), part)
 
     def limb(self, start: Point, end: Point, r0: float, r1: float, part: int) -> None:
-        """A tapered capsule: the convex hull of two discs."""
+        """Draw a tapered capsule: the convex hull of two discs."""
         t = np.linspace(0, 2 * np.pi, 20, endpoint=False)
         circle = np.stack([np.cos(t), np.sin(t)], 1)
         hull = cv2.convexHull(np.concatenate([start + r0 * circle, end + r1 * circle]).astype(np.float32))
@@ -149,7 +149,7 @@ def _draw_head(pen: _Pen, body: Skeleton, pose: Pose, outfit: Outfit) -> None:
 
 
 def _draw_cap(pen: _Pen, head: Point, turn: float, top: Part) -> None:
-    """Hair or hat seen from the front: the upper half of the head down to a fringe."""
+    """Draw hair or hat from the front: the upper half of the head down to a fringe."""
     t = np.linspace(np.pi, 2 * np.pi, 17)
     rim = np.stack([0.064 * np.cos(t), 0.079 * np.sin(t) - 0.004], 1)
     middle = 0.015 * turn
@@ -173,12 +173,12 @@ def _draw_hair_behind(pen: _Pen, body: Skeleton, pose: Pose, outfit: Outfit) -> 
 
 
 def draw_figure(rng: np.random.Generator, pose: Pose, outfit: Outfit, height: float, foot: tuple[float, float]) -> Figure:
-    """Draw a person of ``height`` pixels who stands at ``foot`` (x, y), both in the drawing's coordinates.
+    """Draw a person of ``height`` standing at ``foot`` (x, y), both in drawing pixels.
 
-    Nothing is cut: the canvas holds the whole person, wherever ``foot`` is.
+    The part map contains the whole person, unclipped, wherever ``foot`` is.
     """
     body = joints(pose, outfit.build)
-    reach, above = int(np.ceil(0.62 * height)) + 2, int(np.ceil(1.22 * height)) + 2  # arms stretched sideways, and upward
+    reach, above = int(np.ceil(0.62 * height)) + 2, int(np.ceil(1.22 * height)) + 2  # room for arms stretched sideways and up
     left, top = int(np.floor(foot[0])) - reach, int(np.floor(foot[1])) - above
     pen = _Pen((above + int(0.06 * height) + 2, 2 * reach), height, np.array([foot[0] - left, foot[1] - top]))
     behind = [bool(rng.random() < 0.3), bool(rng.random() < 0.3)]  # arms that pass behind the torso
@@ -188,7 +188,7 @@ def draw_figure(rng: np.random.Generator, pose: Pose, outfit: Outfit, height: fl
 
 
 def _draw_body(pen: _Pen, body: Skeleton, pose: Pose, outfit: Outfit, behind: list[bool]) -> None:
-    """All parts, the nearer to the viewer the later."""
+    """Draw all parts from back to front."""
     far = 0 if pose.turn < 0 else 1  # the side of the body turned away
     sides = (far, 1 - far)
     hidden = [behind[side] or (side == far and abs(pose.turn) > 0.5) for side in (0, 1)]

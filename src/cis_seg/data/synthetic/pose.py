@@ -1,7 +1,7 @@
 """Poses and joints of a generated person.
 
-Body units: the height of the upright person is 1, x to the right, y down, the ground below the body is (0, 0).
-Angles are in radians, 0 hangs straight down, positive turns outward (away from the body).
+Body units: the upright height is 1, x points right, y down, and (0, 0) is the ground below the body.
+Angles are in radians; 0 is straight down, positive is outward (away from the body).
 Index 0 is the limb on the left of the image, 1 the one on the right.
 """
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 Point = NDArray[np.float64]  # (2,) xy in body units
 
-# Shares of the body's height, from artists' canons (7 to 8 heads); the head is a little large, as in cartoons.
+# relative to the height, from artists' canons (7 to 8 heads); the head is slightly large, as in cartoons
 UPPER_ARM, FOREARM, THIGH, SHIN, SPINE, NECK = 0.165, 0.15, 0.245, 0.235, 0.305, 0.114
 SHOULDER, HIP = 0.104, 0.06  # half widths, seen from the front
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Angles of one person; see the module's conventions."""
+    """Angles of one person, in the conventions of this module."""
 
     arms: tuple[tuple[float, float], tuple[float, float]]  # (upper arm, forearm), both from straight down
     legs: tuple[tuple[float, float], tuple[float, float]]  # (thigh, shin), both from straight down
@@ -32,7 +32,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints in body units; pairs are (left of the image, right of the image). The lowest ankle stands on y = -0.035."""
+    """Joints in body units; pairs are (left of the image, right of the image). The lowest ankle is at y = -0.035."""
 
     head: Point
     neck: Point
@@ -45,7 +45,7 @@ class Skeleton:
     ankles: tuple[Point, Point]
 
 
-# (upper arm, forearm) in degrees: what people do with an arm. The first number of each pair is the mean, the second the spread.
+# arm poses: (upper arm, forearm), each as (mean, standard deviation) in degrees
 ARMS = {
     "hang": ((12, 5), (4, 8)),
     "apart": ((34, 8), (24, 12)),
@@ -75,7 +75,7 @@ def _angle(rng: np.random.Generator, mean_spread: tuple[float, float]) -> float:
 
 
 def sample_pose(rng: np.random.Generator) -> Pose:
-    """A random standing or walking pose; walkers look to the side they walk to."""
+    """Return a random standing or walking pose; walkers are turned to one side."""
     names = rng.choice(list(ARMS), 2, p=ARM_WEIGHTS)
     if rng.random() < 0.3:
         names[1] = names[0]
@@ -90,14 +90,14 @@ def sample_pose(rng: np.random.Generator) -> Pose:
 
 
 def _step(start: Point, length: float, angle: float, side: int) -> Point:
-    """The point ``length`` away at ``angle`` from straight down, outward on ``side`` (0 left, 1 right)."""
+    """Return the point at ``length`` and ``angle`` from straight down, outward on ``side`` (0 left, 1 right)."""
     sign = 1.0 if side else -1.0
     return start + length * np.array([sign * np.sin(angle), np.cos(angle)])
 
 
 def joints(pose: Pose, build: float) -> Skeleton:
-    """Forward kinematics: where the joints of ``pose`` are; ``build`` scales the widths (1 is average)."""
-    narrow = 1.0 - 0.38 * abs(pose.turn)  # a turned body shows less of its width
+    """Compute the joints of ``pose`` by forward kinematics; ``build`` scales the widths (1 is average)."""
+    narrow = 1.0 - 0.38 * abs(pose.turn)  # a turned body appears narrower
     pelvis = np.array([0.0, -0.5])
     spine = np.array([np.sin(pose.lean), -np.cos(pose.lean)])
     neck = pelvis + SPINE * spine

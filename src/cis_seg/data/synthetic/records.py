@@ -1,4 +1,4 @@
-"""The generated crowd's annotations: CrowdHuman records, and the true masks in CIS's COCO layout."""
+"""Annotations of the generated crowd: CrowdHuman records, and ground-truth masks in CIS's COCO layout."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from cis_seg.data.synthetic.canvas import Person
 from cis_seg.data.synthetic.scene import Scene, compose_scene
 from cis_seg.data.synthetic.spec import CrowdSpec
 
-FIRST_NUMBERS = (273000, 284000)  # of train and val; only the look of CrowdHuman's IDs, the hash makes them unique
+FIRST_NUMBERS = (273000, 284000)  # of train and val; imitates CrowdHuman's IDs, the hash makes them unique
 
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """The annotations of an image that has been written."""
+    """The annotations of a written image."""
 
-    record: dict[str, Any]  # its line of the odgt file
-    masks: list[dict[str, Any]]  # its true masks, see ``true_masks``
+    record: dict[str, Any]  # its line in the odgt file
+    masks: list[dict[str, Any]]  # see ``true_masks``
 
 
 def draw_image(folder: Path, spec: CrowdSpec, job: tuple[int, int]) -> DrawnImage:
@@ -37,13 +37,13 @@ def draw_image(folder: Path, spec: CrowdSpec, job: tuple[int, int]) -> DrawnImag
 
 
 def image_id(spec: CrowdSpec, split: int, index: int) -> str:
-    """An ID of the shape CrowdHuman's have: a number, a comma, fifteen hexadecimal digits."""
+    """Return an ID in CrowdHuman's form: a number, a comma, fifteen hexadecimal digits."""
     digits = blake2b(f"{spec.seed}-{split}-{index}".encode(), digest_size=8).hexdigest()[:15]
     return f"{FIRST_NUMBERS[split] + index},{digits}"
 
 
 def odgt_record(name: str, scene: Scene) -> dict[str, Any]:
-    """One line of an odgt file. Every seen person is a ``person`` (``extra.ignore`` 1 where too little shows), regions are ``mask``."""
+    """Return one odgt record: ``person`` entries (``extra.ignore`` 1 if too little is visible) and ``mask`` entries for ignore regions."""
     boxes = [_person_entry(number, person) for number, person in enumerate(scene.people)]
     for region in scene.ignore_regions:
         box = list(region)
@@ -61,7 +61,7 @@ def _person_entry(number: int, person: Person) -> dict[str, Any]:
 
 
 def true_masks(scene: Scene) -> list[dict[str, Any]]:
-    """Box, area and compressed RLE of every person who is not ignored, in the record's order; ids come later."""
+    """Return box, area and compressed RLE of each person who is not ignored, in record order, without ids."""
     return [_mask_entry(person) for person in scene.people if not person.ignored]
 
 
@@ -71,9 +71,9 @@ def _mask_entry(person: Person) -> dict[str, Any]:
 
 
 def coco_file(spec: CrowdSpec, drawn: Sequence[DrawnImage]) -> dict[str, Any]:
-    """The COCO json of one split; an image's id is its line in the odgt file, counted from 0 as in CIS.json.
+    """Return the COCO json of one split. Image ids are line numbers of the odgt file, from 0 as in CIS.json.
 
-    Annotation ids count from 1: COCOeval reads a match with annotation 0 as no match.
+    Annotation ids start at 1, because COCOeval treats a match with annotation 0 as no match.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Composes one image of the generated crowd: who stands where, and in front of whom."""
+"""Composition of one image of the generated crowd: positions, order and appearance of its people."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from cis_seg.data.synthetic.spec import CrowdSpec
 
 @dataclass(frozen=True)
 class Scene:
-    """One finished image with its truth."""
+    """One finished image with its ground truth."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
-    people: tuple[Person, ...]  # farthest first; people without a visible pixel are left out
-    ignore_regions: tuple[Box, ...]  # what looks like people and is nobody: groups far away, statues
+    people: tuple[Person, ...]  # farthest first; without people who are fully hidden
+    ignore_regions: tuple[Box, ...]  # people-like content: distant groups, statues
 
 
 @dataclass(frozen=True)
 class Stand:
-    """Where a person stands, in image pixels."""
+    """The position of a person, in image pixels."""
 
     x: float  # of the feet
     y: float
@@ -37,13 +37,13 @@ class Stand:
 
     @property
     def drawn(self) -> tuple[tuple[float, float], float]:
-        """Foot and height in drawing pixels."""
+        """Position and height in drawing pixels."""
         return (self.x * SCALE, self.y * SCALE), self.height * SCALE
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep OpenCV to the calling thread: its hundreds of small calls an image lose far more time to waking others than they gain."""
+    """Restrict OpenCV to one thread, because waking others costs more than the many small calls gain."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -54,7 +54,7 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 def compose_scene(spec: CrowdSpec, split: int, index: int) -> Scene:
-    """Image ``index`` of split 0 (train) or 1 (val): a function of its arguments alone, so any process may draw it."""
+    """Return image ``index`` of split 0 (train) or 1 (val), as a pure function of the arguments."""
     rng = np.random.default_rng([spec.seed, split, index])
     horizon = spec.height * rng.uniform(0.3, 0.5)
     canvas = Canvas(paint_backdrop(rng, spec, horizon))
@@ -73,13 +73,13 @@ def compose_scene(spec: CrowdSpec, split: int, index: int) -> Scene:
 
 
 def place_people(rng: np.random.Generator, spec: CrowdSpec, horizon: float) -> list[Stand]:
-    """Groups in one or two rows and people on their own, seen by a camera at about the height of their eyes.
+    """Place single people and groups in one or two rows, seen by a camera at eye level.
 
-    Whoever is nearer is larger and stands lower in the image, as perspective has it; heads are then near the horizon, feet often
-    below the image, and those at the sides are cut.
+    By perspective, nearer people are larger and stand lower in the image, heads are close to the horizon, feet are often
+    below the image, and people at the sides are truncated.
     """
     wanted = int(rng.integers(spec.min_people, spec.max_people + 1))
-    eye = rng.uniform(0.84, 0.96)  # height of the camera over the ground, in people's heights
+    eye = rng.uniform(0.84, 0.96)  # camera height above ground, relative to the height of people
     stands: list[Stand] = []
     while len(stands) < wanted:
         size = min(int(rng.integers(1, 6)), wanted - len(stands))
@@ -95,7 +95,7 @@ def place_people(rng: np.random.Generator, spec: CrowdSpec, horizon: float) -> l
 
 
 def _apart(rng: np.random.Generator, spec: CrowdSpec, x: float, height: float, others: list[Stand]) -> float:
-    """``x``, or a place near it where nobody stands just behind somebody else."""
+    """Return ``x``, or a nearby position that is not directly behind or in front of another person."""
     gap = (0.3 - 0.16 * spec.crowding) * height
     for attempt in range(12):
         if all(abs(x - other.x) > gap for other in others):
@@ -110,7 +110,7 @@ def _draw_at(rng: np.random.Generator, stand: Stand) -> Figure:
 
 
 def _behind(canvas: Canvas, stand: Stand) -> tuple[Color, Color, Color]:
-    """Mean colours of the two sides of where a person will be, at the height of head, torso and legs."""
+    """Return the mean backdrop colours on both sides of a person, at the height of head, torso and legs."""
     h, w = canvas.owner.shape
     (x, y), height = stand.drawn
     found = []
@@ -122,7 +122,7 @@ def _behind(canvas: Canvas, stand: Stand) -> tuple[Color, Color, Color]:
 
 
 def _paint_ignored(rng: np.random.Generator, spec: CrowdSpec, canvas: Canvas, horizon: float) -> tuple[Box, ...]:
-    """A far group out of focus, or a statue; nobody's pixels. Returns the box around them, cut to the image, if any is left."""
+    """Paint a distant, blurred group or a statue without owner, and return its box clipped to the image, if any remains."""
     statue = bool(rng.random() < 0.4)
     height = spec.min_person_height * (rng.uniform(0.6, 0.8) if statue else rng.uniform(0.22, 0.32))
     x = rng.uniform(0.05, 0.95 if statue else 0.7) * spec.width

@@ -1,4 +1,4 @@
-"""What the generated crowd is made of: one frozen description, and two named settings of it."""
+"""The specification of a generated crowd, its presets, and its files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CrowdPaths:
 
     @property
     def manifest(self) -> Path:
-        """What the crowd was made from, and sizes and checksums of its files."""
+        """Spec, generator version, and sizes and checksums of the files."""
         return self.root / "manifest.json"
 
     @property
@@ -36,44 +36,44 @@ class CrowdPaths:
         return self.root / f"annotation_{split}.odgt"
 
     def masks(self, split: str) -> Path:
-        """COCO json of the true visible masks of ``train`` or ``val``."""
+        """COCO json of the ground-truth visible masks of ``train`` or ``val``."""
         return self.root / f"masks_{split}.json"
 
     def annotation_files(self) -> tuple[Path, ...]:
-        """Both files of both splits."""
+        """The annotation files of both splits."""
         return tuple(path for split in SPLITS for path in (self.odgt(split), self.masks(split)))
 
 
 @dataclass(frozen=True)
 class CrowdSpec:
-    """Everything that decides the pixels and the annotations of a generated crowd.
+    """All parameters that determine the pixels and annotations of a generated crowd.
 
-    The same spec gives the same files on the same library versions, whatever the number of processes.
+    With the same library versions, the same spec gives the same files, regardless of the number of processes.
 
     Raises:
-        DataError: if a field is out of its range; the message names the field.
+        DataError: a field is out of range; the message names it.
     """
 
-    seed: int = 0  # start of every random stream
+    seed: int = 0  # of all random streams
     train_images: int = 800
     val_images: int = 80
     height: int = 240  # pixels
     width: int = 320  # pixels
-    min_people: int = 3  # people placed in an image, at least
-    max_people: int = 8  # people placed in an image, at most
-    min_person_height: float = 120.0  # pixels from crown to sole, the smallest adult standing upright
-    max_person_height: float = 190.0  # pixels, the largest
-    crowding: float = 0.5  # 0: neighbours of a group stand apart, 1: they stand in each other's way
+    min_people: int = 3  # per image
+    max_people: int = 8  # per image
+    min_person_height: float = 120.0  # pixels, of the smallest upright adult
+    max_person_height: float = 190.0  # pixels, of the largest
+    crowding: float = 0.5  # 0: members of a group stand apart, 1: they occlude each other
     clothes_texture: float = 0.1  # folds, patterns and shading of clothes; 0: flat colours, 1: strong
     background_texture: float = 0.12  # grain of walls and ground; 0: smooth gradients, 1: strong
     background_structures: float = 1.5  # mean number of windows, posts, trees, benches, ...
-    one_color: float = 0.4  # probability that shirt and trousers or skirt are one garment, an overall or a dress
-    match_neighbour: float = 0.5  # probability that a garment has a colour that somebody of the scene already wears
-    match_background: float = 0.0  # probability that a garment has the colour of what is behind it
-    background_contrast: float = 14.0  # Lab distance that every other garment keeps from what is behind it
-    shadow: float = 0.1  # how much a person darkens the ground around the feet, 0 to 1
-    grain: float = 1.0  # standard deviation of the camera's noise, in 1/255
-    ignore_probability: float = 0.06  # probability that an image has a region to ignore (far group, statue, poster)
+    one_color: float = 0.4  # probability of an overall or a dress instead of shirt and trousers
+    match_neighbour: float = 0.5  # probability that a garment copies the colour of another person in the scene
+    match_background: float = 0.0  # probability that a garment has the colour of the backdrop behind it
+    background_contrast: float = 14.0  # minimum Lab distance of all other garments to the backdrop behind them
+    shadow: float = 0.1  # strength of the shadow around the feet, 0 to 1
+    grain: float = 1.0  # standard deviation of the camera noise, in 1/255
+    ignore_probability: float = 0.06  # probability of an ignore region (distant group or statue)
     jpeg_quality: int = 92
 
     def __post_init__(self) -> None:
@@ -92,18 +92,18 @@ class CrowdSpec:
                     f"crowd spec: {name} is out of range",
                     expected=f"{low} to {high}",
                     found=value,
-                    remedy=f"give {name} a value in that range",
+                    remedy=f"set {name} to a value in that range",
                 )
 
 
 EASY = CrowdSpec()
-"""Calm clothes on calm backgrounds: what a small network can learn on two CPU cores in a quarter of an hour."""
+"""Plain clothes on plain backgrounds: learnable by a small network on two CPU cores in 15 minutes."""
 
 REAL = CrowdSpec(
     height=360, width=480, min_people=3, max_people=10, min_person_height=120.0, max_person_height=280.0, crowding=0.6,
     clothes_texture=0.9, one_color=0.1, background_texture=1.0, background_structures=7.0, match_neighbour=0.85, match_background=0.4,
     background_contrast=0.0, shadow=0.3, grain=3.0, ignore_probability=0.2,
 )  # fmt: skip
-"""Colour edges about as telling as those of real COCO persons (the data card has both)."""
+"""Colour edges about as informative as those of real COCO persons; the data card compares both."""
 
 PRESETS = {"easy": EASY, "real": REAL}
