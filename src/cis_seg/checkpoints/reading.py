@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cis_seg.config.paths import check_checkpoint
 from cis_seg.errors import CheckpointError, ConfigError, RunError
+from cis_seg.runtime.file_kinds import file_kind
 
 #: of a run's checkpoints: the newest one, and the one before it
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -71,7 +72,10 @@ def _what_was_found(path: Path, error: Exception) -> str:
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign:
         return f"the Python object {foreign[1]}, which is not loaded because it could run code"
-    return f"{path.stat().st_size} bytes that are damaged, cut short or of another format ({type(error).__name__})"
+    size, kind = path.stat().st_size, file_kind(path)
+    if size and kind is not None and kind.family != "checkpoint":
+        return f"{kind.name}, another format ({size} bytes)" + (f"; {kind.remedy}" if kind.remedy else "")
+    return f"{size} bytes that are damaged, cut short or of another format ({type(error).__name__})"
 
 
 def model_state(content: dict[str, Any], path: Path) -> dict[str, Tensor]:

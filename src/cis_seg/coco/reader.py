@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from cis_seg.coco.entries import Annotation, Checker, Needs
 from cis_seg.errors import DataError, listing
+from cis_seg.runtime.file_kinds import JSON, file_kind
 
 _LISTS = ("images", "annotations", "categories")
 _MOST_NAMES = 100  # COCO's 80 categories fit into a message, LVIS's 1203 do not
@@ -73,14 +74,20 @@ def read_json(path: Path, kind: str) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:  # not JSON, not text, a number with thousands of digits; nested too deep
-        raise DataError(
-            f"{path.name} is not valid JSON",
-            where=path,
-            found=f"{error} ({path.stat().st_size} bytes)",
-            remedy="convert it: python scripts/crowdhuman_to_coco.py"
-            if path.suffix == ".odgt"
-            else "the file is corrupt or truncated: download or write it again",
-        ) from error
+        raise _not_json(path, error) from error
+
+
+def _not_json(path: Path, error: Exception) -> DataError:
+    kind = file_kind(path)
+    found, remedy = str(error), "the file is corrupt or truncated: download or write it again"
+    if kind is not None and kind.name != JSON:
+        found, remedy = kind.name, kind.remedy or "give the JSON file"
+    elif path.suffix == ".odgt":
+        remedy = "convert it: python scripts/crowdhuman_to_coco.py"
+    elif isinstance(error, UnicodeDecodeError):
+        found = f"text in another encoding than UTF-8: byte {error.object[error.start]:#04x} at position {error.start}"
+        remedy = "convert it to UTF-8, for example: iconv -f latin1 -t utf-8 FILE > NEW"
+    return DataError(f"{path.name} is not valid JSON", where=path, found=f"{found} ({path.stat().st_size} bytes)", remedy=remedy)
 
 
 def read_coco(path: Path, needs: Needs | None = None, *, collect: bool = False) -> CocoFile:

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from cis_seg.errors import DataError
+from cis_seg.runtime.file_kinds import file_kind
 
 log = logging.getLogger(__name__)
 
@@ -157,12 +158,20 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
+    found, remedy = str(error), "download or copy the file again; it may have been cut short"
+    if isinstance(error, Image.DecompressionBombError):
+        remedy = "scale the image down, or cut it into tiles"
+    elif path.is_file():
+        kind = file_kind(path)
+        if kind is not None:
+            found, remedy = f"{kind.name}: {error}" if kind.family == "image" else kind.name, kind.remedy or "give an image"
+        found = f"{found} ({path.stat().st_size} bytes)"
     return DataError(
         f"{path.name} cannot be read as an image",
         where=path,
         expected="a complete JPEG, PNG or other image file",
-        found=f"{error} ({path.stat().st_size} bytes)" if path.is_file() else error,
-        remedy="download or copy the file again; it may have been cut short",
+        found=found,
+        remedy=remedy,
     )
 
 
