@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -125,6 +126,17 @@ def test_the_check_finds_violations() -> None:
     ]
     for module, source, expected in examples:
         assert violations(module, source) == expected
+
+
+def test_an_addition_takes_at_most_five_files() -> None:
+    """Each list of CONTRIBUTING.md has a file per line, and the files that are not to be created exist."""
+    page = (SOURCE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lists = re.findall(r"^\*\*(.+?)\*\*$(.+?)(?=^\*\*|\Z)", page, re.DOTALL | re.MULTILINE)
+    assert [name for name, _ in lists] == ["A loss term", "An option", "A backbone", "A data set", "A command"]
+    for name, text in lists:
+        assert 3 <= len(re.findall(r"^\d\. ", text, re.MULTILINE)) <= 5, name
+        paths = re.findall(r"`((?:src|conf|scripts|tests)/\S+)`", text)
+        assert [path for path in paths if "NAME" not in path and not (SOURCE.parent / path).exists()] == [], name
 
 
 IMPORT_EVERYTHING = """

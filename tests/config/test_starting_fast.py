@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cis_seg.config.commands import COMMANDS
+from cis_seg.config.command_schema import COMMANDS
 
 HEAVY = ("torch", "torchvision", "lightning", "wandb", "scipy", "matplotlib", "numpy", "pycocotools", "albumentations")
 #: runs each command line of a list in one process, as far as the first import of the task

@@ -1,4 +1,4 @@
-"""The options of every command except ``train``, and the registration of all schemas with Hydra."""
+"""The commands: the config file, the options and the function of each. The options of ``train`` are in ``config.schema``."""
 
 from __future__ import annotations
 
@@ -147,24 +147,40 @@ class BrowseConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
-#: the config file of each command, without ``.yaml``, and its schema
-SCHEMAS: dict[str, type] = {
-    "config": Config,
-    "evaluate": EvaluateConfig,
-    "predict": PredictConfig,
-    "check": CheckConfig,
-    "masks_from_boxes": MasksFromBoxesConfig,
-    "select": SelectConfig,
-    "export": ExportConfig,
-    "browse": BrowseConfig,
-    "figure": FigureConfig,
+@dataclass(frozen=True)
+class Command:
+    """A command with overrides.
+
+    Args:
+        config: its file in ``conf/``, without ``.yaml``: the config groups it uses and the text of its ``--help``.
+        schema: its options.
+        task: dotted name of the function that gets the composed config; it is imported once the config is valid.
+        takes_arguments: whether that function also gets the arguments of the command line.
+    """
+
+    config: str
+    schema: type
+    task: str
+    takes_arguments: bool = False
+
+
+COMMANDS = {
+    "train": Command("config", Config, "cis_seg.commands.train.train", takes_arguments=True),
+    "evaluate": Command("evaluate", EvaluateConfig, "cis_seg.commands.evaluate.evaluate"),
+    "predict": Command("predict", PredictConfig, "cis_seg.commands.predict.predict_and_exit"),
+    "check_dataset": Command("check", CheckConfig, "cis_seg.commands.check_dataset.check"),
+    "browse": Command("browse", BrowseConfig, "cis_seg.commands.browse.browse"),
+    "masks_from_boxes": Command("masks_from_boxes", MasksFromBoxesConfig, "cis_seg.commands.masks_from_boxes.mask_and_exit"),
+    "export_onnx": Command("export", ExportConfig, "cis_seg.commands.export_onnx.export_onnx"),
+    "figure4": Command("figure", FigureConfig, "cis_seg.commands.figure4.figure4"),
+    "select_crowd_images": Command("select", SelectConfig, "cis_seg.commands.select_crowd_images.select_and_report"),
 }
 
 
 def register() -> None:
     """Register the schemas with Hydra under the names that the config files list first."""
     store = ConfigStore.instance()
-    for name, node in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=node)
+    for command in COMMANDS.values():
+        store.store(name=f"{command.config}_schema", node=command.schema)
     for name, node in DATA_SCHEMAS.items():
         store.store(group="data", name=f"{name}_schema", node=node)

@@ -9,14 +9,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from cis_seg.config.command_schema import SCHEMAS
+from cis_seg.config.command_schema import Command
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.schema import DATA_SCHEMAS
 
@@ -24,24 +23,22 @@ COLUMN = 28  # characters before the meaning of an option
 OPTION_LINE = re.compile(r"^@([\w.]+)$", re.MULTILINE)
 
 
-def help_text(config: str, overrides: Sequence[str] = ()) -> str:
-    """Return the help of the command whose config file is ``config``.
+def help_text(command: Command, overrides: Sequence[str] = ()) -> str:
+    """Return the help of a command.
 
-    The text is ``hydra.help.template`` of the command's file in ``conf/hydra/``. A line ``@data.root`` in it becomes the option with its
+    The text is ``hydra.help.template`` of the command's file in ``conf/``. A line ``@data.root`` in it becomes the option with its
     value, its meaning and its allowed values.
 
     Args:
-        config: name of the config file, without ``.yaml``.
+        command: an entry of ``COMMANDS``.
         overrides: as on the command line; the help shows the values that they lead to.
 
     Raises:
         HydraException, OmegaConfBaseException: the overrides do not compose.
     """
-    name = "default" if config == "config" else config
-    template: str = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "hydra" / f"{name}.yaml"))["help"]["template"]  # type: ignore[index, call-overload]
     with initialize_config_dir(conf_dir(), version_base="1.3"):
-        cfg = compose(config, overrides=list(overrides))
-    known = dict(options(config))
+        cfg = compose(command.config, overrides=list(overrides), return_hydra_config=True)
+    known = dict(options(command))
 
     def line(match: re.Match[str]) -> str:
         key, option = match[1], known[match[1]]
@@ -49,13 +46,13 @@ def help_text(config: str, overrides: Sequence[str] = ()) -> str:
         allowed = f" ({rule.expected})" if rule is not None and rule.in_help else ""
         return f"{f'{key}={_value(cfg, key)}'.ljust(COLUMN - 2)}  {option.metadata['meaning']}{allowed}"
 
-    return OPTION_LINE.sub(line, template)
+    return OPTION_LINE.sub(line, cfg.hydra.help.template)
 
 
-def options(config: str) -> Iterator[tuple[str, Field[Any]]]:
+def options(command: Command) -> Iterator[tuple[str, Field[Any]]]:
     """Yield the dotted name and the field of every option of a command, those of all data sets included."""
-    yield from _options(SCHEMAS[config], "")
-    if any(option.name == "data" for option in fields(SCHEMAS[config])):
+    yield from _options(command.schema, "")
+    if any(option.name == "data" for option in fields(command.schema)):
         for schema in DATA_SCHEMAS.values():
             yield from _options(schema, "data.")
 
