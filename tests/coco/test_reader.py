@@ -72,7 +72,8 @@ SECOND = "annotation 2 of image 7 (7.jpg)"
         ("annotations", {"category_id": None}, "annotation 2 belongs to a category that is not listed", EVERYONE),
         ("annotations", {"category_id": [5]}, "annotation 2 belongs to a category that is not listed", EVERYONE),
         ("annotations", {"id": 1}, "annotation 1 has no usable id or is listed twice", EVERYONE),
-        ("annotations", {"id": "2"}, "annotation 2 has no usable id or is listed twice", EVERYONE),
+        ("annotations", {"id": "2a"}, "annotation '2a' has no usable id or is listed twice", EVERYONE),
+        ("annotations", {"category_id": "b"}, "annotation 2 belongs to a category that is not listed", EVERYONE),
         ("annotations", {"iscrowd": "no"}, "annotation 2 is neither a crowd region nor an instance", EVERYONE),
         ("annotations", {"area": -1}, f"{SECOND} has no usable area", WITH_AREAS),
         ("annotations", {"segmentation": [["a"] * 6]}, f"{SECOND} has no usable mask", WITH_MASKS),
@@ -89,10 +90,12 @@ SECOND = "annotation 2 of image 7 (7.jpg)"
             WITH_MASKS,
         ),
         ("images", {"id": 7}, "image 7 has no usable id or is listed twice", EVERYONE),
+        ("images", {"id": "0c7e-41"}, "image '0c7e-41' has no usable id or is listed twice", EVERYONE),
         ("images", {"height": None}, "image 3 has no usable size", EVERYONE),
         ("images", {"file_name": "../3.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
         ("images", {"file_name": "/tmp/3.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
         ("categories", {"id": 90}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
+        ("categories", {"name": "dog"}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
         ("categories", {"name": None}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
     ],
 )
@@ -111,6 +114,49 @@ def test_the_same_fault_reads_the_same_everywhere(tmp_path: Path, key: str, chan
     for name in set(EVERYONE[:-1]) - set(consumers):  # what a consumer does not need is no fault for it
         if "bbox" not in change:
             CONSUMERS[name](path, images)
+
+
+def test_numbers_in_quotes_and_whole_floats_are_read_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain, changed = content(), content()
+    changed["images"][0] |= {"id": 7.0, "height": "24", "width": " 32 "}
+    changed["categories"][1]["id"] = "5"
+    box = {"bbox": ["2", "3.0", 10, "12"], "area": "120", "iscrowd": "0", "segmentation": [["2", "3", 12, 3, 12, 15, 2, 15]]}
+    changed["annotations"][0] |= {"id": "1.0", "image_id": "7", "category_id": 5.0, **box}
+    changed["annotations"][1]["segmentation"] = changed["annotations"][1]["segmentation"][0]  # flat
+    needs = Needs(masks="required", areas=True)
+    (tmp_path / "plain").mkdir()
+    expected, file = (read_coco(written(folder, one)[0], needs) for folder, one in ((tmp_path / "plain", plain), (tmp_path, changed)))
+    assert (file.images, file.annotations, file.categories) == (expected.images, expected.annotations, expected.categories)
+    counted = "1 area, 1 bbox, 1 category_id, 1 height, 3 id, 1 image_id, 1 iscrowd, 1 segmentation, 1 width"
+    assert file.notes == [
+        f"numbers written in quotes or as floats were read as numbers: {counted}",
+        "1 masks written as one flat list were read as one polygon each",
+    ]
+    assert [record.getMessage() for record in caplog.records] == [f"{file.path}: {note}" for note in file.notes]
+    assert expected.notes == []
+
+
+def test_an_unused_parent_class_is_mentioned_with_the_remedy(tmp_path: Path) -> None:
+    changed = content()
+    changed["categories"] = [
+        {"id": 90, "name": "dog", "supercategory": "dog"},
+        {"id": 0, "name": "crowd-people", "supercategory": "none"},
+        {"id": 5, "name": "person", "supercategory": "crowd-people"},
+    ]
+    path, _ = written(tmp_path, changed)
+    (note,) = read_coco(path).notes
+    assert "'crowd-people', the supercategory of others" in note
+    assert note.endswith("leave it out with data.categories=[person,dog]")
+    assert read_coco(path, Needs(["person"])).notes == []
+    changed["annotations"][0]["category_id"] = 0
+    assert read_coco(written(tmp_path, changed)[0]).notes == []
+
+
+@pytest.mark.parametrize("wanted", ["Person", "person ", "PERSON"])
+def test_a_name_of_another_spelling_is_the_nearest(tmp_path: Path, wanted: str) -> None:
+    path, _ = written(tmp_path, content())
+    with pytest.raises(DataError, match=r"did you mean 'person'\?"):
+        read_coco(path, Needs([wanted]))
 
 
 def test_a_mask_may_replace_a_box_in_scoring_alone(tmp_path: Path) -> None:

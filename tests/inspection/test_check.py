@@ -87,7 +87,7 @@ def odd_root(tmp_path: Path) -> Path:
             person(1, [1, 1, 20, 30], segmentation=[outline(1, 1, 20, 29)]),  # outlined twice
             person(2, [40, 10, 20, 20], segmentation=[outline(50, 20, 20, 20)]),  # box elsewhere
             person(3, [90, 70, 14, 8]),  # leaves the image
-            person(4, [30, 50, 9, 9], segmentation=[outline(30, 50, 9, 9), [1, 2]]),
+            person("4", [30, 50, 9, 9], segmentation=[outline(30, 50, 9, 9), [1, 2]]),
             person(5, [50, 50, 9, 9], segmentation=[]),
             person(6, [50, 62, 9, 9], segmentation={"size": [80, 100], "counts": [8000]}),
             person(7, [50, 62, -9, 9]),
@@ -112,6 +112,9 @@ def test_everything_odd_is_found_and_nothing_stops_the_check(odd_root: Path) -> 
     assert ids(contents, "box_off_mask") == [(2,)]
     assert ids(contents, "box_outside") == ids(contents, "polygon_outside") == [(3,)]
     assert ids(contents, "degenerate_part") == [(4,)]
+    assert [o.detail for o in contents.oddities if o.kind == "whole_file"] == [
+        "numbers written in quotes or as floats were read as numbers: 1 id"
+    ]
     assert ids(contents, "no_mask") == [(5,), (14,)]
     assert ids(contents, "box_without_area") == [(13,)]
     assert ids(contents, "box_off_image") == [(14,)]

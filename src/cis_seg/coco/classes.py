@@ -1,6 +1,10 @@
-"""COCO's 80 classes in label order; pycocotools does not ship them."""
+"""Names of classes: COCO's 80 in label order (pycocotools does not ship them), and how names of a file relate."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 COCO_CLASSES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -18,3 +22,23 @@ _UNUSED_IDS = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 
 #: category id in COCO's files of each label
 COCO_CATEGORY_IDS: tuple[int, ...] = tuple(i for i in range(1, 91) if i not in _UNUSED_IDS)
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The names in ``known`` that ``name`` may stand for: the same but for case and spaces, otherwise at most three similar ones."""
+    names = list(known)
+    same = [other for other in names if _folded(other) == _folded(name)]
+    return same or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+
+
+def unused_parents(categories: Sequence[Mapping[str, Any]], unused: Mapping[int, str]) -> list[str]:
+    """The names in ``unused`` that other entries of ``categories`` give as their supercategory.
+
+    Roboflow writes such a class with id 0 into every file; it never has an annotation.
+    """
+    parents = {entry.get("supercategory") for entry in categories if entry.get("supercategory") != entry.get("name")}
+    return [name for name in unused.values() if name in parents]
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()

@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import corners, inside
 from cis_seg.coco.checks import check_box, check_file_name, check_mask, has_outline, is_area, is_id, is_side
+from cis_seg.coco.spelling import Spelling
 from cis_seg.errors import DataError
 
 Json = dict[str, Any]
+_WHOLE = ("id", "image_id", "category_id", "iscrowd")
 _SHOWN = 100  # category ids in a message: COCO's 80 fit, LVIS's 1203 do not
 
 
@@ -43,7 +45,7 @@ class Needs:
 class Annotation(NamedTuple):
     """One checked annotation."""
 
-    entry: Json  # as the file has it
+    entry: Json  # as the file has it, numbers in quotes read as numbers
     id: int
     image_id: int
     category_id: int
@@ -68,38 +70,44 @@ class Checker:
         self.annotations: list[Annotation] = []
         self.known: frozenset[int] = frozenset()  # category ids of the file
         self.kept: Collection[int] = ()  # the chosen ones
+        self.spelling = Spelling()
         self._seen: set[int] = set()
 
     def category(self, entry: Json) -> None:
         """Keep one category."""
+        self.spelling.whole(entry, "id")
         number, name = entry.get("id"), entry.get("name")
         if not is_id(number) or not isinstance(name, str) or name in self.category_ids or number in self.category_ids.values():
+            other = f"; {name!r} has id {self.category_ids[name]} already" if isinstance(name, str) and name in self.category_ids else ""
             raise DataError(
                 "a category is listed twice or lacks its id or name",
                 where=self.path,
-                found=str(entry)[:200],
+                found=f"{str(entry)[:200]}{other}",
                 expected="different integer ids and different names",
-                remedy="correct 'categories'",
+                remedy="delete the one from 'categories' that no annotation uses, or give each its own name"
+                if other
+                else "correct 'categories'",
             )
         self.category_ids[name] = number
 
     def image(self, entry: Json) -> None:
         """Keep one image."""
+        self.spelling.whole(entry, "id", "width", "height")
         number, height, width = entry.get("id"), entry.get("height"), entry.get("width")
         if not is_id(number) or number in self.images:
             raise DataError(
-                f"image {str(number)[:40]} has no usable id or is listed twice",
+                f"image {repr(number)[:40]} has no usable id or is listed twice",
                 where=self.path,
                 expected="a different integer id for each image",
                 found=str(entry)[:200],
-                remedy="give every image its own id",
+                remedy="give every image its own id; number the images if their ids are texts",
             )
         if not is_side(height) or not is_side(width):
             raise DataError(
                 f"image {number} has no usable size",
                 where=self.path,
                 expected="height and width in pixels",
-                found=f"height {str(height)[:40]}, width {str(width)[:40]}",
+                found=f"height {repr(height)[:40]}, width {repr(width)[:40]}",
                 remedy="write the size of the file into the json: boxes are clipped and masks are drawn at that size",
             )
         if self.needs.file_names:
@@ -108,15 +116,18 @@ class Checker:
 
     def annotation(self, entry: Json) -> None:
         """Keep one annotation, unless it is of a category that was not chosen."""
-        number, image_id, category_id, crowd = (entry.get(key) for key in ("id", "image_id", "category_id", "iscrowd"))
+        number, image_id, category_id, crowd = (entry.get(key) for key in _WHOLE)
+        if not type(number) is type(image_id) is type(category_id) is type(crowd) is int:
+            self.spelling.whole(entry, *_WHOLE)
+            number, image_id, category_id, crowd = (entry.get(key) for key in _WHOLE)
         if not is_id(number) or number in self._seen:
-            self._refuse(number, "has no usable id or is listed twice", "a different integer id for each", f"image_id {image_id}")
+            self._refuse(number, "has no usable id or is listed twice", "a different integer id for each", f"image_id {image_id!r}")
         self._seen.add(number)
         if not is_id(image_id) or image_id not in self.images:
-            self._refuse(number, "belongs to an image that is not listed", "the id of one of 'images'", f"image_id {image_id}")
+            self._refuse(number, "belongs to an image that is not listed", "the id of one of 'images'", f"image_id {image_id!r}")
         if not is_id(category_id) or category_id not in self.known:
             expected = sorted(self.known)[:_SHOWN]
-            self._refuse(number, "belongs to a category that is not listed", expected, f"category_id {category_id}")
+            self._refuse(number, "belongs to a category that is not listed", expected, f"category_id {category_id!r}")
         if crowd not in (None, 0, 1):
             self._refuse(number, "is neither a crowd region nor an instance", "iscrowd 0 or 1", f"iscrowd {crowd!r}")
         if category_id in self.kept:
@@ -125,12 +136,15 @@ class Checker:
 
     def _shape(self, entry: Json, crowd: bool) -> list[float]:
         """The box of an annotation whose ids are right, after a check of box, mask and area."""
-        needs, area, box, mask = self.needs, entry.get("area"), entry.get("bbox"), entry.get("segmentation")
+        self.spelling.number(entry, "area")
+        self.spelling.numbers(entry, "bbox")
+        needs, area, box = self.needs, entry.get("area"), entry.get("bbox")
         culprit = _Culprit(entry, self.images[entry["image_id"]])
         if needs.areas and not (area is None or is_area(area)):
             self._refuse(culprit, "has no usable area", "a number of pixels, 0 or more", f"area {area!r}")
         if needs.masks != "ignored":
-            check_mask(mask, culprit.image_size, culprit=culprit, where=self.path)
+            self._check_mask(entry, culprit)
+        mask = entry.get("segmentation")
         if not needs.boxes and not box and has_outline(mask):
             code = rle.from_segmentation(mask, culprit.image_size)
             assert code is not None
@@ -140,8 +154,17 @@ class Checker:
             check_mask(mask, culprit.image_size, culprit=culprit, where=self.path, required=True)
         return box
 
+    def _check_mask(self, entry: Json, culprit: _Culprit) -> None:
+        """Check a mask as it is written, and then as it may be meant."""
+        try:
+            check_mask(entry.get("segmentation"), culprit.image_size, culprit=culprit, where=self.path)
+        except DataError:
+            if not self.spelling.mask(entry):
+                raise
+            check_mask(entry["segmentation"], culprit.image_size, culprit=culprit, where=self.path)
+
     def _refuse(self, culprit: object, problem: str, expected: object, found: str) -> NoReturn:
-        name = culprit if isinstance(culprit, _Culprit) else f"annotation {str(culprit)[:40]}"
+        name = culprit if isinstance(culprit, _Culprit) else f"annotation {repr(culprit)[:40]}"
         raise DataError(
             f"{name} {problem}", where=self.path, expected=expected, found=found[:120], remedy="correct the annotation or delete it"
         )

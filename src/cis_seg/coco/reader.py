@@ -6,15 +6,19 @@ they refuse the same faults in the same words. A results file is another format 
 
 from __future__ import annotations
 
-import difflib
+import functools
 import gc
 import json
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cis_seg.coco.box_format import check_format
+from cis_seg.coco.classes import nearest, unused_parents
 from cis_seg.coco.entries import Annotation, Checker, Needs
 from cis_seg.errors import DataError, listing
 from cis_seg.runtime.file_kinds import JSON, file_kind
@@ -23,6 +27,7 @@ _LISTS = ("images", "annotations", "categories")
 _MOST_NAMES = 100  # COCO's 80 categories fit into a message, LVIS's 1203 do not
 
 Json = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 class Fault(NamedTuple):
@@ -43,6 +48,7 @@ class CocoFile:
     images: dict[int, Json]  # id -> entry, in the file's order
     annotations: list[Annotation]  # of the chosen categories, in the file's order
     faults: list[Fault]  # empty unless they were to be collected
+    notes: list[str]  # on the file as a whole: values spelled differently, unused classes, boxes that may be in another format
 
     def image_size(self, image_id: int) -> tuple[int, int]:
         """(height, width) of an image."""
@@ -91,7 +97,7 @@ def _not_json(path: Path, error: Exception) -> DataError:
 
 
 def read_coco(path: Path, needs: Needs | None = None, *, collect: bool = False) -> CocoFile:
-    """Read and check a COCO instance file.
+    """Read and check a COCO instance file. Its notes are logged, once per process, unless faults are collected.
 
     Args:
         path: the json.
@@ -102,7 +108,17 @@ def read_coco(path: Path, needs: Needs | None = None, *, collect: bool = False) 
         DataError: the file is missing, not JSON or without the lists of COCO; a category that does not exist; or the first fault.
     """
     with collector_paused():
-        return check_coco(read_json(path, "the annotation file"), path, needs, collect=collect)
+        file = check_coco(read_json(path, "the annotation file"), path, needs, collect=collect)
+    if not collect:
+        for note in file.notes:
+            warn_once(f"{path}: {note}")
+    return file
+
+
+@functools.cache  # because a run reads the file that it scores twice, once for its images and once for its masks
+def warn_once(text: str) -> None:
+    """Log a warning that this process has not logged before."""
+    log.warning(text)
 
 
 def check_coco(content: Any, path: Path, needs: Needs | None = None, *, collect: bool = False) -> CocoFile:
@@ -117,7 +133,30 @@ def check_coco(content: Any, path: Path, needs: Needs | None = None, *, collect:
     _check_each(content["images"], checker.image, faults if collect else None)
     _check_each(content["annotations"], checker.annotation, faults if collect else None)
     others = {key: value for key, value in content.items() if key not in ("images", "annotations")}
-    return CocoFile(path, chosen, checker.known, others, checker.images, checker.annotations, faults)
+    file = CocoFile(path, chosen, checker.known, others, checker.images, checker.annotations, faults, checker.spelling.notes())
+    try:
+        file.notes.extend(_remarks(file))
+    except DataError as error:
+        if not collect:
+            raise
+        file.notes.append(" ".join(str(error).split()))
+    return file
+
+
+def _remarks(file: CocoFile) -> Iterator[str]:
+    """Remarks on the classes and boxes of a file whose entries are valid."""
+    used = Counter(annotation.category_id for annotation in file.annotations)
+    unused = {number: name for number, name in file.categories.items() if not used[number]}
+    if used and (parents := unused_parents(file.others["categories"], unused)):
+        rest = ",".join(name for name in file.categories.values() if name not in parents)
+        yield (
+            f"no annotation is of the category {', '.join(map(repr, parents))}, the supercategory of others, but it counts as a class; "
+            f"leave it out with data.categories=[{rest}]"
+        )
+    people = [annotation for annotation in file.annotations if not annotation.crowd]
+    sizes = [file.image_size(annotation.image_id) for annotation in people]
+    if (note := check_format([annotation.box for annotation in people], sizes, file.path)) is not None:
+        yield note
 
 
 def _check_each(entries: Sequence[Json], check: Callable[[Json], None], faults: list[Fault] | None) -> None:
@@ -155,7 +194,7 @@ def _chosen(ids: dict[str, int], wanted: Sequence[str] | None, path: Path) -> di
         return dict(sorted((number, name) for name, number in ids.items()))
     for name in wanted:
         if name not in ids:
-            near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
+            near = nearest(name, ids)
             more = f" and {len(ids) - _MOST_NAMES} more, under 'categories' in the file" if len(ids) > _MOST_NAMES else ""
             raise DataError(
                 f"category {name!r} does not exist",

@@ -20,6 +20,7 @@ from cis_seg.data.faults import NO_AREA, OUTSIDE
 
 #: kind of oddity -> its heading in the report
 KINDS = {
+    "whole_file": "remarks on the whole file",
     "unusable": "entries that cannot be used",
     "faulty_record": "records left out",
     "box_without_area": f"{NO_AREA}: left out of training",
@@ -97,6 +98,8 @@ def read_contents(source: Path, folder: Path, *, boxes: str = "visible") -> Cont
 
 def _contents(file: CocoFile, folder: Path) -> Contents:
     contents = Contents(file.path, folder, sorted({"images", "annotations", *file.others}), file.images, file.categories)
+    for note in file.notes:
+        contents.add("whole_file", note)
     for error, entry in file.faults:
         ids = (entry["id"],) if {"image_id", "category_id", "bbox"} & entry.keys() and is_id(entry.get("id")) else ()
         contents.add("unusable", " ".join(str(error).split()), ids=ids)
