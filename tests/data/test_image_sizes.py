@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cis_seg.data import images as module
-from cis_seg.data.images import cache_path, image_sizes
+from cis_seg.data import image_sizes as module
+from cis_seg.data.image_sizes import cache_path, image_sizes
 
 WritePhoto = Callable[..., Path]
 
@@ -33,7 +33,7 @@ def test_headers_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert image_sizes(folder, NAMES) == SIZES
     assert cache_path(folder) == folder.parent / "Images.sizes.json"
     assert set(json.loads(cache_path(folder).read_text())["files"]) == set(SIZES)
-    monkeypatch.setattr(module, "read_size", None)
+    monkeypatch.setattr(module, "read_header", None)
     assert image_sizes(folder, [name for name in NAMES if name != "text.jpg"]) == SIZES
 
 
@@ -44,7 +44,17 @@ def test_a_file_that_changed_is_read_again(folder: Path) -> None:
     assert image_sizes(folder, NAMES) == {"b.jpg": (40, 50)}
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"format": 0}', '{"format": 1, "files": {"b.jpg": [1, 2]}}', '{"format": 1, "files": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[1]",
+        '{"format": 0}',
+        '{"format": 1, "files": {"b.jpg": [1, 2, 3, 4]}}',
+        '{"format": 2, "files": {"b.jpg": [1, 2]}}',
+        '{"format": 2, "files": 3}',
+    ],
+)
 def test_a_damaged_cache_is_written_anew(folder: Path, content: str) -> None:
     cache_path(folder).write_text(content)
     assert image_sizes(folder, NAMES) == SIZES

@@ -48,7 +48,7 @@ def test_a_photo_stands_upright(tmp_path: Path, orientation: int, turn: object) 
     exif[ORIENTATION] = orientation
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     assert callable(turn)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png", upright=True), turn(pixels))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", exif="apply"), turn(pixels))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels)  # annotations are in pixels of the stored file
 
 
@@ -58,7 +58,7 @@ def test_damaged_exif_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     Image.fromarray(noise(20, 30)).save(tmp_path / "a.png")
     monkeypatch.setattr("cis_seg.data.images.ImageOps.exif_transpose", fail)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png", upright=True), noise(20, 30))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", exif="apply"), noise(20, 30))
 
 
 def test_every_mode_becomes_rgb(tmp_path: Path) -> None:

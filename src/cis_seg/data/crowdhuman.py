@@ -23,7 +23,8 @@ from cis_seg.data.faults import (
     Faults,
     report_dropped,
 )
-from cis_seg.data.images import image_sizes
+from cis_seg.data.image_sizes import image_sizes
+from cis_seg.data.missing import missing_text
 from cis_seg.data.records import ImageRecord, InstanceDataset, missing_folder, pack
 from cis_seg.errors import DataError, listing
 
@@ -98,13 +99,13 @@ def _marked(entry: dict[str, Any], group: str, culprit: str, where: str) -> bool
     return ignore == 1
 
 
-def missing_image(path: Path, where: str) -> str:
+def missing_image(folder: Path, name: str, where: str) -> str:
     """Why the size of the image of a record is unknown."""
     try:
-        state = "cannot be read as an image" if path.is_file() else "is missing"
+        found = f"{folder / name} cannot be read as an image" if (folder / name).is_file() else missing_text(folder, name)
     except OSError as error:
-        state = f"cannot be a file: {error.strerror}"
-    return f"{path} {state} ({where})"
+        found = f"{folder / name} cannot be a file: {error.strerror}"
+    return f"{found} ({where})"
 
 
 def checked_entries(record: OdgtRecord, key: str) -> Iterator[tuple[dict[str, Any], Box | None, bool]]:
@@ -265,7 +266,7 @@ def _with_sizes(
     kept = []
     for where, image in read:
         if image.file_name not in sizes:
-            faults.add(MISSING_IMAGE, where, missing_image(images / image.file_name, where))
+            faults.add(MISSING_IMAGE, where, missing_image(images, image.file_name, where))
             continue
         image.size = sizes[image.file_name]
         clipped = [inside(box, image.size) for box in image.boxes]

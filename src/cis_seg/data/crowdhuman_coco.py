@@ -10,7 +10,7 @@ from cis_seg.coco.boxes import inside
 from cis_seg.coco.reader import read_coco
 from cis_seg.data.crowdhuman import BOX_KEYS, OdgtRecord, checked_entries, missing_image, read_records
 from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, NO_AREA, OUTSIDE, UNUSABLE_LINE, DroppedBox, Faults, report_dropped
-from cis_seg.data.images import image_sizes
+from cis_seg.data.image_sizes import image_sizes
 from cis_seg.data.records import missing_folder
 from cis_seg.errors import DataError
 
@@ -50,7 +50,7 @@ def to_coco(annotations: Path, images: Path, *, boxes: str = "visible", max_faul
     for record in records:
         size = sizes.get(record.file_name)
         if size is None:
-            faults.add(MISSING_IMAGE, record.where, missing_image(images / record.file_name, record.where))
+            faults.add(MISSING_IMAGE, record.where, missing_image(images, record.file_name, record.where))
             continue
         try:
             found, dropped = _annotations(record, key, size)

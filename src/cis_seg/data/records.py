@@ -19,7 +19,9 @@ from torch.utils.data import Dataset
 
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, clipped, nonempty
+from cis_seg.data.headers import check_size, faulty_images
 from cis_seg.data.images import read_image
+from cis_seg.data.missing import IMAGE_OPTIONS, missing_image
 from cis_seg.errors import DataError, listing
 from cis_seg.structures import RLE
 
@@ -113,6 +115,7 @@ class InstanceDataset(Dataset[Sample]):
         category_ids: COCO category id of each label, for results files.
         source: the annotation file, for messages.
         ignore_regions: samples carry the ignore regions; otherwise they are background.
+        exif: ``apply`` or ``ignore`` the EXIF orientation of the photos (``read_image``).
     """
 
     def __init__(
@@ -124,13 +127,14 @@ class InstanceDataset(Dataset[Sample]):
         category_ids: tuple[int, ...],
         source: Path,
         ignore_regions: bool = False,
+        exif: str = "ignore",
     ) -> None:
         if not images.is_dir():
             raise missing_folder(images, source)
         self.records, self.images, self.source = records, images, source
-        self.class_names, self.category_ids, self.ignore_regions = class_names, category_ids, ignore_regions
+        self.class_names, self.category_ids, self.ignore_regions, self.exif = class_names, category_ids, ignore_regions, exif
         if len(self) and not any(self.path(index).is_file() for index in range(min(len(self), _LOOKED_FOR))):
-            raise _missing_image(self.path(0), source)
+            raise missing_image(images, self.file_name(0), source)
 
     def __len__(self) -> int:
         return len(self.records.image_ids)
@@ -146,7 +150,25 @@ class InstanceDataset(Dataset[Sample]):
 
     def path(self, index: int) -> Path:
         """Path of image ``index``."""
-        return self.images / self.records.file_names[index].decode()
+        return self.images / self.file_name(index)
+
+    def file_name(self, index: int) -> str:
+        """Name of image ``index``, relative to the image folder."""
+        return self.records.file_names[index].decode()
+
+    def stated_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of image ``index`` in the annotation file, (0, 0) if it states none."""
+        height, width = self.records.sizes[index].tolist()
+        return height, width
+
+    def faulty_images(self, indices: Iterable[int] | None = None) -> dict[Path, DataError]:
+        """The images of ``indices`` (all by default) that are missing, corrupt, cut short or of another size than stated, and why.
+
+        Read from the headers and ends of the files, thousands in a second.
+        """
+        chosen = range(len(self)) if indices is None else indices
+        images = ((self.file_name(index), self.stated_size(index)) for index in chosen)
+        return faulty_images(self.images, images, self.source, self.exif)
 
     def sample(self, index: int) -> Sample:
         """Image ``index`` with its annotations.
@@ -158,10 +180,10 @@ class InstanceDataset(Dataset[Sample]):
         """
         path = self.path(index)
         if not path.is_file():
-            raise _missing_image(path, self.source)
-        image = read_image(path)
+            raise missing_image(self.images, self.file_name(index), self.source)
+        image = read_image(path, exif=self.exif)
         height, width = image.shape[:2]
-        self._check_size(index, height, width)
+        check_size(path, (height, width), self.stated_size(index), self.source, self.exif)
         chosen = slice(int(self.records.starts[index]), int(self.records.starts[index + 1]))
         boxes = clipped(self.records.boxes[chosen], height, width)
         kept = nonempty(boxes)
@@ -176,18 +198,6 @@ class InstanceDataset(Dataset[Sample]):
         boxes = clipped(boxes, height, width)
         return boxes[nonempty(boxes)]
 
-    def _check_size(self, index: int, height: int, width: int) -> None:
-        stated = tuple(self.records.sizes[index].tolist())
-        if stated not in ((0, 0), (height, width)):
-            remedy = "use the annotated image (not resized, not rotated), or correct width and height in the json"
-            raise DataError(
-                f"{self.path(index).name} has another size than its annotations state",
-                where=self.path(index),
-                expected=f"{stated[1]} x {stated[0]} pixels (width x height), from {self.source}",
-                found=f"{width} x {height}",
-                remedy=remedy,
-            )
-
     def _masks(self, chosen: slice, kept: NDArray[np.bool_], height: int, width: int) -> tuple[RLE, ...] | None:
         packed = self.records.segmentations
         if packed is None:
@@ -201,22 +211,12 @@ def _starts(lengths: Iterable[int]) -> NDArray[np.int64]:
     return np.cumsum([0, *lengths], dtype=np.int64)
 
 
-def missing_folder(images: Path, source: Path) -> DataError:
+def missing_folder(images: Path, source: Path, option: str = IMAGE_OPTIONS) -> DataError:
     """The error for an image folder that does not exist."""
     return DataError(
         "the image folder does not exist",
         where=images,
         expected=f"the images of {source.name}",
         found=f"in {images.parent}: {listing(images.parent)}",
-        remedy="set the folder of the images",
-    )
-
-
-def _missing_image(path: Path, source: Path) -> DataError:
-    return DataError(
-        f"image {path.name} is missing",
-        where=path,
-        expected=f"the file that {source} names",
-        found=f"in {path.parent}: {listing(path.parent, most=5)}",
-        remedy="check the image folder, or complete the download",
+        remedy=f"set the folder that the file names are relative to: {option}",
     )

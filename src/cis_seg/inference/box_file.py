@@ -8,6 +8,7 @@ from typing import Any
 
 from cis_seg.coco.boxes import Box, corners, inside
 from cis_seg.coco.reader import read_coco
+from cis_seg.data.missing import near_file
 from cis_seg.data.records import missing_folder
 from cis_seg.errors import DataError, listing
 
@@ -55,22 +56,22 @@ def read_box_file(path: Path, images: Path) -> BoxFile:
         BoxedImage(entry, images / entry["file_name"], file.image_size(image_id), tuple(annotations[image_id]))
         for image_id, entry in file.images.items()
     )
-    _check_files(path, images, [image.path for image in boxed if image.annotations])
+    _check_files(path, images, [image.entry["file_name"] for image in boxed if image.annotations])
     return BoxFile(path, boxed, file.categories, file.others)
 
 
-def _check_files(source: Path, folder: Path, paths: list[Path]) -> None:
-    if not paths:
+def _check_files(source: Path, folder: Path, names: list[str]) -> None:
+    if not names:
         raise DataError("the file has no boxes", where=source, expected="'annotations' with a bbox each", found="none")
     if not folder.is_dir():
-        raise missing_folder(folder, source)
-    missing = [path.name for path in paths if not path.is_file()]
+        raise missing_folder(folder, source, "images=FOLDER")
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise DataError(
-            f"{len(missing)} of {len(paths)} images with boxes are missing",
+            f"{len(missing)} of {len(names)} images with boxes are missing",
             where=folder,
             expected=", ".join(missing[:_SHOWN]) + more,
-            found=listing(folder, most=5),
-            remedy="give the folder that the json's file names are relative to, or complete it",
+            found=near_file(folder, missing[0]) or listing(folder, most=5),
+            remedy="images=FOLDER is the folder that the file names are relative to: give another, complete it, or correct the names",
         )

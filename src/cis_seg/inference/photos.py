@@ -53,7 +53,7 @@ def _images(source: Source) -> Iterator[tuple[int | None, Pixels]]:
     if source.is_video:
         yield from enumerate(read_frames(source.path))
     else:
-        yield None, read_image(source.path, upright=True)
+        yield None, read_image(source.path, exif="apply")
 
 
 def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTransform, image_id: int, view_side: int) -> Photo:

@@ -13,6 +13,7 @@ from cis_seg.coco import rle
 from cis_seg.coco.boxes import box_iou, inside
 from cis_seg.coco.checks import check_file_name
 from cis_seg.data.images import read_image
+from cis_seg.data.missing import missing_text
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import Contents
 
@@ -100,7 +101,7 @@ def _read_images(contents: Contents) -> None:
         try:
             path = contents.folder / check_file_name(image.get("file_name"), culprit=f"image {image_id}", where=contents.source)
             if not path.is_file():
-                contents.add("missing_image", path, image_id=image_id)
+                contents.add("missing_image", missing_text(contents.folder, image["file_name"]), image_id=image_id)
                 continue
             pixels = read_image(path)
         except (DataError, OSError, ValueError) as error:

@@ -1,0 +1,119 @@
+"""Image files by their headers: sizes, EXIF orientation, frames; truncated and missing files among many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cis_seg.data.headers import faulty_images, read_header
+from cis_seg.data.images import read_image
+from cis_seg.errors import DataError
+
+WritePhoto = Callable[..., Path]
+
+
+def turned(path: Path, orientation: int) -> Path:
+    """A photo of 20 x 30 stored pixels with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:5, :5] = 255  # the corner at the top left
+    Image.fromarray(pixels).save(path, exif=exif, quality=95)
+    return path
+
+
+#: orientation -> corner (bottom, right) of an upright photo where the stored top left corner lies
+CORNERS = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientations(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path = turned(tmp_path / f"photo.{suffix}", orientation)
+    header = read_header(path)
+    assert (header.stored, header.orientation) == ((20, 30), orientation)
+    stored, upright = read_image(path), read_image(path, exif="apply")
+    assert stored.shape[:2] == header.size("ignore") == (20, 30)
+    assert upright.shape[:2] == header.size("apply") == ((30, 20) if orientation >= 5 else (20, 30))
+    bottom, right = CORNERS[orientation]
+    assert stored[:3, :3].min() > 200
+    assert upright[-bottom or 0, -right or 0].min() > 200
+
+
+@pytest.mark.parametrize("exif", [0, 9])
+def test_an_orientation_that_does_not_exist_is_none(tmp_path: Path, exif: int) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = exif
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=tags)
+    assert read_header(tmp_path / "a.jpg").orientation == 1
+
+
+def test_a_tiff_is_upright_anyway(tmp_path: Path) -> None:
+    """Pillow turns it when it is read, so that no option can keep the stored pixels."""
+    path = turned(tmp_path / "photo.tiff", 6)
+    assert read_header(path)[:2] == ((30, 20), 1)
+    assert read_image(path).shape == read_image(path, exif="apply").shape == (30, 20, 3)
+
+
+def test_animations(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    for suffix in ("gif", "png", "webp", "tiff"):
+        frames[0].save(tmp_path / f"many.{suffix}", save_all=True, append_images=frames[1:])
+        frames[0].save(tmp_path / f"one.{suffix}")
+        assert read_header(tmp_path / f"many.{suffix}").animated
+        assert not read_header(tmp_path / f"one.{suffix}").animated
+
+
+def test_faulty_images(tmp_path: Path, write_photo: WritePhoto) -> None:
+    for name in ("whole.jpg", "whole.png", "whole.bmp", "trailing.jpg", "short.jpg", "short.png", "short.bmp", "other.jpg"):
+        write_photo(tmp_path / name, height=48, width=64)
+    for name in ("short.jpg", "short.png", "short.bmp"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
+    with (tmp_path / "trailing.jpg").open("ab") as file:
+        file.write(b"appended by a camera")
+    (tmp_path / "text.jpg").write_text("404")
+    images = [(path.name, (48, 64)) for path in sorted(tmp_path.iterdir()) if path.name != "other.jpg"]
+    found = faulty_images(
+        tmp_path, [*images, ("other.jpg", (64, 64)), ("gone.jpg", (48, 64)), ("x" * 300, (1, 1))], Path("val.json"), "ignore"
+    )
+    problems = {path.name[:10]: error.problem for path, error in found.items()}
+    assert problems == {
+        "short.bmp": "short.bmp cannot be read as an image",
+        "short.jpg": "short.jpg cannot be read as an image",
+        "short.png": "short.png cannot be read as an image",
+        "text.jpg": "text.jpg cannot be read as an image",
+        "other.jpg": "other.jpg has another size than its annotations state",
+        "gone.jpg": "image gone.jpg is missing",
+        "x" * 10: f"image {'x' * 300} is missing",
+    }
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_turned_photo(tmp_path: Path, orientation: int) -> None:
+    """The message names EXIF and the option if the sizes agree after the turn."""
+    turned(tmp_path / "photo.jpg", orientation)
+    for exif, other, size, wrong in (("ignore", "apply", (20, 30), (30, 20)), ("apply", "ignore", (30, 20), (20, 30))):
+        if exif == "apply" and orientation < 5:
+            continue
+        assert faulty_images(tmp_path, [("photo.jpg", size), ("photo.jpg", (0, 0))], Path("a.json"), exif) == {}
+        (error,) = faulty_images(tmp_path, [("photo.jpg", wrong)], Path("a.json"), exif).values()
+        assert (f"EXIF orientation {orientation}" in str(error)) == (orientation >= 5)
+        assert (f"data.exif={other}" in str(error)) == (orientation >= 5)
+
+
+def test_thousands_of_images_take_seconds(tmp_path: Path, write_photo: WritePhoto) -> None:
+    write_photo(tmp_path / "a.jpg", height=480, width=640)
+    start = time.perf_counter()
+    assert faulty_images(tmp_path, [("a.jpg", (480, 640))] * 1000, Path("a.json"), "ignore") == {}
+    assert time.perf_counter() - start < 5
+
+
+def test_a_text_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("text")
+    with pytest.raises(DataError, match="cannot be read as an image"):
+        read_header(tmp_path / "a.jpg")
