@@ -29,7 +29,7 @@ def square_mask() -> np.ndarray:
 def ground_truth(tmp_path: Path) -> GroundTruth:
     path = tmp_path / "truth.json"
     path.write_text(json.dumps({
-        "images": [{"id": 4, "height": HEIGHT, "width": WIDTH}],
+        "images": [{"id": number, "height": HEIGHT, "width": WIDTH, "file_name": name} for number, name in ((4, "b.jpg"), (6, "a.jpg"))],
         "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
         "annotations": [],
     }))  # fmt: skip
@@ -101,6 +101,7 @@ def test_other_categories_of_the_file_are_allowed(tmp_path: Path, ground_truth: 
         (3, "lacks image_id, category_id, score"),
         (entry(image_id=5), "image_id 5"),
         (entry(image_id="4"), "image_id '4'"),
+        (entry(image_id=4, file_name="c.jpg"), "file_name 'c.jpg'"),
         (entry(category_id=2), "category_id 2"),
         (entry(score=float("nan")), "finite score"),
         (entry(score=None), "finite score"),
@@ -116,6 +117,14 @@ def test_bad_entries_are_named(tmp_path: Path, ground_truth: GroundTruth, bad: A
     with pytest.raises(DataError, match=message) as raised:
         read(tmp_path, ground_truth, entry(), bad)
     assert "results.json, entry 1" in str(raised.value)
+
+
+def test_a_file_name_decides_the_image(tmp_path: Path, ground_truth: GroundTruth, caplog: pytest.LogCaptureFixture) -> None:
+    """``predict`` numbers the files of a folder: a number may be the id of another image."""
+    caplog.set_level("INFO")
+    numbered = [entry(image_id=number, file_name=name) for number, name in ((4, "a.jpg"), (99, "val/b.jpg"))]
+    assert [found["image_id"] for found in read(tmp_path, ground_truth, *numbered, entry(image_id=6, file_name=None))] == [6, 4, 6]
+    assert "results.json: 3 results in 2 of 2 images of truth.json, 2 matched by file name, 1 by image id" in caplog.text
 
 
 def test_bad_files_are_named(tmp_path: Path, ground_truth: GroundTruth) -> None:

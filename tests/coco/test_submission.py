@@ -62,7 +62,7 @@ def content(path: Path) -> list[dict[str, Any]]:
 
 def test_the_zip(info: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = written(
-        tmp_path, entry(bbox=[10, 5, 20, 10], file_name="x.jpg", score=0.123456789), entry(image_id=9, category_id=1, score=1)
+        tmp_path, entry(bbox=[10, 5, 20, 10], file_name="000000000004.jpg", score=0.123456789), entry(image_id=9, category_id=1, score=1)
     )
     assert main([str(results), str(info), "--name", "boxinst-overlap", "--output", str(tmp_path / "out")]) == 0
     path = tmp_path / "out" / "detections_test-dev2017_boxinst-overlap_results.zip"

@@ -126,10 +126,13 @@ def test_it_finds_what_evaluate_finds(monkeypatch: pytest.MonkeyPatch, run: Path
     evaluate.evaluate(composed(*scored, "eval.max_detections=6", name="evaluate"))
     metrics = metrics_of(tmp_path / "scored")
     assert {key.replace("segm/", "segm_exclusive/") for key in metrics if key.startswith("segm/") and "crowd" not in key} <= set(metrics)
-    truth = json.loads(next(root.glob("data/*/*val*.json")).read_text())
-    assert predicted(monkeypatch, run, f"input={root}/data/*/Images/*.jpg", f"output={tmp_path}/out", "batch_size=4") == 0
+    annotations = next(root.glob("data/*/*val*.json"))
+    truth = json.loads(annotations.read_text())
+    listed = [f"input={root}/data/*/Images/*.jpg", f"annotations={annotations}"]
+    assert predicted(monkeypatch, run, *listed, f"output={tmp_path}/out", "batch_size=4") == 0
     found = by_file(tmp_path / "out")
-    names = {image["id"]: Path(image["file_name"]).name for image in truth["images"]}
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    assert {entry["image_id"]: entry["file_name"] for entry in entries_of(tmp_path / "out")} == names, "the images of the json, its ids"
     scored_entries = entries_of(tmp_path / "scored")
     assert scored_entries
     for image_id, name in names.items():
@@ -141,6 +144,17 @@ def test_it_finds_what_evaluate_finds(monkeypatch: pytest.MonkeyPatch, run: Path
             assert coco_mask.iou([ours["segmentation"]], [other["segmentation"]], [0])[0, 0] > 0.999 or not coco_mask.area(
                 other["segmentation"]
             )
+    _score_renumbered(tmp_path, annotations)
+
+
+def _score_renumbered(folder: Path, annotations: Path) -> None:
+    """Results with numbers that are ids of other images score the same, by their file names; without a data root."""
+    entries = entries_of(folder / "out")
+    (folder / "renumbered.json").write_text(json.dumps([entry | {"image_id": (entry["image_id"] + 1) % 2} for entry in entries]))
+    scored = [f"predictions={folder}/renumbered.json", "data=coco", f"data.annotations={annotations}", f"output={folder}/again"]
+    evaluate.evaluate(composed(*scored, name="evaluate"))
+    assert [entry["image_id"] for entry in entries_of(folder / "again")] == [entry["image_id"] for entry in entries]
+    assert metrics_of(folder / "again")["segm/AR100"] == pytest.approx(metrics_of(folder / "scored")["segm/AR100"], abs=1e-6)
 
 
 def test_exclusive_masks_share_no_pixel(monkeypatch: pytest.MonkeyPatch, run: Path, photos: Path, tmp_path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cis_seg.coco import rle
 from cis_seg.coco.checks import check_box, check_mask, is_id, is_score
+from cis_seg.coco.image_names import match_file_names
 from cis_seg.coco.reader import read_json
 from cis_seg.errors import DataError
 
 if TYPE_CHECKING:
     from cis_seg.structures import Instances
+
+log = logging.getLogger(__name__)
 
 _REMEDY = 'write masks at the size of the original image, and counts as text: counts.decode("ascii"), not str(counts)'
 
@@ -57,13 +61,18 @@ def to_results(instances: Instances, image_id: int, category_ids: Sequence[int])
 def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, Any]]:
     """Read and check a COCO results file that any system wrote.
 
+    An entry with a ``file_name`` belongs to the image of that name (``match_file_names``), and its ``image_id`` is replaced:
+    systems that predict a folder number its files themselves, and such a number may be the id of another image. An entry
+    without ``file_name`` belongs to the image of its ``image_id``.
+
     A segmentation may be polygons, plain or compressed run lengths, and comes back compressed. If it is missing or empty, the
     entry is scored as a box only. A box that is missing in some entries is taken from the mask. If it is missing in all
     entries it stays missing, because pycocotools takes the detections' areas (which decide the small, medium and large
     split) from the boxes if there are any and from the masks otherwise.
 
     Raises:
-        DataError: no such file, not JSON, not a list, or an entry that cannot be scored; the message names the entry.
+        DataError: no such file, not JSON, not a list, ambiguous file names, or an entry that cannot be scored; the message
+            names the entry.
     """
     path = Path(path)
     entries = read_json(path, "the results file")
@@ -75,7 +84,14 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
             found=type(entries).__name__,
             remedy="give a COCO results file, not an annotation file",
         )
-    checked = [_checked(entry, ground_truth, f"{path}, entry {index}") for index, entry in enumerate(entries)]
+    named = [entry["file_name"] for entry in entries if _is_named(entry)]
+    by_name = match_file_names(named, ground_truth.images, source=ground_truth.path, where=path)
+    checked = [_checked(entry, by_name, ground_truth, f"{path}, entry {index}") for index, entry in enumerate(entries)]
+    log.info(
+        "%s: %d results in %d of %d images of %s, %d matched by file name, %d by image id",
+        *(path.name, len(checked), len({entry["image_id"] for entry in checked}), len(ground_truth.images), ground_truth.path.name),
+        *(len(named), len(checked) - len(named)),
+    )
     if any("bbox" in entry for entry in checked):
         for entry in checked:
             if "bbox" not in entry:
@@ -83,8 +99,29 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
     return checked
 
 
-def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any]:
-    """One entry with its mask compressed."""
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
+
+
+def _image_id(entry: dict[str, Any], by_name: Mapping[str, int], ground_truth: KnownImages, where: str) -> int:
+    """The id of the entry's image in the ground truth."""
+    named, image_id = _is_named(entry), entry["image_id"]
+    if named and entry["file_name"] in by_name:
+        return by_name[entry["file_name"]]
+    if not named and is_id(image_id) and image_id in ground_truth.images:
+        return int(image_id)
+    remedy = "use it with the data set it was made for"
+    raise DataError(
+        "a result is for an image that the data set does not have",
+        where=where,
+        found=f"file_name {entry['file_name']!r}" if named else f"image_id {image_id!r}",
+        expected=f"{'a file name' if named else 'an image id'} of {ground_truth.path}",
+        remedy=f"{remedy}, or remove file_name from entries that have its image ids" if named else remedy,
+    )
+
+
+def _checked(entry: Any, by_name: Mapping[str, int], ground_truth: KnownImages, where: str) -> dict[str, Any]:
+    """One entry with the image id of the ground truth and its mask compressed."""
     missing = [k for k in ("image_id", "category_id", "score") if not isinstance(entry, dict) or k not in entry]
     if missing:
         raise DataError(
@@ -94,15 +131,7 @@ def _checked(entry: Any, ground_truth: KnownImages, where: str) -> dict[str, Any
             found=str(entry)[:200],
             remedy="write the missing keys",
         )
-    image_id, category_id, score = entry["image_id"], entry["category_id"], entry["score"]
-    if not is_id(image_id) or image_id not in ground_truth.images:
-        raise DataError(
-            "a result is for an image that the data set does not have",
-            where=where,
-            found=f"image_id {image_id!r}",
-            expected=f"an image id of {ground_truth.path}",
-            remedy="use it with the data set it was made for",
-        )
+    image_id, category_id, score = _image_id(entry, by_name, ground_truth, where), entry["category_id"], entry["score"]
     if not is_id(category_id) or category_id not in ground_truth.known_category_ids:
         known = ", ".join(str(known_id) for known_id in sorted(ground_truth.known_category_ids)[:10])
         raise DataError(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from cis_seg.coco.entries import Needs
+from cis_seg.coco.reader import read_coco
 from cis_seg.config.command_schema import PredictConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.transforms import collate
 from cis_seg.errors import CheckpointError, ConfigError, DataError
 from cis_seg.evaluation.exclusive import exclusive_instances
-from cis_seg.inference.inputs import Source, find_sources
+from cis_seg.inference.inputs import Source, find_sources, listed_sources
 from cis_seg.inference.photos import batched, read_photos
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import Trained, load_trained, pick_device, predict_batch, test_transform
@@ -37,14 +39,19 @@ def predict(cfg: DictConfig) -> dict[Source, DataError]:
     typed: PredictConfig = checked(cfg)
     output = Path(typed.output)
     sources = find_sources(typed.input, leave_out=output)
+    listed = None if typed.annotations is None else read_coco(Path(typed.annotations).expanduser(), Needs(boxes=False))
+    if listed is not None:
+        sources = listed_sources(sources, listed)
     _check(sources, output)
     trained = load_trained(Path(typed.checkpoint))
-    labels = _labels(trained, typed)
+    own_ids = zip(trained.class_names, trained.category_ids, strict=True)
+    category_ids = dict(own_ids) if listed is None else {name: number for number, name in listed.categories.items()}
+    labels = _labels(trained, typed, category_ids)
     files = PredictionFiles(
         output,
         sources,
         class_names=[trained.class_names[label] for label in labels],
-        category_ids=[trained.category_ids[label] for label in labels],
+        category_ids=[category_ids[trained.class_names[label]] for label in labels],
         draw_threshold=typed.draw_threshold,
         masks=typed.masks,
     )
@@ -89,19 +96,24 @@ def _check(sources: Sequence[Source], output: Path) -> None:
         )
 
 
-def _labels(trained: Trained, cfg: PredictConfig) -> Sequence[int]:
-    """Return the labels to look for, in the model's order; the head drops the others."""
-    known = trained.class_names
-    if cfg.categories is None:
-        return range(len(known))
-    if unknown := [name for name in cfg.categories if name not in known]:
+def _labels(trained: Trained, cfg: PredictConfig, category_ids: Mapping[str, int]) -> Sequence[int]:
+    """Return the labels to look for, in the model's order; the head drops the others.
+
+    Args:
+        trained: the checkpoint.
+        cfg: may name the classes to look for.
+        category_ids: category id of each class that results can have.
+    """
+    known = [name for name in trained.class_names if name in category_ids]
+    wanted = cfg.categories or known or list(category_ids)
+    if unknown := [name for name in wanted if name not in known]:
         raise CheckpointError(
-            f"the model does not know the class {', '.join(unknown)}",
+            f"the model does not know the class {', '.join(unknown[:100])}",
             where=cfg.checkpoint,
-            expected=f"categories among {', '.join(known[:100])}",
-            found=cfg.categories,
+            expected=f"categories among {', '.join((known or trained.class_names)[:100])}",
+            found=wanted[:100],
         )
-    labels = [label for label, name in enumerate(known) if name in cfg.categories]
+    labels = [label for label, name in enumerate(trained.class_names) if name in wanted]
     trained.model.head.keep_classes(labels)
     return labels
 

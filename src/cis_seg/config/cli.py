@@ -30,7 +30,7 @@ EXIT_INTERRUPTED = 130  # as a shell reports SIGINT: 128 + 2
 
 _PATH_OVERRIDE = re.compile(
     r"(\+{0,2}(?:checkpoint|other|input|predictions|init_from|out|output|resume|paths\.\w+|data\.[\w.]*(?:root|annotations|images|_json)|"
-    r"boxes|images(?!=\[[\d,\s]*\]$)|model\.backbone\.weights)=)(.*)",  # images=[7,8] is a list of ids
+    r"annotations|boxes|images(?!=\[[\d,\s]*\]$)|model\.backbone\.weights)=)(.*)",  # images=[7,8] is a list of ids
     re.DOTALL,
 )
 _SWEEP_FUNCTION = re.compile(r"(?:choice|glob|shuffle|sort)\(")

@@ -54,6 +54,7 @@ class PredictConfig(_Network, _ImageSize, DetectionConfig):
     input: str = option(MISSING, 'an image, a video, a folder of them, or a quoted pattern: "input=photos/**/*.jpg"')
     output: str = option(MISSING, "folder of predictions.json, one overlay PNG per image and one MP4 per video")
     draw_threshold: float = option(0.3, "minimum score of instances that are drawn and written as masks", SHARE)
+    annotations: str | None = option(None, "COCO json whose images are predicted; results have its image and category ids; null: numbered")
     categories: list[str] | None = option(None, "[person,dog]: look for these alone; null: all that the network knows", NAMES)
     exclusive: bool = option(False, "masks share no pixel: each goes to the best-scored mask that claims it")
     masks: bool = option(False, "also write a black and white PNG per drawn instance, masks/IMAGE_NUMBER.png, best first")

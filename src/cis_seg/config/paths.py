@@ -15,6 +15,7 @@ from cis_seg.errors import CheckpointError, ConfigError, DataError, listing
 MISSING_FILES = {
     "input": "no such file or folder, and no match of a pattern",
     "boxes": "the annotation file does not exist",
+    "annotations": "the annotation file does not exist",
     "predictions": "the results file does not exist",
     "images": "the image folder does not exist",
 }

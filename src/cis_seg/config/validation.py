@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from math import prod
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.rules import TEXT, Rule
@@ -139,10 +139,19 @@ def checked(cfg: DictConfig) -> Any:
     Raises:
         ConfigError: the first option that cannot work, by its dotted name.
     """
+    if _needs_no_root(cfg):
+        cfg = cfg.copy()
+        cfg.data.root = "."
     typed = to_dataclass(cfg)
     for problem in problems(typed):
         raise problem
     return typed
+
+
+def _needs_no_root(cfg: DictConfig) -> bool:
+    """Whether a results file is scored on an annotation file that is named, so that no image folder is read."""
+    scored = "predictions" in cfg and cfg.predictions is not None and cfg.data.annotations is not None
+    return scored and OmegaConf.is_missing(cfg.data, "root")
 
 
 def problems(typed: Any) -> Iterator[ConfigError]:

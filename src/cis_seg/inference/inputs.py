@@ -7,9 +7,11 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cis_seg.coco.image_names import match_file_names
+from cis_seg.coco.reader import CocoFile
 from cis_seg.errors import DataError, listing
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ class Source:
 
     path: Path
     file_name: str  # unique, relative to the common folder of all inputs, with forward slashes
+    image_id: int | None = None  # of a COCO json; None: its images are numbered
 
     @property
     def is_video(self) -> bool:
@@ -67,6 +70,25 @@ def find_sources(text: str, *, leave_out: Path) -> list[Source]:
         log.info("%s: skipped %s", path, _kinds([file for file in files if file not in kept]))
     base = os.path.commonpath([file.parent.absolute() for file in kept])
     return [Source(file, file.absolute().relative_to(base).as_posix()) for file in kept]
+
+
+def listed_sources(sources: Sequence[Source], file: CocoFile) -> list[Source]:
+    """Return the sources that are images of ``file``, with their image ids.
+
+    Raises:
+        DataError: no image of the file, or ambiguous names.
+    """
+    ids = match_file_names([source.file_name for source in sources], file.images, source=file.path, where="input")
+    if not ids:
+        raise DataError(
+            "no input is an image of the annotation file",
+            where=f"annotations={file.path}",
+            expected=f"file names such as {next((str(image['file_name']) for image in file.images.values()), 'none: it has no images')}",
+            found=f"{sources[0].file_name}{' ...' if len(sources) > 1 else ''}",
+            remedy="give the image folder of the annotation file as input",
+        )
+    log.info("%d of %d inputs are images of %s, which has %d", len(ids), len(sources), file.path.name, len(file.images))
+    return [replace(source, image_id=ids[source.file_name]) for source in sources if source.file_name in ids]
 
 
 def _straight(root: Path, found: str) -> Path:

@@ -24,7 +24,7 @@ class Photo:
 
     source: Source
     frame: int | None  # index in the video, from 0; None for an image
-    example: Example  # the network's input; ``image_id`` counts the photos from 1
+    example: Example  # the network's input; ``image_id`` is the source's, or counts the photos from 1
     view: Pixels  # (v, u, 3) uint8 RGB to draw on; downscaled if its longer side exceeds the limit
 
 
@@ -39,12 +39,12 @@ def read_photos(
         view_side: maximum of the longer side of ``Photo.view`` in pixels.
         unreadable: filled with the errors of files that cannot be read; the others continue.
     """
-    image_id = 0
+    number = 0
     for source in sources:
         try:
             for frame, image in _images(source):
-                image_id += 1
-                yield _photo(source, frame, image, transform, image_id, view_side)
+                number += 1
+                yield _photo(source, frame, image, transform, number, view_side)
         except DataError as error:
             unreadable[source] = error
 
@@ -56,10 +56,11 @@ def _images(source: Source) -> Iterator[tuple[int | None, Pixels]]:
         yield None, read_image(source.path, exif="apply")
 
 
-def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTransform, image_id: int, view_side: int) -> Photo:
+def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTransform, number: int, view_side: int) -> Photo:
     no_boxes = np.zeros((0, 4), dtype=np.float32)
+    image_id = number if source.image_id is None else source.image_id
     sample = Sample(image, no_boxes, np.zeros(0, dtype=np.int64), None, image_id, source.path)
-    example = transform(sample, position=image_id - 1)
+    example = transform(sample, position=number - 1)
     longer = max(sample.original_size)
     view = image if longer <= view_side else resized(image, *resized_size(*sample.original_size, longer, view_side))
     return Photo(source, frame, example, view)
