@@ -17,7 +17,8 @@ PACKAGE = SOURCE / "cis_seg"
 #: files and folders of the package, lowest layer first: a module imports its own folder and the layers below, never another of its layer
 LAYERS = """
 errors
-structures  runtime  config
+runtime
+structures  config
 ops  coco  checkpoints
 data  model  assign  losses  evaluation  visualization
 inference  inspection  adelaidet
@@ -90,6 +91,60 @@ def violations(module: str, source: str) -> list[str]:
     return sorted(found)
 
 
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def defined(nodes: list[ast.AST]) -> set[str]:
+    """Return the names of functions and of attributes that are annotated in a class or assigned on ``self``."""
+    names = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    names |= {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    return names | {node.attr for node in attributes if ast.unparse(node.value) == "self"}
+
+
+OURS = {name for module, source in MODULES.items() if module != "runtime.compat" for name in defined(list(ast.walk(ast.parse(source))))}
+
+
+def private_parts(source: str) -> list[str]:
+    """List the private names of other libraries that ``source`` imports or reads, as far as the syntax shows.
+
+    On ``self`` a name is ours if the package defines it anywhere, on another object if this file does. ``os._exit`` is public in spite of
+    its name.
+    """
+    nodes = list(ast.walk(ast.parse(source)))
+    own = defined(nodes)
+    found = [name for name in imports(source) if any(map(is_private, name.split(".")))]
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            holder = ast.unparse(node.value)
+            known = own | OURS if holder in ("self", "cls") else own if holder != "super()" else set()
+            found += [] if node.attr in known else [ast.unparse(node)]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr")]
+    found += [ast.unparse(call) for call in calls if isinstance(call.args[1], ast.Constant) and is_private(str(call.args[1].value))]
+    return sorted(set(found) - {"os._exit"})
+
+
+def test_private_parts_of_libraries_are_used_in_one_place() -> None:
+    found = {module: parts for module, source in MODULES.items() if (parts := private_parts(source))}
+    assert found.pop("runtime.compat")
+    assert found == {}
+
+
+def test_the_search_finds_private_parts() -> None:
+    own = "class A(B):\n    x: int\n    def _f(self):\n        self._y = 1\n    def g(self, other):\n        return other._f() + self._y"
+    assert private_parts(own) == []
+    foreign = {
+        "a.b._c = 1": "a.b._c",
+        "super()._f()": "super()._f",
+        "class A(B):\n    def f(self):\n        return self._theirs": "self._theirs",
+        "from torch.nn.modules.batchnorm import _BatchNorm": "torch.nn.modules.batchnorm._BatchNorm",
+        "import hydra._internal.utils": "hydra._internal.utils",
+        "getattr(a, '_c', None)": "getattr(a, '_c', None)",
+    }
+    assert {source: private_parts(source) for source in foreign} == {source: [part] for source, part in foreign.items()}
+
+
 def test_modules_import_only_lower_layers() -> None:
     assert [line for module, source in MODULES.items() for line in violations(module, source)] == []
 
@@ -140,7 +195,7 @@ def test_an_addition_takes_at_most_five_files() -> None:
 
 
 IMPORT_EVERYTHING = """
-import importlib, json, pkgutil, socket
+import importlib, inspect, json, pkgutil, socket, sys
 asked = []
 def refuse(*args, **kwargs):
     asked.append(repr(args))
@@ -150,14 +205,22 @@ import cis_seg
 names = [info.name for info in pkgutil.walk_packages(cis_seg.__path__, "cis_seg.") if not info.name.startswith("cis_seg.conf.")]
 for name in names:
     importlib.import_module(name)
+classes = [c for name in names for c in vars(sys.modules[name]).values() if isinstance(c, type) and c.__module__ == name]
+overridden = [
+    f"{c.__module__}.{c.__name__}.{name}"
+    for c in classes
+    for base in c.__mro__[1:] if base.__module__.split(".")[0] not in {"cis_seg", *sys.stdlib_module_names}
+    for name in vars(c).keys() & vars(base).keys()
+    if name.startswith("_") and not name.endswith("_") and inspect.isroutine(vars(c)[name])
+]
 from cis_seg.data.transforms import TrainTransform
 TrainTransform(sizes=[32], max_size=64, photometric="strong")  # imports albumentations, which asks a server for its version
 import albumentations
-print(json.dumps({"modules": names, "asked": asked}))
+print(json.dumps({"modules": names, "asked": asked, "overridden": overridden}))
 """
 
 
-def test_importing_prints_nothing_and_opens_no_connection(tmp_path: Path) -> None:
+def test_importing_has_no_side_effect_and_no_class_overrides_a_private_method(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     environment.pop("NO_ALBUMENTATIONS_UPDATE", None)
     command = [sys.executable, "-W", "error::DeprecationWarning:cis_seg", "-c", IMPORT_EVERYTHING]
@@ -165,5 +228,6 @@ def test_importing_prints_nothing_and_opens_no_connection(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)  # fails if anything else was printed
     assert report["asked"] == []
+    assert report["overridden"] == [], "a private method of another library's class: runtime/compat.py has the mixins for those"
     assert {f"cis_seg.{name}" for name in MODULES if name != "__init__"} <= set(report["modules"])
     assert not list(tmp_path.iterdir())

@@ -29,6 +29,7 @@ from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.evaluation.score_table import METRICS, OBJECTIVE, print_report, reported_step
 from cis_seg.model.shared_norm import share_norms
 from cis_seg.runtime.atomic_files import patiently, write_atomically
+from cis_seg.runtime.compat import number_rows_from
 from cis_seg.training.callbacks.checkpoints import LastCheckpoint, validation_due
 from cis_seg.training.callbacks.run_card import RunCard
 from cis_seg.training.callbacks.wandb_logging.logger import close_loggers
@@ -153,8 +154,7 @@ def _finish(
     if trainer.global_step < trainer.max_steps:
         return {} if latest.result is None else latest.result.metrics
     if latest.result is None or latest.result.step != trainer.global_step:
-        # because Lightning numbers the row of a validation after the training one higher than that of one within it
-        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - 1
+        number_rows_from(trainer, trainer.global_step - 1)
         trainer.validate(module, datamodule=data, verbose=False)
     assert latest.result is not None
     if trainer.is_global_zero:

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.messages import explain
 from cis_seg.errors import UserError
+from cis_seg.runtime.compat import override_value
 
 Task = Callable[[DictConfig], float | None]
 
@@ -77,7 +78,7 @@ def _is_quoted(value: str) -> bool:
         override = OverridesParser.create().parse_override(f"key={value}")
     except HydraException:
         return False
-    return isinstance(override._value, QuotedString)
+    return isinstance(override_value(override), QuotedString)
 
 
 def run_hydra(task: Task, config_name: str = "config") -> None:

@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, Interpolation
 
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.errors import ConfigError, UserError
+from cis_seg.runtime.compat import config_root
 
 
 def explain(error: BaseException) -> str:
@@ -37,7 +38,7 @@ def explain(error: BaseException) -> str:
             return str(ConfigError(f"{key} is needed", expected="a value", remedy=f"set {key}=..."))
     for link in chain:
         if isinstance(link, ConfigKeyError | ConfigAttributeError) and link.full_key and link.parent_node is not None:
-            return str(_unknown_key(str(link.full_key), link.parent_node._get_root(), _file_of(error)))
+            return str(_unknown_key(str(link.full_key), config_root(link.parent_node), _file_of(error)))
     lines = [line for link in chain[:2] for line in str(link).splitlines()]
     noise = ("reference_type=", "object_type=", "Config search path", "provider=")
     return "\n".join(dict.fromkeys(line for line in lines if not line.strip().startswith(noise))).strip()

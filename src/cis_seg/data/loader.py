@@ -18,6 +18,7 @@ from cis_seg.data.sampler import EvalSampler, Place, TrainBatchSampler
 from cis_seg.data.transforms import Example, collate
 from cis_seg.data.workers import BROKEN, TIMEOUT, Watch, ignore_terminal_signals
 from cis_seg.errors import DataError
+from cis_seg.runtime.compat import worker_processes
 from cis_seg.structures import Batch
 
 
@@ -70,7 +71,7 @@ class BatchLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         batches: Any = super().__iter__()
-        watch = Watch(batches._workers if self.num_workers else [], self.timeout)  # torch has no public name for them
+        watch = Watch(worker_processes(batches) if self.num_workers else [], self.timeout)
         try:
             for number in count():
                 try:

@@ -22,6 +22,7 @@ from cis_seg.coco.ground_truth import GroundTruth, silenced
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.evaluation.baselines import CROWD_BINS, baseline_results, crowd_bins, mask_to_box, mean_overlap_degree
 from cis_seg.evaluation.exclusive import exclusive_results
+from cis_seg.runtime.compat import ChangedGroundTruth
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Evaluation:
     curves: Curves  # empty if nothing can be measured
 
 
-class _Evaluator(COCOeval):  # type: ignore[misc]
+class _Evaluator(ChangedGroundTruth, COCOeval):  # type: ignore[misc]
     """COCOeval with changed annotations, without modifying the shared ground truth.
 
     Args:
@@ -64,13 +65,8 @@ class _Evaluator(COCOeval):  # type: ignore[misc]
         ious: dict[tuple[int, int], Any] | None = None,
     ) -> None:
         super().__init__(truth, detections, iou_type)
-        self._changes = changes
+        self.changes = changes
         self._known_ious = ious
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        for key, group in self._gts.items():
-            self._gts[key] = [dict(annotation, **self._changes.get(annotation["id"], {})) for annotation in group]
 
     def computeIoU(self, imgId: int, catId: int) -> Any:  # COCOeval's names
         return super().computeIoU(imgId, catId) if self._known_ious is None else self._known_ious[imgId, catId]

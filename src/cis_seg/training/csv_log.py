@@ -6,10 +6,12 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from cis_seg.runtime.atomic_files import append, patiently, write_atomically
 
@@ -17,36 +19,53 @@ Rows = Iterable[dict[str, str]]
 
 
 class CsvLog(CSVLogger):
-    """Lightning's CSV logger, but a file that is there goes on; every row is on the disk when ``save`` returns."""
+    """Lightning's CSV logger, but an existing file is continued, and every row is on the disk when ``save`` returns.
+
+    Lightning's own writer deletes the file of the last start (Lightning#19432, #19446).
+    """
+
+    _file: _CsvFile | None = None
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> _CsvFile:
         """The writer of ``metrics.csv``."""
-        if self._experiment is None:
-            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
-            self._experiment = _CsvFile(log_dir=self.log_dir)
-        return self._experiment  # type: ignore[return-value]  # Lightning's annotation names the base class
+        if self._file is None:
+            self._file = _CsvFile(Path(self.log_dir, "metrics.csv"))
+        return self._file
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is left at the end of a run."""
+        if self._file is not None:
+            self.save()
 
 
-class _CsvFile(ExperimentWriter):
-    def __init__(self, log_dir: str) -> None:
-        super().__init__(log_dir)
-        self.path = Path(self.metrics_file_path)
-        self.metrics_keys = _header(self.path)
+class _CsvFile:
+    """The part of Lightning's ``ExperimentWriter`` that its logger calls."""
 
-    def _check_log_dir_exists(self) -> None:
-        """Lightning's deletes the file of the last start."""
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.columns = path, _header(path)
+        self.metrics: list[dict[str, float]] = []
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Do nothing: the run's config.yaml has them."""
+
+    def log_metrics(self, metrics: dict[str, Tensor | float], step: int) -> None:
+        """Keep a row until ``save``."""
+        row = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        self.metrics.append(row | {"step": step})
 
     def save(self) -> None:
-        """Appends what was logged since the last call; a figure that is new gets its column first."""
+        """Append what was logged since the last call; a new metric gets its column first."""
         if not self.metrics:
             return
-        columns = sorted(set(self.metrics_keys).union(*self.metrics))
-        if columns != self.metrics_keys:
+        columns = sorted(set(self.columns).union(*self.metrics))
+        if columns != self.columns:
             whole = _text(columns, _rows(self.path), header=True)
             patiently(lambda: write_atomically(self.path, whole), self.path, len(whole))
-            self.metrics_keys = columns
+            self.columns = columns
         rows = _text(columns, self.metrics, header=False)
         patiently(lambda: append(self.path, rows), self.path, len(rows))
         self.metrics = []

@@ -11,6 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cis_seg.config.schema import OptimConfig, ScheduleConfig
+from cis_seg.runtime.compat import allow_clipping
 
 #: layers whose parameters are not decayed
 NORM_LAYERS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -46,8 +47,8 @@ def make_optimizer(model: nn.Module, cfg: OptimConfig, *, fused: bool | None = N
 
 
 def _ready_to_skip(optimizer: Optimizer) -> Optimizer:
-    """Mends what torch 2.11 to 2.14 get wrong about fused optimisers that leave a step out."""
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # else Lightning refuses to clip what a scaler has scaled
+    """Prepare a fused optimiser for steps that are skipped on the device (torch 2.11 to 2.14)."""
+    allow_clipping(optimizer)
     for group in optimizer.param_groups:
         for parameter in group["params"] if group.get("momentum") else ():
             # because SGD's kernel would leave its buffer as it was allocated where the very first step is left out

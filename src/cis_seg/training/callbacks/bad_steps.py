@@ -16,14 +16,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from cis_seg.errors import RunError
 from cis_seg.runtime.atomic_files import write_atomically
 from cis_seg.runtime.collectives import mean_over_processes
+from cis_seg.runtime.compat import skip_if
 from cis_seg.structures import Batch
 from cis_seg.training.callbacks.metric_names import GRADIENT_NORM, SKIPPED_STEPS
 from cis_seg.training.step_file import SavedStep, save_step
@@ -60,6 +60,8 @@ class LossSpikes:
 FOLDER = "bad_steps"  # in the run's
 #: steps whose batch and weights a run keeps; because those in a row have the same weights, and an R50's take 150 MB each time
 KEPT = 3
+#: norms with running statistics
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def write_report(step: WatchedStep, figures: Figures, skipped: int, trainer: L.Trainer, module: L.LightningModule) -> Path:
@@ -215,7 +217,7 @@ class BadSteps(L.Callback):
         self.skipped, self.in_row = state_dict["skipped"], min(state_dict["in_row"], self.max_in_row - 1)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        norms = [module for module in pl_module.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+        norms = [module for module in pl_module.modules() if isinstance(module, BATCH_NORMS) and module.track_running_stats]
         self._statistics = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
         self._count = torch.tensor(float(self.skipped), device=pl_module.device)
         self._step, self._judged = None, None
@@ -294,6 +296,6 @@ def _gradients(optimizer: Optimizer) -> list[Tensor]:
 def _leave_out(optimizer: Optimizer, bad: Tensor) -> None:
     """Makes the optimiser's coming step do nothing where ``bad`` is 1."""
     if all(group.get("fused") for group in optimizer.param_groups):
-        optimizer.found_inf = bad  # type: ignore[attr-defined]  # what torch's gradient scaler sets, for the kernel to read
+        skip_if(optimizer, bad)
     elif bad:
         optimizer.zero_grad(set_to_none=True)  # a parameter without a gradient is passed over, with its state

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from cis_seg.checkpoints.reading import LAST
+from cis_seg.runtime.compat import SavesAfterFit, run_validation, save_requeued_to
 from cis_seg.runtime.signals import STOPPING, SignalWatch, Stopped
 from cis_seg.training.evaluation_result import EvaluationResult
 
@@ -65,11 +66,7 @@ class LastCheckpoint(Checkpoint):
         self._watch(trainer)
         if self._validation_due:  # Lightning takes a validation for done when its step was saved
             self._validation_due = False
-            loop = trainer.fit_loop.epoch_loop.val_loop
-            loop.restarting = False
-            trainer.validating = True
-            loop.run()
-            trainer.training = True
+            run_validation(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
@@ -125,7 +122,7 @@ class LastCheckpoint(Checkpoint):
         """Lightning's handler of SLURM's signal: saves, and asks SLURM for the job's next turn; training goes on until SLURM ends it."""
         assert self.watch.requeue is not None
         self.watch.requeue_wanted = False
-        trainer._checkpoint_connector.hpc_save_path = lambda folderpath: str(self.path)  # type: ignore[method-assign]  # resume=true looks there
+        save_requeued_to(trainer, str(self.path))
         self.watch.requeue(signal.SIGUSR1, None)
 
 
@@ -135,12 +132,8 @@ def validation_due(checkpoint: Mapping[str, Any], every_n_steps: int) -> bool:
     return step > 0 and step % every_n_steps == 0 and checkpoint.get(SCORED_STEP) != step
 
 
-class BestCheckpoint(ModelCheckpoint):
+class BestCheckpoint(SavesAfterFit, ModelCheckpoint):
     """Lightning's, which also counts the validation after the last step, and knows its file again in a run's folder that was moved."""
-
-    def _should_skip_saving_checkpoint(self, trainer: L.Trainer) -> bool:
-        final = trainer.state.fn == TrainerFn.VALIDATING and self._last_global_step_saved != trainer.global_step
-        return not final and super()._should_skip_saving_checkpoint(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the best score so far if the file it belongs to is in this run's folder; starts anew otherwise."""

@@ -13,6 +13,7 @@ import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 
 from cis_seg.errors import ConfigError
+from cis_seg.runtime.compat import drop_wandb_option
 from cis_seg.training.run_folder import family
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class RunLogger(WandbLogger):
             settings={"console": "off"},
             **options,
         )
-        self._wandb_init.pop("anonymous", None)  # Lightning 2.6 passes an option that W&B 0.31 warns about
+        drop_wandb_option(self, "anonymous")
         self.keeps_checkpoints = log_model
 
     @property

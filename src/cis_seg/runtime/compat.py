@@ -1,0 +1,119 @@
+"""The private parts of other libraries that this package uses. No other module reads or overrides one (tests/test_architecture.py).
+
+Each docstring names the library and the version it was seen in, the reason, and the upstream issue. Look here first after an update.
+Nothing is imported, so that the command line can use this module without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def override_value(override: Any) -> Any:
+    """Return the parsed value of a Hydra ``Override``.
+
+    Hydra 1.3: the public ``value()`` strips the quotes, and only the object behind ``_value`` shows whether there were any.
+    """
+    return override._value
+
+
+def config_root(node: Any) -> Any:
+    """Return the whole config that an OmegaConf ``node`` belongs to.
+
+    OmegaConf 2.3: an error carries the node where an unknown key was looked up, and there is no public way up from it.
+    """
+    return node._get_root()
+
+
+def worker_processes(batches: Any) -> Sequence[Any]:
+    """Return the worker processes of a multi-process DataLoader iterator.
+
+    torch 2.14: they have no public name, and torch's timeout does not end a worker that hangs (pytorch#96629, Lightning#21554).
+    """
+    workers: Sequence[Any] = batches._workers
+    return workers
+
+
+def skip_if(optimizer: Any, non_finite: Any) -> None:
+    """Make the next step of a fused ``optimizer`` a no-op if the scalar tensor ``non_finite`` is 1.
+
+    torch 2.14: only the gradient scaler sets ``found_inf``, which the fused kernels read on the device, without a wait for the host.
+    """
+    optimizer.found_inf = non_finite
+
+
+def allow_clipping(optimizer: Any) -> None:
+    """Let Lightning clip the gradients of a fused ``optimizer`` that a gradient scaler has scaled.
+
+    torch 2.14 marks fused optimisers with ``_step_supports_amp_scaling``, and Lightning 2.6 refuses to clip the gradients of a marked one
+    (Lightning#15555, #21435). Without the mark the scaler unscales before the step, as for every other optimiser.
+    """
+    optimizer._step_supports_amp_scaling = False
+
+
+def run_validation(trainer: Any) -> None:
+    """Run the validation that was due when the checkpoint being resumed was written.
+
+    Lightning 2.6 counts a validation as done once its step is saved, and has no public way to run the loop inside ``fit``.
+    """
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    loop.restarting = False
+    trainer.validating = True
+    loop.run()
+    trainer.training = True
+
+
+def number_rows_from(trainer: Any, step: int) -> None:
+    """Give ``step`` to the rows that the coming ``trainer.validate`` logs.
+
+    Lightning 2.6 numbers them by ``_batches_that_stepped``, which after ``fit`` is one higher than within it.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = step
+
+
+def save_requeued_to(trainer: Any, path: str) -> None:
+    """Make Lightning's handler of SLURM's requeue signal save to ``path``.
+
+    Lightning 2.6 always saves to a new ``hpc_ckpt_N.ckpt``, where ``resume=true`` does not look (Lightning#9407, #19782).
+    """
+    trainer._checkpoint_connector.hpc_save_path = lambda folderpath: path
+
+
+class SavesAfterFit:
+    """Mixin of Lightning's ``ModelCheckpoint``: a validation after the last step counts, too.
+
+    Lightning 2.6 saves only while ``trainer.fit`` runs; ``_should_skip_saving_checkpoint`` is the one place that decides it.
+    """
+
+    def _should_skip_saving_checkpoint(self, trainer: Any) -> bool:
+        own: Any = self
+        final = trainer.state.fn == "validate" and own._last_global_step_saved != trainer.global_step
+        inherited: Callable[[Any], bool] = super()._should_skip_saving_checkpoint  # type: ignore[misc]
+        return not final and inherited(trainer)
+
+
+def drop_wandb_option(logger: Any, name: str) -> None:
+    """Remove an option that Lightning's ``WandbLogger`` passes to ``wandb.init``.
+
+    Lightning 2.6 passes ``anonymous`` even if it is not set, and W&B 0.31 warns that the option is deprecated.
+    """
+    logger._wandb_init.pop(name, None)
+
+
+class ChangedGroundTruth:
+    """Mixin of pycocotools' ``COCOeval``: some annotations differ from the file, without a change to the shared ground truth.
+
+    pycocotools 2.0: ``_prepare`` overwrites ``ignore`` with ``iscrowd`` (cocoapi#123, #466), so the changes are made after it.
+
+    Attributes:
+        changes: for an annotation id, the entries that differ: ``area``, ``ignore``, ``iscrowd``.
+    """
+
+    changes: Mapping[int, Mapping[str, Any]]
+
+    def _prepare(self) -> None:
+        super()._prepare()  # type: ignore[misc]
+        groups: dict[Any, list[dict[str, Any]]] = self._gts  # type: ignore[attr-defined]
+        for key, group in groups.items():
+            groups[key] = [dict(annotation, **self.changes.get(annotation["id"], {})) for annotation in group]
