@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cis_seg.data.crowdhuman import BOX_KEYS
 from cis_seg.data.crowdhuman_coco import to_coco, to_odgt
 from cis_seg.data.faults import MAX_FAULTY
+from cis_seg.data.odgt import BOX_KEYS
 from cis_seg.errors import UserError
 
 

@@ -24,7 +24,7 @@ from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.messages import explain
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.validation import checked, conflicts, problems
-from cis_seg.data.crowdhuman import BOX_KEYS
+from cis_seg.data.odgt import BOX_KEYS
 from cis_seg.data.synthetic.spec import PRESETS
 from cis_seg.errors import ConfigError, UserError
 from cis_seg.losses.overlap import REDUCTIONS

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cis_seg.data.crowdhuman import CrowdHumanDataset
+from cis_seg.data.crowdhuman_coco import to_coco
 from cis_seg.errors import ConfigError, DataError
 
 Records = list[dict[str, Any]]
@@ -205,3 +206,102 @@ def test_files_that_are_missing_or_damaged(odgt_records: Records, write_odgt: Wr
         CrowdHumanDataset(path, images)
     with pytest.raises(DataError, match="no image is left"):
         CrowdHumanDataset(path, images, max_faulty=1)
+
+
+def _ids_of_files(records: Records) -> None:
+    for record in records:
+        record["ID"] += ".jpg"
+
+
+def _tags(records: Records) -> None:
+    for entry in records[0]["gtboxes"]:
+        entry["tag"] = {"person": "Person ", "mask": "Mask"}[entry["tag"]]
+
+
+def _quoted(records: Records) -> None:
+    records[0]["gtboxes"][0].update(vbox=["-1", "3.0", 9, "12"], extra={"ignore": "0"})
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (_ids_of_files, None),
+        (_tags, None),
+        (_quoted, "numbers written in quotes or as floats were read as numbers: 1 ignore, 1 vbox"),
+    ],
+)
+def test_other_spellings_read_the_same(
+    odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture, change: Callable[[Records], None], note: str | None
+) -> None:
+    path, images = write_odgt(odgt_records)
+    plain = CrowdHumanDataset(path, images)
+    change(odgt_records)
+    path.write_text("".join(json.dumps(record) + "\n" for record in odgt_records))
+    changed = CrowdHumanDataset(path, images)
+    for name in ("boxes", "ignore_boxes", "sizes", "image_ids"):
+        np.testing.assert_array_equal(getattr(changed.records, name), getattr(plain.records, name))
+    assert [r.getMessage() for r in caplog.records if "left out" not in r.getMessage()] == ([f"{path}: {note}"] if note else [])
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\r\n "])
+def test_one_array_reads_like_lines(odgt_records: Records, write_odgt: WriteOdgt, indent: int | None, start: str) -> None:
+    path, images = write_odgt(odgt_records)
+    path.write_text(start + json.dumps(odgt_records, indent=indent), newline="\r\n")
+    assert CrowdHumanDataset(path, images).image_ids == [0, 1]
+    odgt_records[1]["gtboxes"] = 3
+    path.write_text(json.dumps(odgt_records))
+    assert CrowdHumanDataset(path, images, max_faulty=0.5).faults[0].where == f"{path}, record 2"
+
+
+def test_lines_with_a_byte_order_mark_and_carriage_returns(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    path, images = write_odgt(odgt_records)
+    path.write_text("\ufeff" + path.read_text(), newline="\r\n")
+    assert CrowdHumanDataset(path, images).image_ids == [0, 1]
+
+
+def test_an_id_may_be_a_number(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    odgt_records[0]["ID"] = 273271
+    assert CrowdHumanDataset(*write_odgt(odgt_records)).sample(0).path.name == "273271.jpg"
+
+
+def test_missing_boxes_name_the_option_of_those_that_exist(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    for record in odgt_records:
+        for entry in record["gtboxes"]:
+            del entry["vbox"], entry["hbox"]
+    files = write_odgt(odgt_records)
+    with pytest.raises(DataError, match=r"'27,a' has no vbox[\s\S]*\n  what to do: use other boxes of the file: data.boxes=full;"):
+        CrowdHumanDataset(*files)
+    assert len(CrowdHumanDataset(*files, boxes="full")) == 2
+
+
+def test_unknown_tags_are_mentioned(odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture) -> None:
+    odgt_records[1]["gtboxes"][0]["tag"] = "pedestrian"
+    assert CrowdHumanDataset(*write_odgt(odgt_records)).image_ids == [0]
+    assert "entries with the tag 'pedestrian' are ignore regions" in caplog.text
+
+
+def test_corners_are_refused(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    boxes = [[20, 10, 30, 22], [2, 3, 8, 15], [25, 2, 31, 23], [12, 1, 18, 20]]
+    records = [{"ID": f"27,{i}", "gtboxes": [{**odgt_records[1]["gtboxes"][0], "vbox": box} for box in boxes]} for i in range(6)]
+    with pytest.raises(DataError, match="look like corners"):
+        CrowdHumanDataset(*write_odgt(records))
+
+
+def test_a_file_of_another_kind_is_named(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+    path, images = write_odgt(odgt_records)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(DataError, match=r"has no records[\s\S]*Git LFS pointer[\s\S]*git lfs pull"):
+        CrowdHumanDataset(path, images)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG"])
+def test_images_with_another_extension_are_found(
+    odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    path, images = write_odgt(odgt_records)
+    for image in images.glob("*.jpg"):
+        image.rename(image.with_suffix(suffix))
+    assert CrowdHumanDataset(path, images).sample(0).path.name == f"27,a{suffix}"
+    assert f"2 images have another extension than .jpg, for example 27,a{suffix}" in caplog.text
+    assert [image["file_name"] for image in to_coco(path, images)[0]["images"]] == [f"27,{name}{suffix}" for name in "abc"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cis_seg.coco.boxes import largest_iou
 from cis_seg.coco.checks import check_box
-from cis_seg.data.crowdhuman import BOX_KEYS
+from cis_seg.data.odgt import BOX_KEYS
 from cis_seg.errors import DataError
 
 TAKEN, QUALIFIED = "taken", "qualified"

@@ -1,17 +1,15 @@
-"""Reader of CrowdHuman's ``.odgt`` files."""
+"""The data set of a CrowdHuman ``.odgt`` file."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from cis_seg.coco.boxes import Box, corners, inside
-from cis_seg.coco.checks import check_box, check_file_name
+from cis_seg.coco.box_format import check_format
+from cis_seg.coco.boxes import inside
+from cis_seg.coco.reader import warn_once
 from cis_seg.data.faults import (
     EMPTY_RECORD,
     MAX_FAULTY,
@@ -24,79 +22,27 @@ from cis_seg.data.faults import (
     report_dropped,
 )
 from cis_seg.data.image_sizes import image_sizes
-from cis_seg.data.missing import missing_text
+from cis_seg.data.missing import missing_text, near_file
+from cis_seg.data.odgt import BOX_KEYS, OdgtRecord, checked_entries, read_records
 from cis_seg.data.records import ImageRecord, InstanceDataset, missing_folder, pack
-from cis_seg.errors import DataError, listing
-
-#: kind of box -> its key in an entry
-BOX_KEYS = {"visible": "vbox", "full": "fbox", "head": "hbox"}
+from cis_seg.errors import DataError
 
 
-@dataclass(frozen=True)
-class OdgtRecord:
-    """One line of the file."""
+def find_images(folder: Path, names: Sequence[str], source: Path) -> dict[str, tuple[str, tuple[int, int]]]:
+    """The existing file and the (height, width) of each of the ``names``; files that are missing or no images are left out.
 
-    image_id: int  # the line number, from 0 (as in CIS.json)
-    where: str  # file and line, for messages
-    file_name: str  # ID + ".jpg"
-    entries: list[dict[str, Any]]  # of "gtboxes", unchecked
-
-
-def read_records(path: Path, faults: Faults) -> Iterator[OdgtRecord]:
-    """Read the records of ``path`` one by one; lines that cannot be used are added to ``faults``.
-
-    Raises:
-        DataError: the file does not exist.
+    A record states no extension, so that ``ID.png`` or ``ID.JPG`` is the image if there is no ``ID.jpg``. A warning counts these.
     """
-    if not path.is_file():
-        raise DataError(
-            "the annotation file does not exist",
-            where=path,
-            expected="a CrowdHuman .odgt file",
-            found=f"odgt files in {path.parent}: {listing(path.parent, '*.odgt')}",
-            remedy="give the path of the .odgt file",
-        )
-    seen: set[str] = set()
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                record = _record(line, number - 1, where)
-                _refuse_twice(record, seen)
-            except DataError as error:
-                faults.add(UNUSABLE_LINE, where, error)
-                continue
-            yield record
-
-
-def is_person(entry: dict[str, Any], key: str, *, culprit: str, where: str) -> bool:
-    """Whether an entry's box ``key`` is a person's; otherwise it is an ignore region.
-
-    People have the tag ``person`` and no ``extra.ignore`` of 1. Other tags (``mask``: a crowd, a statue, a reflection) are ignore regions.
-    ``head_attr.ignore`` refers to the head and applies to ``hbox`` only. Both are mostly absent, which means 0.
-
-    Raises:
-        DataError: no tag, or an ``ignore`` that is neither 0 nor 1.
-    """
-    tag = entry.get("tag")
-    if not isinstance(tag, str):
-        remedy = "correct this entry or delete it"
-        raise DataError(f"{culprit} has no tag", where=where, expected="'person' or 'mask'", found=repr(tag), remedy=remedy)
-    ignored = _marked(entry, "extra", culprit, where) or (key == "hbox" and _marked(entry, "head_attr", culprit, where))
-    return tag == "person" and not ignored
-
-
-def _marked(entry: dict[str, Any], group: str, culprit: str, where: str) -> bool:
-    """``ignore`` of ``extra`` or ``head_attr``."""
-    attributes = entry.get(group) or {}
-    ignore = attributes.get("ignore", 0) if isinstance(attributes, dict) else attributes
-    if not isinstance(ignore, int | float) or ignore not in (0, 1):
-        remedy = "correct this entry or delete it"
-        expected = f"an object {group} with 'ignore' 0, 1 or absent"
-        raise DataError(f"{culprit} has no usable {group}", where=where, expected=expected, found=str(attributes)[:80], remedy=remedy)
-    return ignore == 1
+    sizes = image_sizes(folder, names)
+    near = {name: file.name for name in names if name not in sizes and (file := near_file(folder, name)) is not None}
+    near = {name: other for name, other in near.items() if Path(other).with_suffix("") == Path(name).with_suffix("")}
+    other_sizes = image_sizes(folder, list(near.values()))
+    found = {name: (name, size) for name, size in sizes.items()}
+    found |= {name: (other, other_sizes[other]) for name, other in near.items() if other in other_sizes}
+    if len(found) > len(sizes):
+        example = next(other for name, other in near.items() if name in found)
+        warn_once(f"{source}: {len(found) - len(sizes)} images have another extension than .jpg, for example {example}")
+    return found
 
 
 def missing_image(folder: Path, name: str, where: str) -> str:
@@ -108,62 +54,13 @@ def missing_image(folder: Path, name: str, where: str) -> str:
     return f"{found} ({where})"
 
 
-def checked_entries(record: OdgtRecord, key: str) -> Iterator[tuple[dict[str, Any], Box | None, bool]]:
-    """Each entry of a record, its box ``key`` as annotated (xyxy, None without area), and whether it is a person's.
-
-    Raises:
-        DataError: an entry is invalid.
-    """
-    for place, entry in enumerate(record.entries):
-        culprit = f"entry {place} of image {record.file_name.removesuffix('.jpg')!r}"
-        box = corners(check_box(entry.get(key), culprit=f"{key} of {culprit}", where=record.where))
-        yield entry, box, is_person(entry, key, culprit=culprit, where=record.where)
-
-
-def _record(line: bytes, image_id: int, where: str) -> OdgtRecord:
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, a number of thousands of digits; nested too deep
-        found = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-        raise DataError(
-            "a record is not valid JSON",
-            where=where,
-            expected="one JSON object per line",
-            found=found,
-            remedy="the file is corrupt or truncated: download or write it again",
-        ) from error
-    entries = content.get("gtboxes") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(
-            "a record has no boxes",
-            where=where,
-            expected="an object with 'ID' and the list 'gtboxes'",
-            found=line[:80].decode(errors="replace"),
-            remedy="use annotation_train.odgt or annotation_val.odgt of CrowdHuman",
-        )
-    name = content.get("ID")
-    file_name = check_file_name(f"{name}.jpg" if isinstance(name, str) and name else name, culprit=f"image {name!r}", where=where)
-    return OdgtRecord(image_id, where, file_name, entries)
-
-
-def _refuse_twice(record: OdgtRecord, seen: set[str]) -> None:
-    if record.file_name in seen:
-        raise DataError(
-            f"image {record.file_name} is listed twice",
-            where=record.where,
-            expected="one record per image",
-            remedy="merge the records or delete one",
-        )
-    seen.add(record.file_name)
-
-
 log = logging.getLogger(__name__)
 
 
 class CrowdHumanDataset(InstanceDataset):
     """The images of an ``.odgt`` file, one class: person.
 
-    The id of an image is its line number, from 0 (as in CIS.json). Entries other than people are ignore regions (``is_person``): they never
+    The id of an image is its line number, from 0 (as in CIS.json). Entries other than people are ignore regions (``data.odgt``): they never
     train as boxes and are kept in ``records.ignore_boxes``. The file does not state the sizes of the images, so they are read once from
     the images themselves (``image_sizes``). Boxes often leave the image and are clipped to it.
 
@@ -262,17 +159,27 @@ def _with_sizes(
     """
     if not images.is_dir():
         raise missing_folder(images, source)
-    sizes = image_sizes(images, [image.file_name for _, image in read])
+    found = find_images(images, [image.file_name for _, image in read], source)
     kept = []
     for where, image in read:
-        if image.file_name not in sizes:
+        if image.file_name in found:
+            image.file_name, image.size = found[image.file_name]
+            kept.append(image)
+        else:
             faults.add(MISSING_IMAGE, where, missing_image(images, image.file_name, where))
-            continue
-        image.size = sizes[image.file_name]
+    _check_format(kept, source)
+    for image in kept:
         clipped = [inside(box, image.size) for box in image.boxes]
         dropped[OUTSIDE] += clipped.count(None)
         image.boxes = [box for box in clipped if box is not None]
         image.labels = [0] * len(image.boxes)
         image.ignored = [box for region in image.ignored if (box := inside(region, image.size)) is not None]
-        kept.append(image)
     return kept
+
+
+def _check_format(images: list[ImageRecord], source: Path) -> None:
+    """Check the format of the boxes, before they are clipped."""
+    people = [(image.size, box) for image in images for box in image.boxes]
+    boxes = [(x0, y0, x1 - x0, y1 - y0) for _, (x0, y0, x1, y1) in people]
+    if (note := check_format(boxes, [size for size, _ in people], source)) is not None:
+        warn_once(f"{source}: {note}")

@@ -8,9 +8,9 @@ from typing import Any
 
 from cis_seg.coco.boxes import inside
 from cis_seg.coco.reader import read_coco
-from cis_seg.data.crowdhuman import BOX_KEYS, OdgtRecord, checked_entries, missing_image, read_records
+from cis_seg.data.crowdhuman import find_images, missing_image
 from cis_seg.data.faults import MAX_FAULTY, MISSING_IMAGE, NO_AREA, OUTSIDE, UNUSABLE_LINE, DroppedBox, Faults, report_dropped
-from cis_seg.data.image_sizes import image_sizes
+from cis_seg.data.odgt import BOX_KEYS, OdgtRecord, checked_entries, read_records
 from cis_seg.data.records import missing_folder
 from cis_seg.errors import DataError
 
@@ -45,20 +45,20 @@ def to_coco(annotations: Path, images: Path, *, boxes: str = "visible", max_faul
         raise missing_folder(images, annotations)
     key, faults = BOX_KEYS[boxes], Faults(annotations, max_faulty)
     records = list(read_records(annotations, faults))
-    sizes = image_sizes(images, [record.file_name for record in records])
+    existing = find_images(images, [record.file_name for record in records], annotations)
     content: Json = {"info": {"description": f"{annotations.name}, {boxes} boxes"}, "images": [], "annotations": []}
     for record in records:
-        size = sizes.get(record.file_name)
-        if size is None:
+        if record.file_name not in existing:
             faults.add(MISSING_IMAGE, record.where, missing_image(images, record.file_name, record.where))
             continue
+        file_name, size = existing[record.file_name]
         try:
             found, dropped = _annotations(record, key, size)
         except DataError as error:
             faults.add(UNUSABLE_LINE, record.where, error)
             continue
         faults.boxes += dropped
-        content["images"].append({"id": record.image_id, "file_name": record.file_name, "height": size[0], "width": size[1]})
+        content["images"].append({"id": record.image_id, "file_name": file_name, "height": size[0], "width": size[1]})
         content["annotations"] += [{"id": len(content["annotations"]) + i, **entry} for i, entry in enumerate(found, start=1)]
     content["categories"] = [{"id": PERSON, "name": "person"}]
     faults.settle(len(content["images"]) + len(faults.listed))

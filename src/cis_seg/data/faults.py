@@ -184,6 +184,11 @@ class Faults:
                     where=self.source,
                     expected=f"at most {most:.4g} of the records (data.max_faulty)",
                     found="\n    ".join([*first, *more]),
-                    remedy=f"{_REMEDIES[kind]}; data.max_faulty=1 leaves out any number",
+                    remedy=f"{self._remedy(kind)}; data.max_faulty=1 leaves out any number",
                 )
             log.warning("%s: left out %d %s of %d records:\n    %s", self.source, count, kind, total, "\n    ".join([*first, *more]))
+
+    def _remedy(self, kind: str) -> str:
+        """The remedy of every fault of a kind if they share one, otherwise a general one."""
+        own = {fault.problem.partition("\n  what to do: ")[2] for fault in self.listed if fault.kind == kind}
+        return own.pop() or _REMEDIES[kind] if len(own) == 1 else _REMEDIES[kind]

@@ -14,9 +14,9 @@ from cis_seg.coco.boxes import corners
 from cis_seg.coco.checks import degenerate_parts, is_degenerate, is_id
 from cis_seg.coco.entries import Annotation, Needs
 from cis_seg.coco.reader import CocoFile, check_coco, read_coco
-from cis_seg.data.crowdhuman import BOX_KEYS
 from cis_seg.data.crowdhuman_coco import to_coco
 from cis_seg.data.faults import NO_AREA, OUTSIDE
+from cis_seg.data.odgt import BOX_KEYS
 
 #: kind of oddity -> its heading in the report
 KINDS = {
