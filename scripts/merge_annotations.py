@@ -12,7 +12,7 @@ from pathlib import Path
 from cis_seg.annotation.exports import read_export
 from cis_seg.annotation.job import read_dropped, read_job
 from cis_seg.annotation.merging import data_card, merge
-from cis_seg.annotation.rules import ACCEPTABLE, as_text, check_accepted, refused
+from cis_seg.annotation.problems import ACCEPTABLE, as_text, check_accepted, refused
 from cis_seg.errors import ConfigError, DataError, UserError
 
 EXIT_REFUSED = 1  # the problems of the outlines are listed; nothing is written

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cis_seg.errors import UserError
 from cis_seg.reports.groups import grouped
-from cis_seg.reports.html.page import page
+from cis_seg.reports.html_page import page
 from cis_seg.reports.runs import find_runs
 
 

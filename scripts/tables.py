@@ -9,9 +9,9 @@ from pathlib import Path
 
 from cis_seg.errors import UserError
 from cis_seg.reports.groups import grouped
+from cis_seg.reports.markdown_tables import document
 from cis_seg.reports.runs import find_runs
-from cis_seg.reports.tables.files import write
-from cis_seg.reports.tables.markdown import document
+from cis_seg.reports.table_files import write
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -40,7 +40,7 @@ LIBRARIES = {
     "onnxruntime": "commands.export_onnx",
     "albumentations": "data.transforms",
     "pycocotools": "coco evaluation.metrics benchmark",
-    "matplotlib": "reports inspection.plots benchmark.report",
+    "matplotlib": "reports inspection.report benchmark.report",
 }
 
 
@@ -168,14 +168,14 @@ def test_losses_need_only_torch() -> None:
 def test_the_check_finds_violations() -> None:
     examples: list[tuple[str, str, list[str]]] = [
         ("ops.color", "import numpy\nfrom cis_seg.errors import DataError", []),
-        ("ops.color", "def f():\n    from cis_seg.model import fpn", ["ops.color imports model.fpn"]),
-        ("losses.pairwise", "import cis_seg.model.fpn", ["losses.pairwise imports model.fpn"]),
-        ("model.fpn", "from cis_seg import losses", ["model.fpn imports losses"]),
+        ("ops.color", "def f():\n    from cis_seg.model import necks", ["ops.color imports model.necks"]),
+        ("losses.pairwise", "import cis_seg.model.necks", ["losses.pairwise imports model.necks"]),
+        ("model.necks", "from cis_seg import losses", ["model.necks imports losses"]),
         ("errors", "from cis_seg.structures import Target", ["errors imports structures"]),
         ("data.coco", "import lightning as L", ["data.coco imports lightning"]),
         ("data.instance_datamodule", "from lightning import LightningDataModule", []),
         ("training.callbacks.wandb_logging.logger", "import wandb", []),
-        ("model.fpn", "from omegaconf import DictConfig", ["model.fpn imports omegaconf"]),
+        ("model.necks", "from omegaconf import DictConfig", ["model.necks imports omegaconf"]),
         ("ops.color", "from . import boxes", ["ops.color: write the relative import ..boxes out"]),
         ("helpers", "", ["helpers is new: give it a place in LAYERS"]),
     ]

@@ -15,7 +15,7 @@ from annotation_job import NAMES, PEOPLE, REGION, rectangle
 from cis_seg.annotation.exports import read_export
 from cis_seg.annotation.job import Job, read_dropped, read_job
 from cis_seg.annotation.merging import Merged, data_card, merge
-from cis_seg.annotation.rules import ACCEPTABLE, KINDS
+from cis_seg.annotation.problems import ACCEPTABLE, KINDS
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.rle import box_mask
 from cis_seg.errors import DataError

@@ -6,7 +6,7 @@ import torch
 import oracles
 from cis_seg.assign.fcos_assigner import assign
 from cis_seg.ops.boxes import ltrb_to_boxes
-from cis_seg.ops.locations import pyramid_locations
+from cis_seg.ops.grids import pyramid_locations
 from cis_seg.structures import Locations, Target
 from golden_arrays import isolated_json
 

@@ -6,7 +6,7 @@ import torch
 
 from cis_seg.inference.given_boxes import ANY_CLASS, BoxFits, fit_given_boxes
 from cis_seg.ops.boxes import boxes_to_ltrb
-from cis_seg.ops.locations import pyramid_locations
+from cis_seg.ops.grids import pyramid_locations
 from cis_seg.structures import DensePredictions, Locations
 
 SIZE, STRIDES, RANGES = (128, 160), (8, 16, 32, 64, 128), (64.0, 128.0, 256.0, 512.0)

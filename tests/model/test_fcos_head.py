@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from cis_seg.model.fcos_head import FCOSHead
-from cis_seg.ops.locations import level_neighbours
+from cis_seg.ops.grids import level_neighbours
 
 SIZES = [(4, 6), (2, 3), (1, 2)]
 

@@ -17,7 +17,7 @@ from cis_seg.checkpoints.reading import MODEL_PREFIX
 from cis_seg.coco.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.build import build_model
-from cis_seg.model.dynamic_mask_head import SIZE_OF_INTEREST_IN_STRIDES
+from cis_seg.model.mask_head import SIZE_OF_INTEREST_IN_STRIDES
 
 #: our tensors that AdelaiDet keeps in its config
 STATISTICS = ("pixel_mean", "pixel_std")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cis_seg.model.bifpn import NODES
+from cis_seg.model.necks import NODES
 
 Rule = tuple[str, Callable[[re.Match[str]], str]]
 

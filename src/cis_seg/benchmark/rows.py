@@ -17,7 +17,7 @@ from cis_seg.benchmark.scenes import logits_of, samples_of, scene
 from cis_seg.losses.overlap import overlap_loss
 from cis_seg.losses.pairwise import pairwise_loss
 from cis_seg.losses.projection import projection_loss
-from cis_seg.model.dynamic_mask_head import DynamicMaskHead
+from cis_seg.model.mask_head import DynamicMaskHead
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
 from cis_seg.structures import Batch, MaskSamples

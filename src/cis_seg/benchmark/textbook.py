@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cis_seg.ops.locations import level_locations
+from cis_seg.ops.grids import level_locations
 from cis_seg.ops.masks import aligned_bilinear
 
 

@@ -18,8 +18,7 @@ from cis_seg.evaluation.baselines import baseline_results
 from cis_seg.evaluation.metrics import Metrics, score
 from cis_seg.inspection.contents import Contents, read_contents
 from cis_seg.inspection.oddities import find_oddities
-from cis_seg.inspection.plots import draw_page
-from cis_seg.inspection.report import as_json, as_text
+from cis_seg.inspection.report import as_json, as_text, draw_page
 from cis_seg.inspection.statistics import Statistics, statistics
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,7 @@ from cis_seg.errors import DataError
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device, predict_batch
 from cis_seg.model.condinst import CondInst
-from cis_seg.reports.figure4.contested import Compared, mean_shares, most_changed
-from cis_seg.reports.figure4.page import draw_page, panels
+from cis_seg.reports.figure4 import Compared, draw_page, mean_shares, most_changed, panels
 from cis_seg.visualization.drawing import Drawing, predicted_drawings, true_drawings
 
 log = logging.getLogger(__name__)

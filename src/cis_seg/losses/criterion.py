@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from cis_seg.config.schema import OverlapConfig, PairwiseConfig
-from cis_seg.losses.centerness import centerness_loss
+from cis_seg.losses.detection import centerness_loss, focal_loss, giou_loss
 from cis_seg.losses.dice import dice_loss
-from cis_seg.losses.focal import focal_loss
-from cis_seg.losses.giou import giou_loss
 from cis_seg.losses.overlap import overlap_pairs, overlap_statistics, reduce_pairs
 from cis_seg.losses.pairwise import pairwise_sums, pairwise_warmup
 from cis_seg.losses.projection import projection_loss

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cis_seg.ops.neighbours import neighbour_offsets, overlapping, shift
+from cis_seg.ops.grids import neighbour_offsets, overlapping, shift
 from cis_seg.ops.precision import at_least_float32
 
 Offsets = tuple[tuple[int, int], ...]

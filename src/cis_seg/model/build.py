@@ -14,12 +14,10 @@ from cis_seg.checkpoints.reading import load_file
 from cis_seg.config.schema import BackboneConfig, ModelConfig
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.backbone import ResNet, load_pretrained
-from cis_seg.model.bifpn import BiFPN
 from cis_seg.model.condinst import LEVELS, CondInst
-from cis_seg.model.dynamic_mask_head import DynamicMaskHead
 from cis_seg.model.fcos_head import FCOSHead
-from cis_seg.model.fpn import FPN
-from cis_seg.model.mask_branch import MaskBranch
+from cis_seg.model.mask_head import DynamicMaskHead, MaskBranch
+from cis_seg.model.necks import FPN, BiFPN
 
 log = logging.getLogger(__name__)
 

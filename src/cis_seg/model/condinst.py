@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 from cis_seg.errors import ConfigError
 from cis_seg.model.backbone import ResNet
-from cis_seg.model.bifpn import BiFPN
-from cis_seg.model.dynamic_mask_head import DynamicMaskHead
 from cis_seg.model.fcos_head import FCOSHead
-from cis_seg.model.fpn import FPN
-from cis_seg.model.mask_branch import MaskBranch
-from cis_seg.ops.locations import pyramid_locations
+from cis_seg.model.mask_head import DynamicMaskHead, MaskBranch
+from cis_seg.model.necks import FPN, BiFPN
+from cis_seg.ops.grids import pyramid_locations
 from cis_seg.structures import DensePredictions, Locations, MaskSamples
 
 LEVELS = (3, 4, 5, 6, 7)

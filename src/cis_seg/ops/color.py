@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cis_seg.ops.grids import neighbour_offsets, shift
 from cis_seg.ops.masks import sample_points
-from cis_seg.ops.neighbours import neighbour_offsets, shift
 from cis_seg.ops.precision import at_least_float32
 
 # linear sRGB -> CIE XYZ (IEC 61966-2-1), and the white of D65 for the 2 degree observer

@@ -1,9 +1,12 @@
-"""The training curves of a run, read from its CSV logs."""
+"""The training curves of a run: read from its CSV logs, and drawn as inline SVG with one line per run and one colour per experiment."""
 
 from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from cis_seg.errors import DataError
@@ -47,3 +50,71 @@ def _add(curves: dict[str, Curve], row: dict[str, str], where: str) -> None:
     for name, value in values.items():
         if math.isfinite(value):
             curves.setdefault(name, {})[step] = value
+
+
+WIDTH, HEIGHT = 420, 250  # px; three charts side by side on a common screen
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 26, 24  # px around the plot area, for tick labels and the title
+TICKS = 5  # approximate number per axis
+MAX_POINTS = 400  # per line; more would be closer than a pixel
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The curve of one run."""
+
+    label: str  # display name of the run
+    index: int  # of the experiment; selects the colour (class ``c<index>``)
+    curve: Curve
+
+
+def chart(title: str, lines: Sequence[Line]) -> str:
+    """Return one ``<svg>`` element; ``lines`` must not be empty."""
+    steps = [step for line in lines for step in line.curve]
+    values = [value for line in lines for value in line.curve.values()]
+    x_ticks, y_ticks = ticks(0, max(steps)), ticks(min(values), max(values))
+    x_range, y_range = (0.0, max(*x_ticks, float(max(steps)))), (y_ticks[0], y_ticks[-1])
+    parts = [f'<text class="title" x="{LEFT}" y="16">{escape(title)}</text>']
+    for tick in y_ticks:
+        y = _y(tick, y_range)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for tick in x_ticks:
+        parts.append(f'<text class="tick" x="{_x(tick, x_range):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{tick:g}</text>')
+    parts += [_line(line, x_range, y_range) for line in lines if line.curve]
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Return round numbers that cover ``low`` to ``high``, spaced by 1, 2 or 5 times a power of ten."""
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / TICKS))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * TICKS >= span)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+
+
+def thinned(points: Sequence[tuple[int, float]], max_points: int) -> list[tuple[int, float]]:
+    """Return at most ``max_points`` points: means over equally long runs of points, each at the last step of its run."""
+    size = math.ceil(len(points) / max_points)
+    parts = (points[start : start + size] for start in range(0, len(points), size))
+    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
+
+
+def _line(line: Line, x_range: Range, y_range: Range) -> str:
+    """Return a polyline with the last value in its tooltip; a short curve also gets dots."""
+    points = thinned(list(line.curve.items()), MAX_POINTS)
+    pixels = [(f"{_x(step, x_range):.1f}", f"{_y(value, y_range):.1f}") for step, value in points]
+    step, value = points[-1]
+    dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.5"/>' for x, y in pixels) if len(pixels) < TICKS * 4 else ""
+    tip = f"<title>{escape(line.label)}: {value:.4g} at step {step}</title>"
+    return f'<g class="c{line.index}">{tip}<polyline points="{" ".join(map(",".join, pixels))}"/>{dots}</g>'
+
+
+def _x(step: float, bounds: Range) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * (step - bounds[0]) / ((bounds[1] - bounds[0]) or 1.0)
+
+
+def _y(value: float, bounds: Range) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bounds[0]) / (bounds[1] - bounds[0])

@@ -20,7 +20,7 @@ from cis_seg.coco.boxes import largest_iou
 from cis_seg.data.synthetic.spec import SPLITS, CrowdPaths, CrowdSpec
 from cis_seg.errors import DataError
 from cis_seg.ops.color import color_similarity, pooled_colors
-from cis_seg.ops.neighbours import gather_neighbours
+from cis_seg.ops.grids import gather_neighbours
 
 COLOR_THRESH = 0.3  # threshold on the similarity in training: a Lab distance of 2.4
 

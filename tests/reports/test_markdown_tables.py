@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cis_seg.reports import paper_tables as paper
 from cis_seg.reports.groups import Spread, grouped
+from cis_seg.reports.markdown_tables import document, number
+from cis_seg.reports.paper_tables import Row
 from cis_seg.reports.runs import find_runs
-from cis_seg.reports.tables import paper
-from cis_seg.reports.tables.markdown import document, number
-from cis_seg.reports.tables.paper import Row
 from finished_runs import write_evaluation, write_run
 
 

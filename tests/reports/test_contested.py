@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cis_seg.reports.figure4.contested import (
+from cis_seg.reports.figure4 import (
     LIGHT,
     Compared,
     change,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from cis_seg.reports import paper_tables as paper
 from cis_seg.reports.groups import Group, Spread, by_protocol, gain, mixed_protocols
+from cis_seg.reports.paper_tables import BACKBONES, Row
 from cis_seg.reports.runs import BASELINES, COLUMNS, Protocol, Run
-from cis_seg.reports.tables import paper
-from cis_seg.reports.tables.paper import BACKBONES, Row
 
 EMPTY = "-"
 TEXT_COLUMNS = 2  # left-aligned; the others are numbers

@@ -11,10 +11,10 @@ import pytest
 
 from cis_seg.reports.groups import grouped
 from cis_seg.reports.runs import find_runs
-from cis_seg.reports.tables.lambda_plot import draw
+from cis_seg.reports.table_files import draw
 from finished_runs import write_run
 
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "tables.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "tables.py"
 main = runpy.run_path(str(SCRIPT))["main"]
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from markdown_it import MarkdownIt
 from PIL import Image, UnidentifiedImageError
 
 from cis_seg.config.plain import CONFIG, read_plain
 from cis_seg.errors import DataError
-from cis_seg.reports.curves import LOGS, read_curves
+from cis_seg.reports.curves import LOGS, Line, chart, read_curves
 from cis_seg.reports.groups import Group
-from cis_seg.reports.html.charts import Line, chart
-from cis_seg.reports.html.configs import differences
-from cis_seg.reports.html.style import style
+from cis_seg.reports.html_style import style
+from cis_seg.reports.markdown_tables import document
 from cis_seg.reports.runs import Run
-from cis_seg.reports.tables.markdown import document
 
 MAX_SIDE = 2048  # px; covers the overlays of a run (1936), whose small print resampling would blur
 QUALITY = 85  # of JPEG: outlines stay sharp, and the page takes a sixth of the size that PNG would need
@@ -168,3 +168,40 @@ def _configs(groups: Sequence[Group]) -> str:
     return overview + "".join(
         f"<details><summary>{escape(_label(run))}: {CONFIG}</summary><pre>{text}</pre></details>" for run, text in texts
     )
+
+
+ABSENT = "(absent)"  # a key unknown to the version that wrote the config
+
+
+def differences(configs: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, dict[str, str]]:
+    """Return the keys whose values differ between experiments.
+
+    The run folder and the seed number inside paths are ignored, because they differ for every run.
+
+    Args:
+        configs: experiment -> the configs of its seeds, as plain containers.
+
+    Returns:
+        Dotted key -> experiment -> value; different values of the seeds are joined by commas.
+    """
+    flat = {name: [flattened(config) for config in seeds] for name, seeds in configs.items()}
+    keys = dict.fromkeys(key for seeds in flat.values() for config in seeds for key in config if key not in ("name", "seed"))
+    rows = {
+        key: {name: ", ".join(dict.fromkeys(config.get(key, ABSENT) for config in seeds)) for name, seeds in flat.items()} for key in keys
+    }
+    return {key: row for key, row in rows.items() if len(set(row.values())) > 1}
+
+
+def flattened(config: dict[str, Any]) -> dict[str, str]:
+    """Return ``{"a": {"b": 1}}`` as ``{"a.b": "1"}``, with the run folder and the seed in paths masked; lists stay whole."""
+    run, seed = str((config.get("paths") or {}).get("run") or ""), str(config.get("seed"))
+    texts = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in _leaves(config)}
+    return {key: (text.replace(run, "RUN") if run else text).replace(f"/seed{seed}/", "/seed*/") for key, text in texts.items()}
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, entry in value.items():
+            yield from _leaves(entry, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value

@@ -12,14 +12,12 @@ import pytest
 from PIL import Image
 
 from cis_seg.errors import DataError
-from cis_seg.reports.curves import read_curves
-from cis_seg.reports.html.charts import Line, chart, thinned, ticks
-from cis_seg.reports.html.configs import ABSENT, differences
-from cis_seg.reports.html.page import to_html
-from cis_seg.reports.html.style import COLORS, dashes, style
+from cis_seg.reports.curves import Line, chart, read_curves, thinned, ticks
+from cis_seg.reports.html_page import ABSENT, differences, to_html
+from cis_seg.reports.html_style import COLORS, dashes, style
 from finished_runs import write_run
 
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "report.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "report.py"
 main = runpy.run_path(str(SCRIPT))["main"]
 VOID = {"meta", "img", "input", "br", "link"}
 

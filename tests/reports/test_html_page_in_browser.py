@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cis_seg.reports.html.style import COLORS, DARK_COLORS
+from cis_seg.reports.html_style import COLORS, DARK_COLORS
 from finished_runs import write_run
 
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "report.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "report.py"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: no network, no prompts; no sandbox, because CI runs as root
 OPTIONS = (

@@ -1,4 +1,4 @@
-"""The rules that outlines must follow to become a test set, and the problems of those that do not."""
+"""The problems of outlines that are to become a test set: the kinds, which of them can be accepted, and their list as text."""
 
 from __future__ import annotations
 
