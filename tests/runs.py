@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,16 +37,24 @@ SMALL = (
 )
 
 
+registered = functools.cache(register)
+
+
+def places(root: Path) -> tuple[str, str]:
+    """Overrides for runs in ``root``, a ``tmp_path``, on the crowd in the folder beside it, which all runs of a session share."""
+    return f"paths.runs={root}/runs", f"paths.data={root.parent}/crowds"
+
+
 def composed(*overrides: str, name: str = "config") -> DictConfig:
     """The config as the entry point would see it."""
-    register()
+    registered()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         return compose(name, overrides=[o for o in overrides if not o.startswith("hydra.")])
 
 
 def small_run(root: Path, *overrides: str, base: Sequence[str] = SMALL) -> Path:
     """Trains in ``root`` and returns the run's folder."""
-    cfg = composed(*base, f"paths.runs={root}/runs", f"paths.data={root}/data", *overrides)
+    cfg = composed(*base, *places(root), *overrides)
     train(cfg)
     return Path(cfg.paths.run)
 

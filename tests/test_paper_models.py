@@ -74,18 +74,18 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if "r101" in name]
+TRAINED = [(name, precision) for name in (*MODELS, "r50_dcn_bifpn") for precision in ("32-true", "bf16-mixed")]
+FAST = [("condinst_r50_fpn", "32-true"), ("r50_dcn_bifpn", "bf16-mixed")]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("name", ["condinst_r50_fpn", "condinst_r50_bifpn", "r50_dcn_bifpn", *LARGE])
+@pytest.mark.parametrize(("name", "precision"), [pytest.param(*pair, marks=[] if pair in FAST else pytest.mark.slow) for pair in TRAINED])
 def test_twenty_steps(crowd: Path, name: str, precision: str) -> None:
     own = [option for option in SMALL if not option.startswith(("model.backbone.depth", "data.num_val"))]
     # deformable blocks in the smaller network too, for those who skip the slow tests
     model = ["model=condinst_r50_bifpn", "model.backbone.deform_interval=3"] if name == "r50_dcn_bifpn" else [f"model={name}"]
     small = ("model.backbone.weights=null", "model.head_convs=1", "model.head_norm_groups=4", "model.mask_branch_convs=1", "data.num_val=1")
     steps = ("schedule.max_steps=20", "schedule.val_every=20", "schedule.save_every=20", f"trainer.precision={precision}")
-    run = small_run(crowd, f"name={name}_{precision}", *model, *small, *steps, base=own)
+    run = small_run(crowd, f"paths.data={crowd}/data", f"name={name}_{precision}", *model, *small, *steps, base=own)
     with (run / "csv" / "version_0" / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert len(losses) == 20

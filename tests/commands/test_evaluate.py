@@ -18,7 +18,7 @@ from cis_seg.coco.submission import pack
 from cis_seg.commands import evaluate
 from cis_seg.errors import ConfigError
 from cis_seg.model.condinst import CondInst
-from runs import SMALL, composed, metrics_of, small_run
+from runs import SMALL, composed, metrics_of, places, small_run
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_of(run: Path) -> list[str]:
-    root = run.parents[2]
-    return [f"paths.data={root}/data", *(o for o in SMALL if o.startswith("data."))]
+    return [places(run.parents[2])[1], *(o for o in SMALL if o.startswith("data."))]
 
 
 def test_a_checkpoint_scores_what_its_run_reported(run: Path, tmp_path: Path) -> None:

@@ -66,13 +66,17 @@ def session_of(path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, and its exported model; the export takes most of this file's time."""
-    root = tmp_path_factory.mktemp("a, b=c")
-    checkpoint_of(lively(tiny_model(), candidates=30), tiny_config(), root / "tiny.ckpt")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint."""
+    return checkpoint_of(lively(tiny_model(), candidates=30), tiny_config(), tmp_path_factory.mktemp("a, b=c") / "tiny.ckpt")
+
+
+@pytest.fixture(scope="module")
+def folder(tiny: Path) -> Path:
+    """The checkpoint's folder with its exported model, which takes a minute: the tests that use it are slow."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        assert exported(monkeypatch, f"checkpoint={root}/tiny.ckpt", f"out={root}/new/model.onnx") == 0
-    return root
+        assert exported(monkeypatch, f"checkpoint={tiny}", f"out={tiny.parent}/new/model.onnx") == 0
+    return tiny.parent
 
 
 def image_with(count: int, model: CondInst) -> Tensor:
@@ -96,6 +100,7 @@ def check(found: Agreement, worst: float = 0.001) -> None:
     assert found.worst <= worst, found
 
 
+@pytest.mark.slow
 def test_none_one_and_a_hundred(folder: Path) -> None:
     model, session = load_trained(folder / "tiny.ckpt").model, session_of(folder / "new" / "model.onnx")
     for count in (0, 1, 100):
@@ -104,6 +109,7 @@ def test_none_one_and_a_hundred(folder: Path) -> None:
         check(result)
 
 
+@pytest.mark.slow
 def test_every_size(folder: Path) -> None:
     model, session = load_trained(folder / "tiny.ckpt").model, session_of(folder / "new" / "model.onnx")
     sizes = [*SIZES, (1, 1), (33, 500), (64, 32)]
@@ -113,6 +119,7 @@ def test_every_size(folder: Path) -> None:
     assert {result.size for result in results if result.count} > {*SIZES}
 
 
+@pytest.mark.slow
 def test_pixels_are_taken_as_they_are(folder: Path) -> None:
     """Not a mean, a divisor or another order of the channels is left to the user."""
     model, session = load_trained(folder / "tiny.ckpt").model, session_of(folder / "new" / "model.onnx")
@@ -130,6 +137,7 @@ def test_pixels_are_taken_as_they_are(folder: Path) -> None:
     assert not np.array_equal(session.run(None, {"image": turned.numpy()})[1], session.run(None, {"image": turned.flip(0).numpy()})[1])
 
 
+@pytest.mark.slow
 def test_what_the_file_says_about_itself(folder: Path) -> None:
     facts = session_of(folder / "new" / "model.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(facts["class_names"]) == CLASSES
@@ -149,6 +157,7 @@ def test_what_the_file_says_about_itself(folder: Path) -> None:
     assert [path.name for path in (folder / "new").iterdir()] == ["model.onnx"], "one file"
 
 
+@pytest.mark.slow
 def test_the_example_needs_nothing_of_ours(folder: Path, tmp_path: Path) -> None:
     nodes = [node for node in ast.walk(ast.parse(EXAMPLE.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {name for node in nodes for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])}
@@ -210,9 +219,9 @@ def test_the_best_of_a_level() -> None:
     ],
 )
 def test_mistakes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, overrides: list[str], said: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, overrides: list[str], said: str
 ) -> None:
-    shutil.copy(folder / "tiny.ckpt", tmp_path)
+    shutil.copy(tiny, tmp_path)
     torch.save({"model": {}}, tmp_path / "foreign.ckpt")
     before = (tmp_path / "tiny.ckpt").read_bytes()
     monkeypatch.chdir(tmp_path)
@@ -225,10 +234,10 @@ def test_mistakes(
 
 
 def test_missing_packages_are_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(export_onnx, "find_spec", lambda name: None if name == "onnxscript" else name)
-    assert exported(monkeypatch, f"checkpoint={folder}/tiny.ckpt", f"out={tmp_path}/model.onnx") == 2
+    assert exported(monkeypatch, f"checkpoint={tiny}", f"out={tmp_path}/model.onnx") == 2
     text = capsys.readouterr().err
     assert "no onnxscript" in text
     assert "cis-seg[export]" in text

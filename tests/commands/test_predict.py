@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def photo(run: Path) -> Image.Image:
     """An image of the crowd, 320 x 240."""
-    return Image.open(next(run.parents[2].glob("data/*/Images/*.jpg"))).convert("RGB")
+    return Image.open(next(run.parents[3].glob("crowds/crowd_easy/Images/*.jpg"))).convert("RGB")
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +120,15 @@ def test_pycocotools_reads_the_results(monkeypatch: pytest.MonkeyPatch, run: Pat
 
 
 def test_it_finds_what_evaluate_finds(monkeypatch: pytest.MonkeyPatch, run: Path, tmp_path: Path) -> None:
-    root = run.parents[2]
-    data = [f"paths.data={root}/data", *(o for o in SMALL if o.startswith("data."))]
+    crowds = run.parents[3] / "crowds"
+    data = [f"paths.data={crowds}", *(o for o in SMALL if o.startswith("data."))]
     scored = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/scored", "score_threshold=0.0001", "exclusive=true", *data]
     evaluate.evaluate(composed(*scored, "eval.max_detections=6", name="evaluate"))
     metrics = metrics_of(tmp_path / "scored")
     assert {key.replace("segm/", "segm_exclusive/") for key in metrics if key.startswith("segm/") and "crowd" not in key} <= set(metrics)
-    annotations = next(root.glob("data/*/*val*.json"))
+    annotations = next(crowds.glob("crowd_easy/*val*.json"))
     truth = json.loads(annotations.read_text())
-    listed = [f"input={root}/data/*/Images/*.jpg", f"annotations={annotations}"]
+    listed = [f"input={crowds}/crowd_easy/Images/*.jpg", f"annotations={annotations}"]
     assert predicted(monkeypatch, run, *listed, f"output={tmp_path}/out", "batch_size=4") == 0
     found = by_file(tmp_path / "out")
     names = {image["id"]: image["file_name"] for image in truth["images"]}

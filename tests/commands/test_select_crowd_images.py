@@ -17,7 +17,7 @@ from cis_seg.coco.rle import from_segmentation
 from cis_seg.commands import check_dataset, evaluate, select_crowd_images
 from cis_seg.config.commands import start
 from cis_seg.config.plain import to_dataclass
-from runs import SMALL, composed, metrics_of, small_run
+from runs import SMALL, composed, metrics_of, places, small_run
 
 SCRIPT = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "merge_annotations.py"))
 
@@ -38,7 +38,7 @@ def checkpoint(root: Path) -> Path:
 
 def selected(monkeypatch: pytest.MonkeyPatch, root: Path, output: Path, *overrides: str) -> int:
     """The exit code of the command."""
-    given = [*DATA, "data=crowd", f"paths.data={root}/data", f"output={output}", "min_side=240", "device=cpu"]
+    given = [*DATA, "data=crowd", places(root)[1], f"output={output}", "min_side=240", "device=cpu"]
     monkeypatch.setattr("sys.argv", ["select_crowd_images", *given, *overrides])
     try:
         start("select_crowd_images")
@@ -49,7 +49,7 @@ def selected(monkeypatch: pytest.MonkeyPatch, root: Path, output: Path, *overrid
 
 def crowd_truth(root: Path) -> dict[str, list[dict[str, Any]]]:
     """The true masks by file name."""
-    content = json.loads(next(root.glob("data/crowd_*/masks_train.json")).read_text())
+    content = json.loads(next(root.parent.glob("crowds/crowd_easy/masks_train.json")).read_text())
     return {
         image["file_name"]: [annotation for annotation in content["annotations"] if annotation["image_id"] == image["id"]]
         for image in content["images"]
@@ -86,7 +86,7 @@ def test_from_a_crowd_to_a_score(monkeypatch: pytest.MonkeyPatch, root: Path, tm
     assert [annotation["area"] for annotation in people] == [entry["area"] for name in names for entry in truth[name]]
     assert f"{len(people)} people with masks" in merged.with_suffix(".md").read_text()
 
-    images = next(root.glob("data/crowd_*/Images"))
+    images = next(root.parent.glob("crowds/crowd_easy/Images"))
     data = ["data=cis", f"data.root={merged.parent}", f"data.val_images={images}"]
     check_dataset.check(composed(*data, f"output={tmp_path}/check", "floors=true", name="check"))
     report = json.loads((tmp_path / "check" / "check.json").read_text())["val"]

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from cis_seg import train
-from runs import SMALL
+from runs import SMALL, places
 from small_coco import coco_folder
 
 
 def message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, *overrides: str) -> str:
     """What ``python -m cis_seg.train`` prints when it gives up."""
     common = [o for o in SMALL if not o.startswith("data.num_")] if any(o.startswith("data=coco") for o in overrides) else list(SMALL)
-    paths = [f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data"]
-    monkeypatch.setattr("sys.argv", ["train", *common, *paths, "schedule.max_steps=2", "name=mistake", *overrides])
+    monkeypatch.setattr("sys.argv", ["train", *common, *places(tmp_path), "schedule.max_steps=2", "name=mistake", *overrides])
     with pytest.raises(SystemExit) as stop:
         train.main()
     assert stop.value.code == 2

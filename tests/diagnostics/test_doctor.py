@@ -242,7 +242,10 @@ sys.exit(doctor.main([]))
 """
 
 
-@pytest.mark.parametrize("names", [("hydra", "omegaconf"), ("rich", "torch"), ("packaging", "lightning")])
+@pytest.mark.parametrize(
+    "names",
+    [("rich", "torch"), *(pytest.param(names, marks=pytest.mark.slow) for names in (("hydra", "omegaconf"), ("packaging", "lightning")))],
+)
 def test_it_speaks_where_libraries_are_missing(home: Path, names: tuple[str, ...]) -> None:
     wide = {**os.environ, "COLUMNS": "200"}  # no line of the table is broken
     done = subprocess.run([sys.executable, "-c", MISSING.format(names=names)], capture_output=True, text=True, env=wide)

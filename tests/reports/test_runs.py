@@ -10,14 +10,14 @@ from cis_seg.commands import evaluate
 from cis_seg.errors import DataError
 from cis_seg.reports.runs import find_runs
 from finished_runs import write_evaluation, write_metrics, write_run
-from runs import SMALL, composed, metrics_of, small_run
+from runs import SMALL, composed, metrics_of, places, small_run
 
 
 def test_a_real_run_and_its_evaluation(tmp_path: Path) -> None:
     steps = ["schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2"]
     folder = small_run(tmp_path, "name=small", "seed=7", "loss.weights.overlap=0.5", *steps)
     scored = folder / "evaluate" / "at_64"
-    data = [f"paths.data={tmp_path}/data", *(o for o in SMALL if o.startswith("data."))]
+    data = [places(tmp_path)[1], *(o for o in SMALL if o.startswith("data."))]
     overrides = [f"checkpoint={folder}/checkpoints/best.ckpt", f"output={scored}", "test_size=64", "score_threshold=0.1", *data]
     evaluate.evaluate(composed(*overrides, name="evaluate"))
 

@@ -15,7 +15,7 @@ import pytest
 from cis_seg.runtime import signals as stopping
 from cis_seg.runtime.signals import SignalWatch, Stopped
 from faulty import Slow, compared
-from runs import SMALL, small_run
+from runs import SMALL, places, small_run
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ STEPS = ("schedule.max_steps=4", "schedule.val_every=4", "schedule.save_every=4"
 def test_a_sweep_ends_with_the_job_that_a_signal_to_all_processes_stopped(tmp_path: Path) -> None:
     """As a scheduler sends it, to the readers of images too; the job continues to the same bits."""
     overrides = [option for option in SMALL if not option.startswith("hydra.")]
-    places = [f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data", f"hydra.sweep.dir={tmp_path}/sweep"]
+    paths = [*places(tmp_path), f"hydra.sweep.dir={tmp_path}/sweep"]
     slow = [f"+callbacks.slow._target_={Slow.__module__}.Slow", "+callbacks.slow.step=2", "+callbacks.slow.seconds=3"]
-    command = [sys.executable, "-m", "cis_seg.train", *overrides, *STEPS, *places, *slow, "name=stopped", "hydra.mode=MULTIRUN", "seed=0,1"]
+    command = [sys.executable, "-m", "cis_seg.train", *overrides, *STEPS, *paths, *slow, "name=stopped", "hydra.mode=MULTIRUN", "seed=0,1"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     run, deadline = tmp_path / "runs" / "stopped" / "seed0", time.monotonic() + 300

@@ -23,7 +23,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_run(tmp_path_factory.mktemp("whole"), "name=whole", *STEPS, *OVERLAP)
 
 
-@pytest.mark.parametrize(("step", "workers"), [(1, 0), (3, 2), (5, 0)])
+@pytest.mark.parametrize(
+    ("step", "workers"), [(3, 2), pytest.param(1, 0, marks=pytest.mark.slow), pytest.param(5, 0, marks=pytest.mark.slow)]
+)
 def test_sigterm_in_any_step(whole: Path, tmp_path: Path, step: int, workers: int) -> None:
     common = ("name=part", *STEPS, *OVERLAP, f"data.workers={workers}")
     with pytest.raises(Stopped) as stopped:
@@ -33,10 +35,10 @@ def test_sigterm_in_any_step(whole: Path, tmp_path: Path, step: int, workers: in
     assert compared(run, whole) == []
 
 
-@pytest.mark.parametrize("step", [3, 6])
-def test_sigint_in_a_validation(whole: Path, tmp_path: Path, step: int) -> None:
+def test_sigint_in_a_validation(whole: Path, tmp_path: Path) -> None:
+    """The validation of the last step is interrupted in the test of more steps."""
     with pytest.raises(Stopped) as stopped:
-        small_run(tmp_path, "name=part", *STEPS, *OVERLAP, *sends(step, signal.SIGINT, validating=True))
+        small_run(tmp_path, "name=part", *STEPS, *OVERLAP, *sends(3, signal.SIGINT, validating=True))
     assert stopped.value.code == 130
     run = small_run(tmp_path, "name=part", *STEPS, *OVERLAP, "resume=true")
     assert compared(run, whole) == []
@@ -55,10 +57,12 @@ def test_from_the_best_checkpoint(whole: Path, tmp_path: Path) -> None:
 
 
 def test_with_accumulated_steps(tmp_path: Path) -> None:
-    common = (*STEPS, *OVERLAP, "optim.batch_size=4", "optim.accumulate=2")
+    steps = ("schedule.max_steps=3", "schedule.val_every=3", "schedule.save_every=3")
+    common = (*steps, *OVERLAP, "optim.batch_size=4", "optim.accumulate=2")
     whole = small_run(tmp_path, "name=whole", *common)
+    assert {path.name[:11] for path in (whole / "overlays").glob("step*")} == {"step0000003"}, "after three steps, not after three halves"
     with pytest.raises(Stopped):
-        small_run(tmp_path, "name=part", *common, *sends(4))
+        small_run(tmp_path, "name=part", *common, *sends(2))
     run = small_run(tmp_path, "name=part", *common, "resume=true")
     assert compared(run, whole) == []
 
@@ -96,9 +100,11 @@ def test_an_unfinished_base_is_refused(tmp_path: Path) -> None:
         small_run(tmp_path, "name=tuned", *STEPS, f"init_from='{base}'")
     copy = base.with_name("copy.ckpt")
     copy.write_bytes(base.read_bytes())
-    assert small_run(tmp_path, "name=tuned", *STEPS, f"init_from='{copy}'").is_dir()
+    one = ("schedule.max_steps=1", "schedule.val_every=1", "schedule.save_every=1")
+    assert small_run(tmp_path, "name=tuned", *one, f"init_from='{copy}'").is_dir()
 
 
+@pytest.mark.slow
 def test_wandb_continues_the_same_run(tmp_path: Path) -> None:
     common = ("name=part", *STEPS, "logger=wandb")
     with pytest.raises(Stopped):

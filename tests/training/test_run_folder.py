@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import subprocess
-import sys
+import time
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -27,24 +28,22 @@ def checkpoint(run: Path, name: str, step: int, *, damaged: bool = False) -> Pat
     return path
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from cis_seg.training.run_folder import held
-with held(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+def hold(run: Path, ready: Connection) -> None:
+    with held(run):
+        ready.send("held")
+        time.sleep(600)
 
 
 def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(ConfigError, match="another process is training the run"), held(run):
-            pass
-        other.kill()
+    run, context = tmp_path / "run", get_context("fork")  # a new interpreter would import torch
+    ready, theirs = context.Pipe(duplex=False)
+    other = context.Process(target=hold, args=(run, theirs), daemon=True)
+    other.start()
+    assert ready.recv() == "held"
+    with pytest.raises(ConfigError, match="another process is training the run"), held(run):
+        pass
+    other.kill()
+    other.join()
     with held(run), held(run):  # a killed one does not stand in the way, and a process not in its own
         pass
     assert list(run.iterdir()) == []

@@ -18,7 +18,7 @@ import torch
 from cis_seg.commands.train import train
 from faulty import rows_of
 from process_faults import left_behind
-from runs import SMALL, composed, metrics_of, small_run
+from runs import SMALL, composed, metrics_of, places, small_run
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def command(root: Path, *overrides: str) -> list[str]:
     own = [option for option in SMALL if not option.startswith("hydra.")]
     first = [option for option in overrides if option.startswith("-")]  # the parser takes no option after overrides
     overrides = tuple(option for option in overrides if option not in first)
-    return ["-m", "cis_seg.train", *first, *own, f"paths.runs={root}/runs", f"paths.data={root}/data", *overrides]
+    return ["-m", "cis_seg.train", *first, *own, *places(root), *overrides]
 
 
 def losses(run: Path, steps: int) -> list[dict[str, float]]:
@@ -112,7 +112,7 @@ def test_one_process_writes(alone: Path, pair: Path) -> None:
 
 
 def test_a_task_returns_what_rank_0_scored(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    cfg = composed(*SMALL, f"paths.runs={root}/runs", f"paths.data={root}/data", "name=again", *FEW, *PAIR)
+    cfg = composed(*SMALL, *places(root), "name=again", *FEW, *PAIR)
     assert train(cfg) == metrics_of(root / "runs" / "again" / "seed0")["segm/AP"]
     said = capfd.readouterr().err
     assert said.count("mask AP50") == 1

@@ -17,7 +17,7 @@ from cis_seg.commands.evaluate import scored_classes
 from cis_seg.errors import CheckpointError
 from cis_seg.inference.predictor import load_trained
 from cis_seg.training.initial_weights import follow_weights
-from runs import SMALL, composed, metrics_of, small_run
+from runs import SMALL, composed, metrics_of, places, small_run
 
 #: the network of ``small_config`` with what torchvision's weights would expect
 NETWORK = (
@@ -81,7 +81,7 @@ def test_only_what_belongs_to_weights_follows_them(converted: Path) -> None:
 
 @pytest.mark.parametrize("restricted", [False, True])
 def test_weights_of_80_classes_are_scored_on_people(converted: Path, tmp_path: Path, restricted: bool) -> None:
-    data = [f"paths.data={tmp_path}/data", *(o for o in DATA if o.startswith("data."))]
+    data = [places(tmp_path)[1], *(o for o in DATA if o.startswith("data."))]
     if restricted:
         data += ["eval.max_detections=5"]
     evaluate.evaluate(composed(f"checkpoint='{converted}'", f"output={tmp_path}/out", *data, name="evaluate"))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from runs import SMALL, metrics_of, small_run
+from runs import SMALL, metrics_of, places, small_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OVERRIDES = [o for o in SMALL if not o.startswith(("hydra.", "logger="))] + [
@@ -30,8 +30,7 @@ def run(root: Path, *arguments: str, logger: str = "csv") -> subprocess.Complete
         "cis_seg.train",
         *arguments,
         *OVERRIDES,
-        f"paths.runs={root}/runs",
-        f"paths.data={root}/data",
+        *places(root),
         f"logger={logger}",
     ]
     environment = {**os.environ, "COLUMNS": "200"}

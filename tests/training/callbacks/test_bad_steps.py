@@ -18,7 +18,7 @@ from cis_seg.errors import CheckpointError, RunError
 from cis_seg.replay import main
 from cis_seg.training.callbacks.bad_steps import KEPT
 from faulty import differences
-from runs import SMALL, small_run, weights_of
+from runs import SMALL, places, small_run, weights_of
 from step_faults import spoils
 
 STEPS = ("schedule.max_steps=6", "schedule.val_every=6", "schedule.save_every=1")
@@ -26,7 +26,7 @@ STEPS = ("schedule.max_steps=6", "schedule.val_every=6", "schedule.save_every=1"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all runs of this file are, with the crowd they share."""
+    """Where all runs of this file are."""
     return tmp_path_factory.mktemp("bad_steps")
 
 
@@ -116,12 +116,12 @@ def test_a_part_of_an_accumulated_step_spoils_all_of_it(root: Path) -> None:
 
 
 def test_a_continued_run_goes_on_counting_and_ends_the_same(root: Path) -> None:
-    poison = spoils("PoisonedLoss", steps=[2, 5])
-    whole = small_run(root, "name=both", *STEPS, *poison)
-    small_run(root, "name=parted", *STEPS, *poison, "schedule.max_steps=3")
-    run = small_run(root, "name=parted", *STEPS, *poison, "resume=true")
+    poison, four = spoils("PoisonedLoss", steps=[2, 4]), (*STEPS, "schedule.max_steps=4", "schedule.val_every=4")
+    whole = small_run(root, "name=both", *four, *poison)
+    small_run(root, "name=parted", *four, *poison, "schedule.max_steps=3", "schedule.val_every=4")
+    run = small_run(root, "name=parted", *four, *poison, "resume=true")
     assert differences(weights_of(run), weights_of(whole)) == []
-    assert column(run, "train/skipped_steps")[-2:] == [2.0, 2.0]
+    assert column(run, "train/skipped_steps")[-2:] == [1.0, 2.0]
     content = checkpoint(run, "last.ckpt")
     (counts,) = [state for name, state in content["callbacks"].items() if "BadSteps" in name]
     assert counts == {"skipped": 2, "in_row": 0}
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_step_is_refused(sound: Path, capsys: pytest.CaptureFi
 @pytest.mark.slow
 @pytest.mark.parametrize("poison", ["PoisonedLoss", "PoisonedGradient"])
 def test_two_processes_leave_it_out_together(root: Path, sound: Path, poison: str) -> None:
-    paths = (f"paths.runs={root}/runs", f"paths.data={root}/data", f"name=two_{poison}", "trainer.devices=2", "trainer.accelerator=cpu")
+    paths = (*places(root), f"name=two_{poison}", "trainer.devices=2", "trainer.accelerator=cpu")
     overrides = (*paths, "schedule.max_steps=3", "schedule.val_every=10", "schedule.save_every=1", *spoils(poison, steps=[3], rank=1))
     command = [sys.executable, "-m", "cis_seg.train", *SMALL, *overrides]
     done = subprocess.run(command, capture_output=True, text=True, env={**_environment(), "OMP_NUM_THREADS": "1"})

@@ -19,9 +19,10 @@ import pytest
 import yaml
 
 from cis_seg.training.callbacks.metric_names import CHARTS, FINAL, PROMISED, PROMISED_WITH_OVERLAP, RAW, RESULTS, STEP, WEIGHTED, summaries
-from runs import SMALL, metrics_of
+from runs import SMALL, metrics_of, places
 from wandb_file import history, records, summary, table
 
+pytestmark = pytest.mark.slow  # test_a_run_leaves_everything_behind is the short form
 STEPS = ("schedule.max_steps=4", "schedule.val_every=2", "schedule.save_every=4")
 OVERLAP = 2.0
 
@@ -80,7 +81,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Four steps with OverlapLoss, validated twice, logged offline; every request would have met our proxy."""
     root, mark = tmp_path_factory.mktemp("dashboard"), uuid.uuid4().hex
     overrides = [o for o in SMALL if not o.startswith(("hydra.", "logger="))]
-    paths = [f"paths.runs={root}/runs", f"paths.data={root}/data", "name=crowd_tiny_finetune_overlap"]
+    paths = [*places(root), "name=crowd_tiny_finetune_overlap"]
     options = [f"loss.weights.overlap={OVERLAP}", "logger=wandb", "logger.wandb.log_model=true", "logger.wandb.tags=[mine]"]
     command = [sys.executable, "-m", "cis_seg.train", *overrides, *paths, *options, *STEPS]
     with counting_proxy() as (address, connections):
@@ -209,7 +210,6 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"wandb"}))
 """
 
 
-@pytest.mark.slow
 def test_without_wandb_its_package_is_not_imported(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-c", WITHOUT, str(tmp_path), "logger=tensorboard", *STEPS]

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from cis_seg.commands.train import train
-from runs import SMALL, composed
+from runs import SMALL, composed, places
 
 
 def test_a_run_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
-    cfg = composed(*SMALL, *steps, f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data")
+    cfg = composed(*SMALL, *steps, *places(tmp_path))
     train(cfg, ["name=two words", *steps])
     run = Path(cfg.paths.run)
     card = (run / "card.md").read_text()

@@ -66,6 +66,7 @@ except ConfigError as error:
 """
 
 
+@pytest.mark.slow
 def test_online_without_an_account_is_refused_in_words(tmp_path: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")} | {"HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", ONLINE, str(tmp_path)], env=kept, capture_output=True, text=True, timeout=300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,11 +25,7 @@ def keys(defined: dict[str, Any]) -> set[str]:
     return {key for panel in panels for key in panel.get("metrics", [panel.get("table")])}
 
 
-def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], env={**kept, **environment}, capture_output=True, text=True, timeout=300
-    )
+main = runpy.run_path(str(SCRIPT))["main"]
 
 
 def test_panels_show_what_runs_log() -> None:
@@ -37,10 +34,10 @@ def test_panels_show_what_runs_log() -> None:
     assert {RESULTS, *(f"{chart}_table" for chart in CHARTS.values()), *FINAL, *PROMISED_WITH_OVERLAP} <= shown
 
 
-def test_a_dry_run_prints_the_definition() -> None:
-    done = command("me/mine", "--dry-run", WANDB_MODE="offline")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == definition("me/mine")
+def test_a_dry_run_prints_the_definition(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert main(["me/mine", "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out) == definition("me/mine")
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # of wandb-workspaces 0.4
@@ -57,12 +54,12 @@ def test_the_definition_becomes_a_workspace() -> None:
     assert (made.entity, made.project) == ("me", "mine")
 
 
-def test_offline_it_is_refused() -> None:
-    done = command("me/mine", WANDB_MODE="offline")
-    assert done.returncode == 2
-    assert "WANDB_MODE=offline" in done.stderr
-    assert "--dry-run" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_offline_it_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert main(["me/mine"]) == 2
+    message = capsys.readouterr().err
+    assert "WANDB_MODE=offline" in message
+    assert "--dry-run" in message
 
 
 def test_without_the_package_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +71,9 @@ def test_without_the_package_the_message_names_it(monkeypatch: pytest.MonkeyPatc
 
 def test_nobody_is_logged_in(tmp_path: Path) -> None:
     pytest.importorskip("wandb_workspaces", reason="the optional dependency cis-seg[dashboard] is not installed")
-    done = command("mine", HOME=str(tmp_path), WANDB_CONFIG_DIR=str(tmp_path))
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    environment = {**kept, "HOME": str(tmp_path), "WANDB_CONFIG_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(SCRIPT), "mine"], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "wandb login" in done.stderr
     assert "Traceback" not in done.stderr
