@@ -1,9 +1,10 @@
-"""Paths arrive as typed, and a user's mistake becomes one message and exit code 2: through Hydra itself, in a process of its own."""
+"""Paths arrive as typed, and a user's mistake becomes one message and exit code 2: through Hydra itself, on a small application."""
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cis_seg.config import cli
 from cis_seg.config.cli import quote_path_overrides
 from cis_seg.config.messages import explain
 from cis_seg.errors import DataError
@@ -162,14 +164,14 @@ def task(cfg):
     print(json.dumps([OmegaConf.to_container(cfg), job, os.environ.get("HYDRA_FULL_ERROR")]))
 
 if __name__ == "__main__":
-    ConfigStore.instance().store("schema", Config)
+    ConfigStore.instance().store("small_schema", Config)
     conf = sys.argv.pop(1)
     cli.conf_dir = lambda: conf
     cli.run_hydra(task)
 """
 
 CONF = {
-    "config.yaml": "defaults: [schema, {model: tiny}, _self_, {experiment: null}]\n"
+    "config.yaml": "defaults: [small_schema, {model: tiny}, _self_, {experiment: null}]\n"
     "hydra: {output_subdir: null, run: {dir: .}, sweep: {dir: .}}\n",
     "model/tiny.yaml": "channels: 4\n",
     "model/big.yaml": "channels: 64\n",
@@ -181,12 +183,17 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def application(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("app")
     for name, text in {"app.py": APP, **{f"conf/{name}": text for name, text in CONF.items()}}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    return [sys.executable, str(folder / "app.py"), str(folder / "conf")]
+    return [str(folder / "app.py"), str(folder / "conf")]
+
+
+@pytest.fixture(scope="module")
+def command(application: list[str]) -> list[str]:
+    return [sys.executable, *application]
 
 
 @pytest.fixture
@@ -249,13 +256,26 @@ def test_hydras_own_options_work(run: Run, arguments: list[str], expected: str) 
     ],
 )
 @pytest.mark.parametrize("flags", [[], ["-m"]])
-def test_a_users_mistake_is_one_message(run: Run, flags: list[str], arguments: list[str], message: str) -> None:
-    done = run(*flags, *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) <= 4, done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_users_mistake_is_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    application: list[str],
+    tmp_path: Path,
+    flags: list[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "conf_dir", cli.conf_dir)  # the application sets its own
+    monkeypatch.setattr("sys.argv", [*application, *flags, *arguments, "hydra/hydra_logging=none", "hydra/job_logging=none"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(application[0], run_name="__main__")
+    assert stop.value.code == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert text.startswith("error: ")
+    assert len(text.splitlines()) <= 4, text
+    assert "Traceback" not in text
 
 
 def test_the_traceback_on_demand(run: Run) -> None:
@@ -296,6 +316,7 @@ def test_sigint(command: list[str], tmp_path: Path) -> None:
     assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.slow  # the process imports Lightning
 def test_lightning_speaks_once(run: Run) -> None:
     done = run("fail=log")
     assert done.returncode == 0, done.stderr

@@ -143,6 +143,7 @@ def test_the_command_writes_text_json_and_plots(odd_root: Path, capsys: pytest.C
         assert page.width > 1000
 
 
+@pytest.mark.slow  # test_cis_floors_and_quirks scores the same baselines
 def test_floors_and_the_truth_itself_on_cis(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """PAPER.md: filled box 2.2, ellipse 7.3, smaller ellipse 10.0, each within 0.5; the truth against itself 100."""
     overrides = ["data=cis", f"data.root={shared_data}/cis", f"output={tmp_path}", "floors=true"]

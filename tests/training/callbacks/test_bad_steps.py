@@ -116,12 +116,12 @@ def test_a_part_of_an_accumulated_step_spoils_all_of_it(root: Path) -> None:
 
 
 def test_a_continued_run_goes_on_counting_and_ends_the_same(root: Path) -> None:
-    poison, four = spoils("PoisonedLoss", steps=[2, 4]), (*STEPS, "schedule.max_steps=4", "schedule.val_every=4")
-    whole = small_run(root, "name=both", *four, *poison)
-    small_run(root, "name=parted", *four, *poison, "schedule.max_steps=3", "schedule.val_every=4")
-    run = small_run(root, "name=parted", *four, *poison, "resume=true")
+    poison, five = spoils("PoisonedLoss", steps=[2, 4]), (*STEPS, "schedule.max_steps=5", "schedule.val_every=5")
+    whole = small_run(root, "name=both", *five, *poison)
+    small_run(root, "name=parted", *five, *poison, "schedule.max_steps=3")
+    run = small_run(root, "name=parted", *five, *poison, "resume=true")
     assert differences(weights_of(run), weights_of(whole)) == []
-    assert column(run, "train/skipped_steps")[-2:] == [1.0, 2.0]
+    assert column(run, "train/skipped_steps")[-2:] == [2.0, 2.0]
     content = checkpoint(run, "last.ckpt")
     (counts,) = [state for name, state in content["callbacks"].items() if "BadSteps" in name]
     assert counts == {"skipped": 2, "in_row": 0}
