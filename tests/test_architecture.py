@@ -40,7 +40,7 @@ LIBRARIES = {
     "onnxruntime": "commands.export_onnx",
     "albumentations": "data.transforms",
     "pycocotools": "coco evaluation.metrics benchmark",
-    "matplotlib": "reports inspection.report benchmark.report",
+    "matplotlib": "reports inspection.report benchmark.report visualization.fonts",
 }
 
 

@@ -224,6 +224,8 @@ def test_a_video(monkeypatch: pytest.MonkeyPatch, run: Path, photo: Image.Image,
     ("overrides", "said"),
     [
         (["input=IN/*.tiff", "output=OUT"], "no such file"),
+        (["input=0", "output=OUT"], "cameras, streams and web addresses are not read"),
+        (["input=rtsp://host/a", "output=OUT"], "record a video first"),
         (["input=IN", "output=IN"], "a folder other than that of the inputs"),
         (["input=IN/../*/plain.png", "output=IN/.."], "a folder other than that of the inputs"),
         (["input=IN", "output=IN/notes.txt"], "the output is a file"),

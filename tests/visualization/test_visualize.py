@@ -28,6 +28,7 @@ from cis_seg.visualization.drawing import (
     truth_and_prediction,
     view_scale,
 )
+from cis_seg.visualization.fonts import class_captions, fitted
 
 HEIGHT, WIDTH = 480, 720
 
@@ -211,3 +212,16 @@ def test_panels_stand_side_by_side_and_on_a_sheet() -> None:
 def test_labels_survive_resizing() -> None:
     labels = np.array([[0, 7], [3, 255]], dtype=np.uint8)
     assert set(np.unique(resized(labels, 3.5, smooth=False))) == {0, 3, 7, 255}
+
+
+def test_names_in_any_script_are_drawn(caplog: pytest.LogCaptureFixture) -> None:
+    """matplotlib's own font has Cyrillic and Arabic; a name that no font has becomes the number of its class, with one warning."""
+    unknown = "\U0003fffd"
+    for _ in range(2):
+        captions = class_captions(["person", "собака", "شخص", unknown])
+    assert captions == ["person", "собака", "شخص", "class 3"]
+    assert caplog.text.count("it is drawn as class 3") == 1
+    assert fitted(f"{unknown}.jpg", 12)[0] == "\\U0003fffd.jpg"
+    text, font = fitted("собака", 20)
+    shapes = {bytes(font.getmask(letter)) for letter in text}
+    assert len(shapes) == len(set(text)), "every letter has its own shape, not an empty box"

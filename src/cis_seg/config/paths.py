@@ -68,6 +68,14 @@ def experiment_of(base: Path) -> str | None:
 
 def _check_exists(text: str, key: str, problem: str) -> None:
     path = Path(text).expanduser()
+    if key == "input" and not path.exists() and (text.isdecimal() or "://" in text):
+        raise ConfigError(
+            "cameras, streams and web addresses are not read",
+            where=f"input={text}",
+            expected="an image, a video, a folder of them, or a pattern such as 'photos/**/*.jpg'",
+            found="a camera number" if text.isdecimal() else "an address",
+            remedy="download the file, or record a video first, for example with ffmpeg -i SOURCE -t 60 clip.mp4",
+        )
     if not os.path.lexists(path) and not (key == "input" and glob.has_magic(text)):
         found = f"in {path.parent}: {listing(path.parent)}"
         raise DataError(problem, where=f"{key}={text}", found=found, remedy="check the path")

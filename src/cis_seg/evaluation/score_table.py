@@ -50,18 +50,19 @@ def print_report(run: Path) -> float | None:
 
 
 def print_scores(console: Console, metrics: Mapping[str, float | None], *, title: str, notes: Sequence[str]) -> None:
-    """Print the table of scores and notes below it, without line breaks or markup: a path may be long or have [brackets]."""
-    console.print(score_table(metrics, title=title), markup=False, highlight=False)
+    """Print title, table of scores and notes. Title and notes are not wrapped or marked up: a path may be long or have [brackets]."""
+    console.print(title, soft_wrap=True, markup=False, highlight=False)
+    console.print(score_table(metrics), markup=False, highlight=False)
     if len(_categories(metrics)) > 1:
         console.print(category_table(metrics), markup=False, highlight=False)
     for note in notes:
         console.print(note, soft_wrap=True, markup=False, highlight=False)
 
 
-def score_table(metrics: Mapping[str, float | None], *, title: str) -> Table:
+def score_table(metrics: Mapping[str, float | None]) -> Table:
     """Return a table of the scored sets: held-out images, and training images if they were scored too."""
     with_train = any(key.startswith("train/") for key in metrics)
-    table = Table("", "held-out", *(["trained on"] if with_train else []), title=Text(title), title_justify="left")
+    table = Table("", "held-out", *(["trained on"] if with_train else []))
     for key, meaning in ROWS.items():
         cells = [_cell(metrics.get(key))] + ([_cell(metrics.get(f"train/{key}"))] if with_train else [])
         if cells != ["-"] * len(cells):

@@ -15,6 +15,7 @@ from cis_seg.ops.color import pooled_colors
 from cis_seg.ops.masks import box_masks
 from cis_seg.structures import RLE, Batch, Target
 from cis_seg.visualization.drawing import Box, Drawing, Pixels, draw_instances, neighbour_colors, resized, side_by_side
+from cis_seg.visualization.fonts import class_captions
 
 
 def batch_panel(batch: Batch, index: int, class_names: Sequence[str], *, mask_stride: int, note: str = "") -> Pixels:
@@ -48,7 +49,8 @@ def batch_panel(batch: Batch, index: int, class_names: Sequence[str], *, mask_st
 def _people(target: Target, canvas: tuple[int, int], class_names: Sequence[str]) -> list[Drawing]:
     masks = (None if target.masks is None else _on_canvas(target.masks[i].numpy(), canvas) for i in range(len(target.boxes)))
     rows = zip(_corners(target.boxes.tolist()), target.labels.tolist(), masks, strict=True)
-    return [Drawing(box, mask, label, None, class_names[label] if len(class_names) > 1 else "") for box, label, mask in rows]
+    captions = class_captions(class_names)
+    return [Drawing(box, mask, label, None, captions[label]) for box, label, mask in rows]
 
 
 def _regions(target: Target, canvas: tuple[int, int]) -> list[Drawing]:

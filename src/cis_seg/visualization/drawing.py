@@ -13,12 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cis_seg.coco.boxes import box_iou
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.rle import decode
 from cis_seg.structures import Instances
+from cis_seg.visualization.fonts import class_captions, fitted
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -49,7 +50,7 @@ class Drawing:
 
 def predicted_drawings(instances: Instances, class_names: Sequence[str], threshold: float) -> list[Drawing]:
     """Return the detections with a score of at least ``threshold``; captions name the class if there are several."""
-    names = list(class_names) if len(class_names) > 1 else [""] * len(class_names)
+    names = class_captions(class_names)
     rows = zip(instances.boxes.tolist(), instances.masks, instances.labels.tolist(), instances.scores.tolist(), strict=True)
     return [
         Drawing((box[0], box[1], box[2], box[3]), mask, label, score, f"{names[label]} {score:.2f}".strip())
@@ -61,12 +62,12 @@ def predicted_drawings(instances: Instances, class_names: Sequence[str], thresho
 def true_drawings(ground_truth: GroundTruth, image_id: int) -> list[Drawing]:
     """Return the annotations of an image, ignore regions first, so that instances are drawn over them."""
     labels = {category_id: label for label, category_id in enumerate(ground_truth.category_ids)}
-    several = len(labels) > 1
+    names = class_captions(ground_truth.category_names)
     drawings = []
     for annotation in sorted(ground_truth.image_annotations(image_id), key=lambda a: -int(a["iscrowd"])):
         x, y, width, height = annotation["bbox"]
         label, crowd = labels[annotation["category_id"]], bool(annotation["iscrowd"])
-        caption = "crowd" if crowd else ground_truth.category_names[label] if several else ""
+        caption = "crowd" if crowd else names[label]
         mask = None if annotation["id"] in ground_truth.maskless else annotation["segmentation"]
         drawings.append(Drawing((x, y, x + width, y + height), mask, label, None, caption, crowd))
     return drawings
@@ -204,12 +205,13 @@ def _captioned(
     """Draw captions on a background of the instance's colour, moved down to avoid overlaps."""
     canvas = Image.fromarray(view)
     painter = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=max(round(max(view.shape[:2]) / VIEW_SIDE * 12), 11))
+    text_size = max(round(max(view.shape[:2]) / VIEW_SIDE * 12), 11)
     taken: list[Box] = []
     for drawing, color, (anchor, lower, share) in zip(drawings, colors, places, strict=True):
         if not drawing.caption:
             continue
-        left, top, right, bottom = painter.textbbox((0, 0), drawing.caption, font=font)
+        caption, font = fitted(drawing.caption, text_size)
+        left, top, right, bottom = painter.textbbox((0, 0), caption, font=font)
         width, height = right - left + 4, bottom - top + 4
         x = min(max(anchor - share * width, 0), max(view.shape[1] - width, 0))
         y = min(max(lower - height, 0), max(view.shape[0] - height, 0))
@@ -218,19 +220,20 @@ def _captioned(
         taken.append((x, y, x + width, y + height))
         painter.rectangle((x, y, x + width, y + height), fill=color)
         dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 120
-        painter.text((x + 2 - left, y + 2 - top), drawing.caption, font=font, fill=(0, 0, 0) if dark else (255, 255, 255))
+        painter.text((x + 2 - left, y + 2 - top), caption, font=font, fill=(0, 0, 0) if dark else (255, 255, 255))
     return np.asarray(canvas)
 
 
 def side_by_side(panels: Sequence[Pixels], titles: Sequence[str]) -> Pixels:
     """Return panels (H, W, 3) from left to right on white, each below its title."""
     text_size = max(round(max(panels[0].shape[:2]) / VIEW_SIDE * 16), 14)
-    font, head = ImageFont.load_default(size=text_size), round(text_size * 1.6)
+    head = round(text_size * 1.6)
     width = sum(panel.shape[1] for panel in panels) + MARGIN * (len(panels) - 1)
     canvas = Image.new("RGB", (width, head + max(panel.shape[0] for panel in panels)), "white")
     painter, x = ImageDraw.Draw(canvas), 0
     for panel, title in zip(panels, titles, strict=True):
-        painter.text((x + 4, head // 2), title, font=font, fill="black", anchor="lm")
+        text, font = fitted(title, text_size)
+        painter.text((x + 4, head // 2), text, font=font, fill="black", anchor="lm")
         canvas.paste(Image.fromarray(panel), (x, head))
         x += panel.shape[1] + MARGIN
     return np.asarray(canvas)
