@@ -78,8 +78,10 @@ def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
     if trial and blocked:
         yield Finding("trial", Status.WARNING, "not run: a problem above prevents it", "fix that, then run doctor again")
     elif trial:
+        from cis_seg.diagnostics.precision import check_speed
         from cis_seg.diagnostics.trial import check_trial
 
+        yield from findings_of("precision", partial(check_speed, subject))
         yield from findings_of("trial", partial(check_trial, subject))
 
 

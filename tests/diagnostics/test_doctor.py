@@ -98,8 +98,9 @@ def test_a_data_set_is_read_and_tried(home: Path) -> None:
         (["model.backbone.weights=/nowhere/r.pth"], "weights", "there is no checkpoint", "check the path"),
         (["model=condinst_r50_fpn"], "weights", "resnet50-0676ba61.pth is not there", "without a network put"),
         (["paths.runs=/proc/runs"], "disk", "/proc cannot be written", "set paths.runs"),
-        (["trainer.accelerator=gpu"], "devices", "these devices cannot be used", "trainer.devices=1"),
+        (["trainer.accelerator=gpu"], "devices", "these devices cannot be used", "set trainer.accelerator=auto"),
         (["trainer.precision=16-mixed"], "devices", "becomes bf16 on a CPU", "trainer.precision=32-true"),
+        (["trainer.precision=bf16-true"], "configuration", "trainer.precision: this value cannot work", "set trainer.precision=bf16-mixed"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -107,6 +108,7 @@ def test_what_is_wrong_is_named(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(home))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     found = report(*overrides)
     assert any(words in f.found and remedy in f.remedy and f.status != Status.OK for f in found[check]), found[check]
     assert {"Python", "libraries", "processors"} <= found.keys(), "the other checks say what they can"

@@ -61,7 +61,14 @@ def test_what_runs_already_is_not_started_again(
         ({"devices": 2}, {**TORCHRUN, "WORLD_SIZE": "1"}, "leave torchrun away"),
         ({}, {**SLURM, "SLURM_NTASKS": "4"}, r"SLURM has started[\s\S]*docs/distributed\.md"),
         ({"num_nodes": 2}, {}, r"nothing has started[\s\S]*trainer\.num_nodes"),
-        ({"accelerator": "cuda", "devices": 99}, {}, r"these devices cannot be used[\s\S]*trainer\.devices"),
+        (
+            {"accelerator": "cuda", "devices": 99},
+            {},
+            r"these devices cannot be used[\s\S]*set trainer.accelerator=auto, trainer\.devices=1",
+        ),
+        ({"accelerator": "mps"}, {}, r"these devices cannot be used[\s\S]*set trainer.accelerator=auto$"),
+        ({"devices": [0]}, {}, r"these devices cannot be used[\s\S]*set trainer\.devices=1"),
+        ({"strategy": "none"}, {}, r"these devices cannot be used[\s\S]*set trainer\.strategy=auto"),
     ],
 )
 def test_another_number_than_runs_is_refused(

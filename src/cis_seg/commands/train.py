@@ -30,6 +30,7 @@ from cis_seg.evaluation.score_table import METRICS, OBJECTIVE, print_report, rep
 from cis_seg.model.shared_norm import share_norms
 from cis_seg.runtime.atomic_files import patiently, write_atomically
 from cis_seg.runtime.compat import number_rows_from
+from cis_seg.runtime.processor import slow_precision
 from cis_seg.training.callbacks.checkpoints import LastCheckpoint, validation_due
 from cis_seg.training.callbacks.run_card import RunCard
 from cis_seg.training.callbacks.wandb_logging.logger import close_loggers
@@ -127,6 +128,8 @@ def _check_early(cfg: Config, *, fresh: bool) -> None:
     if HydraConfig.initialized():  # the command's own process
         for line in without_effect(cfg, map(option_of, HydraConfig.get().overrides.task)):
             log.warning(line)
+        if (slow := slow_precision(cfg.trainer)) is not None:
+            log.warning("WARNING: %s\n  what to do: %s", *slow)
     check_writable(Path(cfg.paths.run))
     experiment = missing_base(cfg)
     if experiment is not None and cfg.base_overrides is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from cis_seg.config.devices import device_count, device_problems
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.rules import TEXT, Rule
 from cis_seg.config.schema import Config, ModelConfig, OptimConfig
@@ -119,9 +120,8 @@ def _losses(cfg: Config) -> Iterator[Conflict]:
 
 
 def _batch(optim: OptimConfig, trainer: Any) -> Iterator[Conflict]:
-    """Check that the global batch divides equally; if ``devices`` is not a number, only the sampler can check it."""
-    given = [(trainer or {}).get(key, 1) for key in ("devices", "num_nodes")]
-    processes = prod(value for value in given if isinstance(value, int) and value > 0)
+    """Check that the global batch divides equally; for ``devices=auto`` or -1 only the sampler can check it."""
+    processes = prod(device_count((trainer or {}).get(key, 1)) for key in ("devices", "num_nodes"))
     parts = processes * optim.accumulate
     if optim.batch_size % parts:
         yield Conflict(
@@ -159,6 +159,7 @@ def problems(typed: Any) -> Iterator[ConfigError]:
     wrong = list(_out_of_range(typed, ""))
     yield from wrong
     if isinstance(typed, Config) and not wrong:
+        yield from device_problems(typed.trainer)
         yield from (_refusal(conflict) for conflict in conflicts(typed))
 
 

@@ -62,17 +62,10 @@ def _gpu(index: int) -> Line:
 
 def check_wishes(subject: Subject) -> Iterator[Line]:
     """``trainer.devices``, ``trainer.accelerator`` and ``trainer.precision`` against what is there."""
-    import torch
-
+    from cis_seg.runtime.processor import on_gpu, slow_precision
     from cis_seg.training.launch import processes_to_start
 
     trainer = subject.typed.trainer
     processes = processes_to_start(trainer) or 1
-    on_gpu = torch.cuda.is_available() and trainer["accelerator"] in ("auto", "gpu", "cuda")
-    precision, where = str(trainer["precision"]), "GPU" if on_gpu else "CPU"
-    if precision.startswith("16") and not on_gpu:
-        yield warning(f"trainer.precision={precision} becomes bf16 on a CPU", "set trainer.precision=32-true, or bf16-mixed")
-    elif precision.startswith("bf16") and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
-        yield warning("this GPU only emulates bf16, which is slow", "set trainer.precision=16-mixed or 32-true")
-    else:
-        yield ok(f"{processes} x {where}, {precision}")
+    slow = slow_precision(trainer)
+    yield ok(f"{processes} x {'GPU' if on_gpu(trainer) else 'CPU'}, {trainer['precision']}") if slow is None else warning(*slow)

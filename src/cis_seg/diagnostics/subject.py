@@ -16,6 +16,7 @@ from cis_seg.config import schema
 from cis_seg.config.cli import quote_path_overrides
 from cis_seg.config.command_schema import register
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.devices import device_count
 from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.schema import Config, CrowdData
 from cis_seg.config.validation import option_of, problems, without_effect
@@ -61,8 +62,7 @@ class Subject:
     @property
     def micro_batch(self) -> int:
         """Images that one device has in memory at once."""
-        devices = self.typed.trainer["devices"]
-        parts = self.typed.optim.accumulate * (devices if isinstance(devices, int) and devices > 0 else 1)
+        parts = self.typed.optim.accumulate * device_count(self.typed.trainer["devices"])
         return max(self.typed.optim.batch_size // parts, 1)
 
     @property

@@ -40,6 +40,8 @@ PLACES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "NODE_RANK", "ROLE_", "MASTE
 GRACE = 30
 #: each of these trains the mask branch and the controller
 MASK_TERMS = ("mask", "proj", "pairwise", "overlap")
+#: of the Trainer's device options; every machine can run with them
+DEFAULTS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 HANDLED = (Signals.SIGTERM, Signals.SIGINT, Signals.SIGHUP, Signals.SIGQUIT)
 
 
@@ -49,11 +51,14 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
     Raises:
         ConfigError: devices that are not there, or another number than torchrun or SLURM has started.
     """
+    wish = {key: trainer[key] for key in DEFAULTS}
     try:
-        wish = {key: trainer[key] for key in ("accelerator", "devices", "num_nodes", "strategy")}
         probe = L.Trainer(**wish, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    except MisconfigurationException as error:
-        raise ConfigError("these devices cannot be used", where="trainer.devices", found=error, remedy="set trainer.devices=1") from error
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        changed = [key for key, value in DEFAULTS.items() if wish[key] not in (value, "cpu")] or list(DEFAULTS)
+        remedy = "set " + ", ".join(f"trainer.{key}={DEFAULTS[key]}" for key in changed)
+        where = ", ".join(f"trainer.{key}={wish[key]}" for key in changed)
+        raise ConfigError("these devices cannot be used", where=where, found=error, remedy=remedy) from error
     wanted, launcher, started = probe.num_devices * probe.num_nodes, *_started()
     if started == wanted:
         return 0
