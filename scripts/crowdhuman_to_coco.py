@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, metavar="OUT.json", help="file to write")
     parser.add_argument("--boxes", choices=list(BOX_KEYS), default="visible", help="which box becomes bbox (default: visible)")
     parser.add_argument("--max-faulty", type=float, default=MAX_FAULTY, help=f"maximum share of unusable records (default: {MAX_FAULTY})")
+    parser.add_argument("--exif", choices=["ignore", "apply"], default="ignore", help="sizes as stored, or as EXIF turns them (data.exif)")
     args = parser.parse_args(arguments)
     if (args.images is None) != (args.source.suffix == ".json"):
         parser.error("give IN.odgt IMAGES_DIR OUT.json, or IN.json OUT.odgt")
@@ -45,7 +46,7 @@ def _convert(args: argparse.Namespace) -> None:
         args.target.write_text("".join(json.dumps(record) + "\n" for record in records))
         print(f"{args.target}: {len(records)} records")
         return
-    content, faults = to_coco(args.source, args.images, boxes=args.boxes, max_faulty=args.max_faulty)
+    content, faults = to_coco(args.source, args.images, boxes=args.boxes, max_faulty=args.max_faulty, exif=args.exif)
     args.target.parent.mkdir(parents=True, exist_ok=True)
     args.target.write_text(json.dumps(content))
     regions = sum(annotation["iscrowd"] for annotation in content["annotations"])

@@ -22,7 +22,7 @@ from cis_seg.config.schema import BackboneConfig
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman import CrowdHumanDataset
 from cis_seg.data.crowdhuman_coco import to_coco
-from cis_seg.data.images import cache_path, image_sizes
+from cis_seg.data.image_sizes import cache_path, image_sizes
 from cis_seg.errors import CheckpointError, DataError
 from cis_seg.inference.box_file import read_box_file
 from cis_seg.inference.inputs import find_sources

@@ -115,7 +115,7 @@ def test_damaged_images_are_told_and_the_rest_is_done(
     assert masked(monkeypatch, folder) == masks_from_boxes.EXIT_SOME_UNREADABLE
     text = capsys.readouterr().err
     assert "1 images could not be used" in text
-    assert "b.png has another size than the json says (60 x 80)" in text
+    assert "b.png has another size than its annotations state (60 x 80)" in text
     assert {a["image_id"] for a in json.loads((folder / "out" / "m.json").read_text())["annotations"]} == {2}
 
 

@@ -69,13 +69,13 @@ def _draw_truth(annotations: Path, images: Path, cfg: BrowseConfig, pages: Pages
     annotated = [image_id for image_id in truth.images if truth.image_annotations(image_id)]
     count = min(cfg.num_truth, len(annotated))
     for index in sorted(np.random.default_rng(cfg.seed).choice(len(annotated), count, replace=False).tolist()):
-        pages.add(_true_panel(truth, annotated[index], images))
+        pages.add(_true_panel(truth, annotated[index], images, cfg.data.exif))
 
 
-def _true_panel(truth: GroundTruth, image_id: int, images: Path) -> Pixels:
+def _true_panel(truth: GroundTruth, image_id: int, images: Path, exif: str) -> Pixels:
     """The photo, and beside it the same with its ground truth."""
     name = check_file_name(truth.images[image_id].get("file_name"), culprit=f"image {image_id}", where=truth.path)
-    pixels = read_image(images / name)
+    pixels = read_image(images / name, exif=exif)
     drawings = true_drawings(truth, image_id)
     crowds = sum(drawing.crowd for drawing in drawings)
     found = f"{len(drawings) - crowds} annotated" + (f", {crowds} ignore regions" if crowds else "")

@@ -42,8 +42,8 @@ def check(cfg: DictConfig) -> None:
         pixels = typed.pixels and folder.is_dir()
         if typed.pixels and not pixels:
             log.info("%s does not exist: images are not checked", folder)
-        contents = read_contents(source, folder, boxes=boxes)
-        find_oddities(contents, pixels=pixels)
+        contents = read_contents(source, folder, boxes=boxes, exif=typed.data.exif)
+        find_oddities(contents, pixels=pixels, exif=typed.data.exif)
         counted, floors = statistics(contents), _floors(contents, typed.eval.area) if typed.floors else {}
         reports[name] = as_json(contents, counted, floors)
         _write(contents, counted, floors, output, name)

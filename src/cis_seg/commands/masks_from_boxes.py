@@ -24,6 +24,7 @@ from cis_seg.config.command_schema import MasksFromBoxesConfig
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import ModelConfig
 from cis_seg.config.validation import checked
+from cis_seg.data.headers import check_size
 from cis_seg.data.images import read_image
 from cis_seg.data.records import Sample
 from cis_seg.data.transforms import TestTransform, collate
@@ -59,7 +60,7 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     boxes = read_box_file(Path(cfg.boxes).expanduser(), Path(cfg.images).expanduser())
     _check(cfg, output, boxes)
     trained = load_trained(Path(cfg.checkpoint))
-    masker = _Masker(trained, boxes, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device))
+    masker = _Masker(trained, boxes, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device), cfg.exif)
     unreadable: dict[Path, DataError] = {}
     confidences: list[float] = []
     pages = Pages(output.parent, output.stem, cfg.pages)
@@ -86,10 +87,12 @@ class _Masker:
         boxes: whose categories are matched to the network's classes by name; a box of another category is of any class.
         transform: resizes to the network's input.
         device: where the network runs.
+        exif: ``apply`` or ``ignore`` the EXIF orientation of the photos.
     """
 
-    def __init__(self, trained: Trained, boxes: BoxFile, transform: TestTransform, device: torch.device) -> None:
+    def __init__(self, trained: Trained, boxes: BoxFile, transform: TestTransform, device: torch.device, exif: str) -> None:
         self.model, self.transform, self.device = trained.model.to(device), transform, device
+        self.boxes, self.exif = boxes.path, exif
         self.size_ranges = node_from_plain(ModelConfig, trained.config["model"]).size_ranges
         names = trained.class_names
         self.labels = {i: names.index(name) if name in names else ANY_CLASS for i, name in boxes.categories.items()}
@@ -105,7 +108,8 @@ class _Masker:
         """
         if not image.annotations:
             return [], None
-        pixels = _read(image)
+        pixels = read_image(image.path, exif=self.exif)
+        check_size(image.path, pixels.shape[:2], image.size, self.boxes, self.exif)
         inside = {a["id"]: box for a in image.annotations if (box := image.box(a)) is not None}
         labels = [self.labels[a["category_id"]] for a in image.annotations if a["id"] in inside]
         sample = Sample(pixels, np.array(list(inside.values()), dtype=np.float32).reshape(-1, 4), np.array(labels), None, 0, image.path)
@@ -130,19 +134,6 @@ def _at_input_size(sample: Sample, size: tuple[int, int]) -> Tensor:
     """The boxes ``(G, 4)`` in pixels of the network's input; all of them, where a training target leaves out the empty ones."""
     scale = np.array([size[1] / sample.original_size[1], size[0] / sample.original_size[0]] * 2, dtype=np.float32)
     return torch.from_numpy(sample.boxes * scale)
-
-
-def _read(image: BoxedImage) -> Pixels:
-    pixels = read_image(image.path)
-    if pixels.shape[:2] != image.size:
-        raise DataError(
-            f"{image.path.name} has another size than the json says",
-            where=image.path,
-            expected=f"{image.size[1]} x {image.size[0]} pixels (width x height)",
-            found=f"{pixels.shape[1]} x {pixels.shape[0]}",
-            remedy="use the image the boxes were drawn on (not resized, not rotated)",
-        )
-    return pixels
 
 
 def _with_mask(annotation: dict[str, Any], found: tuple[RLE, float] | None, size: tuple[int, int]) -> dict[str, Any]:

@@ -67,7 +67,9 @@ def _run(
 ) -> None:
     device, postprocess = pick_device(cfg.device), Postprocess(cfg)
     model = trained.model.to(device)
-    photos = read_photos(sources, test_transform(trained, cfg.test_size, cfg.max_size), view_side=cfg.overlay_size, unreadable=unreadable)
+    transform = test_transform(trained, cfg.test_size, cfg.max_size)
+    exif = cfg.exif or ("apply" if cfg.annotations is None else "ignore")  # the annotations of a data set are on stored pixels
+    photos = read_photos(sources, transform, view_side=cfg.overlay_size, unreadable=unreadable, exif=exif)
     expected = sum(frame_count(source.path) if source.is_video else 1 for source in sources)
     with files, tqdm(total=expected, desc="predicting", unit="image", disable=None) as bar:
         for group in batched(photos, cfg.batch_size):

@@ -45,7 +45,7 @@ def select(cfg: SelectConfig) -> list[Verdict]:
     criteria, output = Criteria(**{field.name: getattr(cfg, field.name) for field in fields(Criteria)}), Path(cfg.output).expanduser()
     boxes = _check(cfg, output)
     source, images = build_data(boxes, home=Path(cfg.paths.data)).files["train"]
-    content, faults = to_coco(source, images, max_faulty=boxes.max_faulty)
+    content, faults = to_coco(source, images, max_faulty=boxes.max_faulty, exif=boxes.exif)
     verdicts = draw(_judged(content, criteria), cfg.count, cfg.seed, lambda name: _damage(images / name))
     verdicts += _faulty(faults)
     taken = [verdict for verdict in verdicts if verdict.reason == TAKEN]
@@ -156,7 +156,7 @@ def _draft(job: Json, images: Path, cfg: SelectConfig, output: Path) -> Json:
         boxes.write_text(json.dumps(job))
         target = output / "draft.json"
         asked = MasksFromBoxesConfig(
-            checkpoint=str(cfg.checkpoint), boxes=str(boxes), images=str(images), output=str(target), device=cfg.device
+            checkpoint=str(cfg.checkpoint), boxes=str(boxes), images=str(images), output=str(target), device=cfg.device, exif=cfg.data.exif
         )
         if unreadable := masks_from_boxes(asked):
             raise next(iter(unreadable.values()))

@@ -8,7 +8,23 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from cis_seg.config.rules import ANY_COUNT, BATCH, COUNT, MAX_SIDE, NAMES, SEED, SHARE, SIDE, TEXT, above, between, each, one_of, option
+from cis_seg.config.rules import (
+    ANY_COUNT,
+    BATCH,
+    COUNT,
+    EXIF,
+    MAX_SIDE,
+    NAMES,
+    SEED,
+    SHARE,
+    SIDE,
+    TEXT,
+    above,
+    between,
+    each,
+    one_of,
+    option,
+)
 from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, PathsConfig
 
 
@@ -59,6 +75,7 @@ class PredictConfig(_Network, _ImageSize, DetectionConfig):
     exclusive: bool = option(False, "masks share no pixel: each goes to the best-scored mask that claims it")
     masks: bool = option(False, "also write a black and white PNG per drawn instance, masks/IMAGE_NUMBER.png, best first")
     overlay_size: int = option(2048, "limit of the longer side of an overlay in pixels; predictions.json has full size", SIDE)
+    exif: str | None = option(None, "photos turned by EXIF: apply or ignore their orientation; null: apply, with annotations ignore", EXIF)
     batch_size: int = option(1, "images at once; does not change the results", BATCH)
 
 
@@ -98,6 +115,7 @@ class MasksFromBoxesConfig(_Network, _ImageSize):
     boxes: str = option(MISSING, "COCO json: images, categories, and annotations with a bbox each")
     images: str = option(MISSING, "folder that its file names are relative to")
     output: str = option(MISSING, "the same json with masks, each with a confidence from 0 to 1: look at those below 0.5 first")
+    exif: str = option("ignore", "photos turned by EXIF: boxes are on the pixels as stored (ignore), or as viewers show them (apply)", EXIF)
     pages: int = option(5, "pages of six overlays each, beside the output (MASKS_000.png ...); 0: none", ANY_COUNT)
 
 

@@ -83,6 +83,10 @@ RUN_NAME = Rule("a name that stays below paths.runs: no '..', no '/' in front, a
 NAMES = Rule("one or more different names", lambda value: bool(value) and len(set(value)) == len(value))
 
 
+#: whether an image is turned by its EXIF orientation when it is read
+EXIF = one_of("ignore", "apply")
+
+
 def option(default: Any, meaning: str, rule: Rule | None = None) -> Any:
     """A dataclass field that carries what validation and ``--help`` say about it.
 

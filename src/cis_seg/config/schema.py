@@ -16,6 +16,7 @@ from cis_seg.config.rules import (
     BATCH,
     CHANNELS,
     COUNT,
+    EXIF,
     LAYERS,
     MAX_SIDE,
     MAX_WORKERS,
@@ -101,6 +102,7 @@ class DataConfig:
     photometric: str = option(
         "none", "pixel-level augmentation; the colour similarity is computed before it", one_of("none", "light", "strong")
     )
+    exif: str = option("ignore", "photos turned by EXIF: boxes are on the pixels as stored (ignore), or as viewers show them (apply)", EXIF)
     keep_empty: bool = option(False, "train on images without a box too")
     score_train: bool = option(False, "also score the training images, as train/segm/...")
     workers: int = option(2, "processes that load images; 0: load in the main process", between(0, MAX_WORKERS))

@@ -32,6 +32,7 @@ class CocoDataset(InstanceDataset):
         load_masks: keep the segmentations too.
         ignore_regions: samples carry the boxes of crowd regions as ignore regions. Not for COCO itself, whose crowd boxes can cover
             most of the image: as in the reference, locations inside that belong to no instance train as background.
+        exif: ``apply`` or ``ignore`` the EXIF orientation of the photos (``read_image``).
 
     Raises:
         DataError: a missing file or folder, a category that does not exist, or an invalid annotation.
@@ -46,6 +47,7 @@ class CocoDataset(InstanceDataset):
         keep_empty: bool = False,
         load_masks: bool = False,
         ignore_regions: bool = False,
+        exif: str = "ignore",
     ) -> None:
         with collector_paused():
             file = read_coco(annotations, Needs(categories, masks="required" if load_masks else "ignored"))
@@ -62,7 +64,7 @@ class CocoDataset(InstanceDataset):
                 remedy="choose other categories, or set keep_empty=true",
             )
         records = pack(kept, with_segmentations=load_masks)
-        super().__init__(records, images, class_names=names, category_ids=ids, source=annotations, ignore_regions=ignore_regions)
+        super().__init__(records, images, class_names=names, category_ids=ids, source=annotations, ignore_regions=ignore_regions, exif=exif)
 
 
 def _records(file: CocoFile, load_masks: bool) -> list[ImageRecord]:

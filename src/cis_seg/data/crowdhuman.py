@@ -28,15 +28,15 @@ from cis_seg.data.records import ImageRecord, InstanceDataset, missing_folder, p
 from cis_seg.errors import DataError
 
 
-def find_images(folder: Path, names: Sequence[str], source: Path) -> dict[str, tuple[str, tuple[int, int]]]:
+def find_images(folder: Path, names: Sequence[str], source: Path, exif: str = "ignore") -> dict[str, tuple[str, tuple[int, int]]]:
     """The existing file and the (height, width) of each of the ``names``; files that are missing or no images are left out.
 
     A record states no extension, so that ``ID.png`` or ``ID.JPG`` is the image if there is no ``ID.jpg``. A warning counts these.
     """
-    sizes = image_sizes(folder, names)
+    sizes = image_sizes(folder, names, exif)
     near = {name: file.name for name in names if name not in sizes and (file := near_file(folder, name)) is not None}
     near = {name: other for name, other in near.items() if Path(other).with_suffix("") == Path(name).with_suffix("")}
-    other_sizes = image_sizes(folder, list(near.values()))
+    other_sizes = image_sizes(folder, list(near.values()), exif)
     found = {name: (name, size) for name, size in sizes.items()}
     found |= {name: (other, other_sizes[other]) for name, other in near.items() if other in other_sizes}
     if len(found) > len(sizes):
@@ -73,11 +73,14 @@ class CrowdHumanDataset(InstanceDataset):
         ignore_regions: samples carry the ignore regions, so that locations inside do not train as background.
         max_faulty: share of the records that may be faulty of each kind: a missing or unreadable image, a line that cannot be used,
             a record without any entry (not a fault with ``keep_empty``). They are left out, counted and listed in ``faults``.
+        exif: ``apply`` or ``ignore`` the EXIF orientation of the photos (``read_image``).
 
     Raises:
         ConfigError: a share outside [0, 1].
         DataError: a missing file or folder, or too many faulty records.
     """
+
+    sizes_from_files = True
 
     def __init__(
         self,
@@ -88,9 +91,10 @@ class CrowdHumanDataset(InstanceDataset):
         keep_empty: bool = False,
         ignore_regions: bool = True,
         max_faulty: float = MAX_FAULTY,
+        exif: str = "ignore",
     ) -> None:
         faults, dropped = Faults(annotations, max_faulty), Counter[str]()
-        found, total = _read(annotations, images, BOX_KEYS[boxes], faults, dropped, keep_empty)
+        found, total = _read(annotations, images, BOX_KEYS[boxes], faults, dropped, keep_empty, exif)
         faults.settle(total)
         report_dropped(annotations, dropped)
         kept = [image for image in found if keep_empty or image.boxes]
@@ -111,11 +115,14 @@ class CrowdHumanDataset(InstanceDataset):
             category_ids=(1,),
             source=annotations,
             ignore_regions=ignore_regions,
+            exif=exif,
         )
         self.faults: tuple[Fault, ...] = tuple(faults.listed)
 
 
-def _read(path: Path, images: Path, key: str, faults: Faults, dropped: Counter[str], keep_empty: bool) -> tuple[list[ImageRecord], int]:
+def _read(
+    path: Path, images: Path, key: str, faults: Faults, dropped: Counter[str], keep_empty: bool, exif: str
+) -> tuple[list[ImageRecord], int]:
     """The usable images, and the number of all records."""
     read: list[tuple[str, ImageRecord]] = []
     for record in read_records(path, faults):
@@ -129,7 +136,7 @@ def _read(path: Path, images: Path, key: str, faults: Faults, dropped: Counter[s
         else:
             faults.add(EMPTY_RECORD, record.where, f"{record.file_name} has no entry at all ({record.where})")
     total = len(read) + len(faults.listed)
-    return _with_sizes(read, images, path, faults, dropped), total
+    return _with_sizes(read, images, path, faults, dropped, exif), total
 
 
 def _image_record(record: OdgtRecord, key: str, dropped: Counter[str]) -> ImageRecord:
@@ -144,7 +151,7 @@ def _image_record(record: OdgtRecord, key: str, dropped: Counter[str]) -> ImageR
 
 
 def _with_sizes(
-    read: list[tuple[str, ImageRecord]], images: Path, source: Path, faults: Faults, dropped: Counter[str]
+    read: list[tuple[str, ImageRecord]], images: Path, source: Path, faults: Faults, dropped: Counter[str], exif: str
 ) -> list[ImageRecord]:
     """The images whose file exists, with their size and clipped boxes; the others are added to ``faults``.
 
@@ -153,13 +160,14 @@ def _with_sizes(
         images: the image folder.
         source: the annotation file.
         faults, dropped: count the images and boxes that are left out.
+        exif: ``apply`` or ``ignore`` the EXIF orientation.
 
     Raises:
         DataError: the image folder does not exist.
     """
     if not images.is_dir():
         raise missing_folder(images, source)
-    found = find_images(images, [image.file_name for _, image in read], source)
+    found = find_images(images, [image.file_name for _, image in read], source, exif)
     kept = []
     for where, image in read:
         if image.file_name in found:

@@ -21,7 +21,9 @@ PERSON = 1  # category id, as in COCO and in CIS.json
 _ENTRY_KEYS = ("tag", "hbox", "head_attr", "fbox", "vbox", "extra")
 
 
-def to_coco(annotations: Path, images: Path, *, boxes: str = "visible", max_faulty: float = MAX_FAULTY) -> tuple[Json, Faults]:
+def to_coco(
+    annotations: Path, images: Path, *, boxes: str = "visible", max_faulty: float = MAX_FAULTY, exif: str = "ignore"
+) -> tuple[Json, Faults]:
     """Convert a CrowdHuman split to a COCO instances json with boxes only.
 
     The id of an image is its line number, from 0 as in CIS.json. Annotation ids start at 1, because COCOeval reads a match with
@@ -32,6 +34,7 @@ def to_coco(annotations: Path, images: Path, *, boxes: str = "visible", max_faul
         annotations: the ``.odgt`` file.
         images: folder with ``<ID>.jpg``; their sizes are read from it.
         boxes: which box becomes ``bbox``: ``visible``, ``full`` or ``head``.
+        exif: ``apply`` or ``ignore`` the EXIF orientation in the sizes.
         max_faulty: see ``CrowdHumanDataset``. Records without any entry are kept: their image shows nobody.
 
     Returns:
@@ -45,7 +48,7 @@ def to_coco(annotations: Path, images: Path, *, boxes: str = "visible", max_faul
         raise missing_folder(images, annotations)
     key, faults = BOX_KEYS[boxes], Faults(annotations, max_faulty)
     records = list(read_records(annotations, faults))
-    existing = find_images(images, [record.file_name for record in records], annotations)
+    existing = find_images(images, [record.file_name for record in records], annotations, exif)
     content: Json = {"info": {"description": f"{annotations.name}, {boxes} boxes"}, "images": [], "annotations": []}
     for record in records:
         if record.file_name not in existing:

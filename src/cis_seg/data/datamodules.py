@@ -29,12 +29,13 @@ class CocoDataModule(InstanceDataModule):
 
     def _read(self, part: str) -> InstanceDataset:
         if part == "val":
-            return CocoDataset(self.val_annotations, self._val_images, categories=self.cfg.categories, keep_empty=True)
+            return CocoDataset(self.val_annotations, self._val_images, categories=self.cfg.categories, keep_empty=True, exif=self.cfg.exif)
         return CocoDataset(
             *self._train,
             categories=self.cfg.categories,
             keep_empty=self.cfg.keep_empty,
             load_masks=self.load_masks and part == "train",
+            exif=self.cfg.exif,
         )
 
 
@@ -73,6 +74,7 @@ class CrowdHumanDataModule(InstanceDataModule):
                 keep_empty=self.cfg.keep_empty,
                 ignore_regions=self.cfg.ignore_regions,
                 max_faulty=self.cfg.max_faulty,
+                exif=self.cfg.exif,
             )
         return self._masked(self._masks_train, self._train[1], keep_empty=self.cfg.keep_empty, load_masks=part == "train")
 
@@ -93,4 +95,5 @@ class CrowdHumanDataModule(InstanceDataModule):
             keep_empty=keep_empty,
             load_masks=load_masks,
             ignore_regions=self.cfg.ignore_regions,
+            exif=self.cfg.exif,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def unreadable(path: Path, error: Exception) -> DataError:
     found, remedy = str(error), "download or copy the file again; it may have been cut short"
     if isinstance(error, Image.DecompressionBombError):
         remedy = "scale the image down, or cut it into tiles"
-    elif path.is_file():
+    elif os.path.isfile(path):
         kind = file_kind(path)
         if kind is not None:
             found, remedy = f"{kind.name}: {error}" if kind.family == "image" else kind.name, kind.remedy or "give an image"

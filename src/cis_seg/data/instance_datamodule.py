@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from cis_seg.data.records import InstanceDataset
 from cis_seg.data.sampler import TrainBatchSampler
 from cis_seg.data.transforms import TestTransform, TrainTransform
 from cis_seg.errors import ConfigError, DataError, listing
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,9 @@ class InstanceDataModule(lightning.LightningDataModule):
                     expected=f"{self.category_ids}, as in {self.val_dataset.source}",
                     remedy="give both the same category ids",
                 )
+        if self._rank()[0] == 0:
+            for dataset in {used_as.source: used_as for used_as in used}.values():
+                _warn_of_turned_photos(dataset)
 
     def train_dataloader(self) -> BatchLoader:
         """Endless micro-batches of this process, from the trainer's step on.
@@ -210,6 +216,12 @@ class InstanceDataModule(lightning.LightningDataModule):
 
     def _path(self, path: Path | str) -> Path:
         return self.root / Path(path).expanduser()
+
+
+def _warn_of_turned_photos(dataset: InstanceDataset) -> None:
+    """Log if boxes seem to be drawn on photos turned by EXIF, and the photos are read as stored, or the other way round."""
+    if (problem := dataset.turned_photos().problem(dataset.exif)) is not None:
+        log.warning("%s: %s; %s", dataset.source, *problem)
 
 
 def _train_sizes(cfg: DataConfig) -> Sequence[int]:

@@ -22,11 +22,14 @@ from cis_seg.coco.boxes import Box, clipped, nonempty
 from cis_seg.data.headers import check_size, faulty_images
 from cis_seg.data.images import read_image
 from cis_seg.data.missing import IMAGE_OPTIONS, missing_image
+from cis_seg.data.orientation import BoxedPhoto, Turned, turned_photos
 from cis_seg.errors import DataError, listing
 from cis_seg.structures import RLE
 
 #: images of which at least one must exist; because a wrong folder has none of them, and any single file may be missing
 _LOOKED_FOR = 10
+#: photos whose EXIF orientation is looked at before a run; because a network file system answers for some hundred files a second
+_LOOKED_AT = 2000
 
 
 class PackedBytes:
@@ -116,7 +119,12 @@ class InstanceDataset(Dataset[Sample]):
         source: the annotation file, for messages.
         ignore_regions: samples carry the ignore regions; otherwise they are background.
         exif: ``apply`` or ``ignore`` the EXIF orientation of the photos (``read_image``).
+
+    Attributes:
+        sizes_from_files: the annotation file states no sizes of the images.
     """
+
+    sizes_from_files = False
 
     def __init__(
         self,
@@ -169,6 +177,14 @@ class InstanceDataset(Dataset[Sample]):
         chosen = range(len(self)) if indices is None else indices
         images = ((self.file_name(index), self.stated_size(index)) for index in chosen)
         return faulty_images(self.images, images, self.source, self.exif)
+
+    def turned_photos(self, most: int = _LOOKED_AT) -> Turned:
+        """The photos that EXIF turns, among ``most`` spread evenly over the data set, and how their boxes were drawn."""
+        starts = self.records.starts
+        chosen = range(0, len(self), -(-len(self) // most) or 1)
+        boxes = (self.records.boxes[starts[index] : starts[index + 1]].astype(np.float64) for index in chosen)
+        sizes = ((0, 0) if self.sizes_from_files else self.stated_size(index) for index in chosen)
+        return turned_photos(self.images, map(BoxedPhoto, map(self.file_name, chosen), sizes, boxes))
 
     def sample(self, index: int) -> Sample:
         """Image ``index`` with its annotations.

@@ -29,7 +29,7 @@ class Photo:
 
 
 def read_photos(
-    sources: Iterable[Source], transform: TestTransform, *, view_side: int, unreadable: dict[Source, DataError]
+    sources: Iterable[Source], transform: TestTransform, *, view_side: int, unreadable: dict[Source, DataError], exif: str = "apply"
 ) -> Iterator[Photo]:
     """Read every image and every frame of every video lazily, in order.
 
@@ -38,22 +38,23 @@ def read_photos(
         transform: resizes to the network's input.
         view_side: maximum of the longer side of ``Photo.view`` in pixels.
         unreadable: filled with the errors of files that cannot be read; the others continue.
+        exif: ``apply`` or ``ignore`` the EXIF orientation of the images (``read_image``).
     """
     number = 0
     for source in sources:
         try:
-            for frame, image in _images(source):
+            for frame, image in _images(source, exif):
                 number += 1
                 yield _photo(source, frame, image, transform, number, view_side)
         except DataError as error:
             unreadable[source] = error
 
 
-def _images(source: Source) -> Iterator[tuple[int | None, Pixels]]:
+def _images(source: Source, exif: str) -> Iterator[tuple[int | None, Pixels]]:
     if source.is_video:
         yield from enumerate(read_frames(source.path))
     else:
-        yield None, read_image(source.path, exif="apply")
+        yield None, read_image(source.path, exif=exif)
 
 
 def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTransform, number: int, view_side: int) -> Photo:

@@ -77,7 +77,7 @@ class Contents:
         return [annotation for annotation in self.annotations if not annotation["iscrowd"]]
 
 
-def read_contents(source: Path, folder: Path, *, boxes: str = "visible") -> Contents:
+def read_contents(source: Path, folder: Path, *, boxes: str = "visible", exif: str = "ignore") -> Contents:
     """Read a COCO json or, by its suffix, a CrowdHuman ``.odgt`` (its ``boxes``). Invalid entries become oddities.
 
     Raises:
@@ -85,7 +85,7 @@ def read_contents(source: Path, folder: Path, *, boxes: str = "visible") -> Cont
     """
     if source.suffix != ".odgt":
         return _contents(read_coco(source, _NEEDS, collect=True), folder)
-    content, faults = to_coco(source, folder, boxes=boxes, max_faulty=1.0)
+    content, faults = to_coco(source, folder, boxes=boxes, max_faulty=1.0, exif=exif)
     for annotation in content["annotations"]:
         annotation["bbox"] = annotation[BOX_KEYS[boxes]]  # as annotated, not clipped
     contents = _contents(check_coco(content, source, _NEEDS, collect=True), folder)

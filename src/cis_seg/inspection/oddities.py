@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from cis_seg.coco import rle
-from cis_seg.coco.boxes import box_iou, inside
+from cis_seg.coco.boxes import Box, box_iou, inside
 from cis_seg.coco.checks import check_file_name
 from cis_seg.data.images import read_image
 from cis_seg.data.missing import missing_text
+from cis_seg.data.orientation import BoxedPhoto, turned_photos
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import Contents
 
@@ -21,7 +25,7 @@ DUPLICATE_IOU = 0.8  # because the 14 pairs of CIS above it look like one person
 BOX_IOU = 0.5  # below, a box does not match its mask's tight box even by COCO's loosest criterion
 
 
-def find_oddities(contents: Contents, *, pixels: bool) -> None:
+def find_oddities(contents: Contents, *, pixels: bool, exif: str = "ignore") -> None:
     """Add the oddities of the annotations to ``contents.oddities`` and, with ``pixels``, those of the image files (each is decoded)."""
     people = contents.people()
     masked = [annotation for annotation in people if annotation["segmentation"] is not None]
@@ -34,7 +38,8 @@ def find_oddities(contents: Contents, *, pixels: bool) -> None:
         if iou > DUPLICATE_IOU:
             contents.add("duplicate", f"mask IoU {iou:.2f}", image_id=first["image_id"], ids=(first["id"], second["id"]))
     if pixels:
-        _read_images(contents)
+        _turned_photos(contents, exif)
+        _read_images(contents, exif)
 
 
 def pair_ious(masked: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
@@ -96,14 +101,42 @@ def _compare_boxes(masked: Sequence[dict[str, Any]], contents: Contents) -> None
             contents.add("box_off_mask", detail, image_id=annotation["image_id"], ids=(annotation["id"],))
 
 
-def _read_images(contents: Contents) -> None:
-    for image_id, image in contents.images.items():
+def _file_name(contents: Contents, image_id: int) -> str:
+    """The file name of an image, which lies inside the image folder.
+
+    Raises:
+        DataError: it does not, or is no name.
+    """
+    return check_file_name(contents.images[image_id].get("file_name"), culprit=f"image {image_id}", where=contents.source)
+
+
+def _turned_photos(contents: Contents, exif: str) -> None:
+    """Whether the boxes of photos that EXIF turns lie on them as they are read."""
+    names: dict[int, str] = {}
+    for image_id in contents.images:
+        with suppress(DataError):  # listed with the unreadable images
+            names[image_id] = _file_name(contents, image_id)
+    sizes_stated = contents.source.suffix != ".odgt"
+    boxes: dict[int, list[Box]] = defaultdict(list)
+    for annotation in contents.people():
+        x, y, w, h = annotation["bbox"]
+        boxes[annotation["image_id"]].append((x, y, x + w, y + h))
+    photos = (
+        BoxedPhoto(name, contents.size(image_id) if sizes_stated else (0, 0), np.array(boxes[image_id], float).reshape(-1, 4))
+        for image_id, name in names.items()
+    )
+    if (problem := turned_photos(contents.folder, photos).problem(exif)) is not None:
+        contents.add("whole_file", "; ".join(problem))
+
+
+def _read_images(contents: Contents, exif: str) -> None:
+    for image_id in contents.images:
         try:
-            path = contents.folder / check_file_name(image.get("file_name"), culprit=f"image {image_id}", where=contents.source)
+            path = contents.folder / _file_name(contents, image_id)
             if not path.is_file():
-                contents.add("missing_image", missing_text(contents.folder, image["file_name"]), image_id=image_id)
+                contents.add("missing_image", missing_text(contents.folder, _file_name(contents, image_id)), image_id=image_id)
                 continue
-            pixels = read_image(path)
+            pixels = read_image(path, exif=exif)
         except (DataError, OSError, ValueError) as error:
             contents.add("unreadable_image", " ".join(str(error).split()), image_id=image_id)
             continue
