@@ -11,6 +11,10 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
+import cis_seg
+
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 PACKAGE = SOURCE / "cis_seg"
 
@@ -162,7 +166,7 @@ def test_losses_need_only_torch() -> None:
         reached.add(name := queue.pop())
         queue += own_modules(MODULES[name]) - reached
     assert set().union(*(libraries(MODULES[name]) for name in reached)) <= {"torch", "torchvision"}
-    assert {name.split(".")[0] for name in reached} <= {"losses", "ops", "structures", "errors", "runtime"}
+    assert {name.split(".")[0] for name in reached} <= {"losses", "ops", "structures"}
 
 
 def test_the_check_finds_violations() -> None:
@@ -192,6 +196,12 @@ def test_an_addition_takes_at_most_five_files() -> None:
         assert 3 <= len(re.findall(r"^\d\. ", text, re.MULTILINE)) <= 5, name
         paths = re.findall(r"`((?:src|conf|scripts|tests)/\S+)`", text)
         assert [path for path in paths if "NAME" not in path and not (SOURCE.parent / path).exists()] == [], name
+
+
+def test_the_package_itself_is_light_and_load_names_the_command() -> None:
+    assert own_modules(MODULES["__init__"]) | libraries(MODULES["__init__"]) == set()
+    with pytest.raises(NotImplementedError, match=r"python -m cis_seg\.predict checkpoint=best\.ckpt device=auto"):
+        cis_seg.load("best.ckpt")
 
 
 IMPORT_EVERYTHING = """

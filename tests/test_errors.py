@@ -6,8 +6,8 @@ from cis_seg.errors import DataError
 
 
 def test_a_message_has_a_line_for_each_part_that_is_known() -> None:
-    error = DataError("width is negative", where="boxes.json", found=-3, remedy="mend it")
-    assert str(error) == "width is negative\n  where: boxes.json\n  found: -3\n  what to do: mend it"
+    error = DataError("width is negative", where="boxes.json", found=-3, remedy="fix it")
+    assert str(error) == "width is negative\n  where: boxes.json\n  found: -3\n  what to do: fix it"
     assert (error.problem, error.found) == ("width is negative", -3)
 
 

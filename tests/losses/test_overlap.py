@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import oracles
-from cis_seg.losses.overlap import REDUCTIONS, image_pairs, overlap_degree, overlap_loss, overlap_pairs, overlap_statistics, reduce_pairs
+from cis_seg.losses.criterion import overlap_statistics
+from cis_seg.losses.overlap import REDUCTIONS, image_pairs, overlap_degree, overlap_loss, overlap_pairs, reduce_pairs
 
 # image 0 holds three people of 3, 1 and 2 masks, image 1 none, image 2 one person, image 3 two
 IM_INDS = torch.tensor([0, 0, 0, 0, 0, 0, 2, 2, 3, 3, 3])

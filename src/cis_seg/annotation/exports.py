@@ -50,7 +50,7 @@ class Export:
     outlines: dict[int, list[Outline]] = field(default_factory=lambda: defaultdict(list))  # by the job's image id
     problems: list[Problem] = field(default_factory=list)
     moved: int = 0  # annotations with a point clipped to the image
-    unflagged: int = 0  # people that the tool had marked as crowd regions
+    unflagged: int = 0  # people that the tool had marked as ignore regions
 
 
 def read_export(path: Path, job: Job) -> Export:
@@ -69,7 +69,7 @@ def read_export(path: Path, job: Job) -> Export:
         if contents.categories[annotation["category_id"]] != "person":
             _problem(export, "other_category", contents, annotation, contents.categories[annotation["category_id"]])
             continue
-        # CVAT writes masks drawn with a brush as crowd regions, because COCO uses run-length codes for those
+        # CVAT writes masks drawn with a brush as ignore regions (iscrowd 1), because COCO uses run-length codes for those
         export.unflagged += annotation["iscrowd"]
         kept.append({**annotation, "iscrowd": 0})
     contents.annotations = kept

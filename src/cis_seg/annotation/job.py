@@ -1,6 +1,6 @@
 """A job for annotators: a COCO json of boxes and draft masks that CVAT, Label Studio and COCO Annotator import.
 
-Ids start at 1. People have a box and possibly a mask; ignore regions are crowd regions with a run-length code, as in COCO.
+Ids start at 1. People have a box and possibly a mask; ignore regions have iscrowd 1 and a run-length code, as in COCO.
 """
 
 from __future__ import annotations

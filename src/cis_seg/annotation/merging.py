@@ -1,6 +1,6 @@
 """Merge a job and its exports into one test set in the format of CIS.json, without its quirks.
 
-Ids start at 1, ``area`` is the mask's, ``bbox`` its tight box; ignore regions come from the job, as crowd regions.
+Ids start at 1, ``area`` is the mask's, ``bbox`` its tight box; ignore regions come from the job, with ``iscrowd`` 1.
 
 Legend: boxes are COCO's [x, y, width, height] in pixels of the file; masks are RLEs at the image's size.
 """
@@ -30,7 +30,7 @@ _CHECKED = (
     "every person of the job has one mask or is listed under Dropped; every mask belongs to a person of the job",
     f"no two masks of an image have an IoU above {DUPLICATE_IOU}; every mask's tight box agrees with the person's box in the job",
     "ids are unique and start at 1; `bbox` is the mask's tight box, `area` the mask's own",
-    "ignore regions are crowd regions (`iscrowd` 1) with run-length codes",
+    "ignore regions have `iscrowd` 1 and run-length codes",
 )
 
 
@@ -71,7 +71,7 @@ def _origin(merged: Merged, job: Job, exports: Sequence[Export]) -> str:
     if moved:
         lines.append(f"* {moved} polygons had points up to 1 px outside the image, which were clipped")
     if unflagged:
-        lines.append(f"* {unflagged} people were marked as crowd regions by the tool and are people here")
+        lines.append(f"* {unflagged} people were marked as ignore regions (`iscrowd` 1) by the tool and are people here")
     return "## Where it comes from\n\n" + "\n".join(lines)
 
 

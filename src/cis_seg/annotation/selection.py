@@ -77,7 +77,7 @@ def judge(image: dict[str, Any], annotations: Sequence[dict[str, Any]], criteria
     """Judge whether an image qualifies (``QUALIFIED``), or return the first reason against it.
 
     Args:
-        image, annotations: from ``crowdhuman_coco.to_coco``: ignore regions are crowd regions, odgt entries keep their boxes.
+        image, annotations: from ``crowdhuman_coco.to_coco``: ignore regions have ``iscrowd`` 1, odgt entries keep their boxes.
         criteria: what to require.
     """
     people = [annotation for annotation in annotations if not annotation["iscrowd"]]

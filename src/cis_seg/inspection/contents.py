@@ -73,7 +73,7 @@ class Contents:
         return image["height"], image["width"]
 
     def people(self) -> list[dict[str, Any]]:
-        """The annotations that are not crowd regions."""
+        """The annotations that are not ignore regions."""
         return [annotation for annotation in self.annotations if not annotation["iscrowd"]]
 
 

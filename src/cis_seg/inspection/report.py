@@ -22,7 +22,7 @@ from cis_seg.inspection.statistics import CLOSE, FAR, OVERLAPPING, Statistics
 _NAMES = {
     "images": "images",
     "annotations": "annotations",
-    "crowd_regions": "crowd and ignore regions",
+    "crowd_regions": "ignore regions",
     "categories": "instances by category",
     "instances_per_image": "instances per image",
     "image_width": "image width, px",

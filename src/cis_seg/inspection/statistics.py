@@ -25,7 +25,7 @@ Statistics = dict[str, Any]
 
 
 def statistics(contents: Contents) -> Statistics:
-    """Compute all statistics as plain numbers for JSON; crowd regions are only counted."""
+    """Compute all statistics as plain numbers for JSON; ignore regions are only counted."""
     people = contents.people()
     numbers = sorted(annotation["id"] for annotation in contents.annotations)
     per_image = Counter(annotation["image_id"] for annotation in people)

@@ -5,7 +5,7 @@ Legend: B batch, K locations, N mask samples, h w the mask grid, T positive loca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor
 from cis_seg.config.schema import OverlapConfig, PairwiseConfig
 from cis_seg.losses.detection import centerness_loss, focal_loss, giou_loss
 from cis_seg.losses.dice import dice_loss
-from cis_seg.losses.overlap import overlap_pairs, overlap_statistics, reduce_pairs
+from cis_seg.losses.overlap import ImagePairs, overlap_pairs, reduce_pairs
 from cis_seg.losses.pairwise import pairwise_sums, pairwise_warmup
 from cis_seg.losses.projection import projection_loss
+from cis_seg.ops.boxes import boxes_touch
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
-from cis_seg.runtime.collectives import mean_over_processes, number_of_processes
+from cis_seg.runtime.collectives import mean_over_processes, number_of_processes, sum_over_processes
 from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples
 
 
@@ -166,3 +167,32 @@ def shared_normaliser(own: Tensor, least: Tensor | float = 1.0) -> Tensor:
     normalisers of the detection terms, applies ``least`` per device, and averages mask terms per device. On one device both agree.
     """
     return torch.maximum(mean_over_processes(own), torch.as_tensor(least, device=own.device) / number_of_processes())
+
+
+@torch.no_grad()
+def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:
+    """Return the overlap statistics of one step, which are logged under ``train/``.
+
+    Args:
+        pairs: the pairs of each image, as the loss compared them.
+        mask_scores: ``(N, h, w)`` in [0, 1].
+        boxes: ``(N, 4)`` xyxy ground-truth boxes of the masks.
+        counts: number of masks of each image; they sum to N.
+
+    Returns:
+        Scalars of the global batch: ``overlap_degree``, the mean of Eq. 1 over the pairs whose ground-truth boxes touch (0 without any);
+        ``overlap_pairs``, the number of valid pairs; ``overlap_shared``, the fraction of the selected masks' pixels (score above 0.5) that
+        lie in two or more of them.
+    """
+    degree, touching, valid, shared, claimed = (mask_scores.new_zeros(()) for _ in range(5))
+    for p, scores, corners in zip(pairs, mask_scores.split(list(counts)), boxes.split(list(counts)), strict=True):
+        near = p.valid & boxes_touch(corners, corners[p.drawn])
+        degree, touching, valid = degree + (p.degrees * near).sum(), touching + near.sum(), valid + p.valid.sum()
+        claims = (scores[p.drawn] > 0.5).sum(dim=0)  # (h, w)
+        shared, claimed = shared + (claims > 1).sum(), claimed + (claims > 0).sum()
+    degree, touching, valid, shared, claimed = sum_over_processes(torch.stack([degree, touching, valid, shared, claimed]))
+    return {
+        "overlap_degree": degree / touching.clamp(min=1),
+        "overlap_pairs": valid,
+        "overlap_shared": shared / claimed.clamp(min=1),
+    }

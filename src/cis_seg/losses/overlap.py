@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cis_seg.ops.boxes import boxes_touch
 from cis_seg.ops.precision import at_least_float32, without_autocast
-from cis_seg.runtime.collectives import sum_over_processes
 
 #: random generator of the selection: one for all images, or one per image of the batch
 Generators = torch.Generator | Callable[[int], torch.Generator] | None
@@ -196,32 +194,3 @@ def _no_pairs(mask_scores: Tensor) -> ImagePairs:
     """Empty pairs, whose sum is 0 and still part of the graph of ``mask_scores``."""
     nothing = torch.zeros(0, dtype=torch.int64, device=mask_scores.device)
     return ImagePairs(overlap_degree(mask_scores[:0], mask_scores[:0]), nothing.bool()[:, None][:, :0], nothing)
-
-
-@torch.no_grad()
-def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: Tensor, counts: Sequence[int]) -> dict[str, Tensor]:
-    """Return the overlap statistics of one step, which are logged under ``train/``.
-
-    Args:
-        pairs: the pairs of each image, as the loss compared them.
-        mask_scores: ``(N, h, w)`` in [0, 1].
-        boxes: ``(N, 4)`` xyxy ground-truth boxes of the masks.
-        counts: number of masks of each image; they sum to N.
-
-    Returns:
-        Scalars of the global batch: ``overlap_degree``, the mean of Eq. 1 over the pairs whose ground-truth boxes touch (0 without any);
-        ``overlap_pairs``, the number of valid pairs; ``overlap_shared``, the fraction of the selected masks' pixels (score above 0.5) that
-        lie in two or more of them.
-    """
-    degree, touching, valid, shared, claimed = (mask_scores.new_zeros(()) for _ in range(5))
-    for p, scores, corners in zip(pairs, mask_scores.split(list(counts)), boxes.split(list(counts)), strict=True):
-        near = p.valid & boxes_touch(corners, corners[p.drawn])
-        degree, touching, valid = degree + (p.degrees * near).sum(), touching + near.sum(), valid + p.valid.sum()
-        claims = (scores[p.drawn] > 0.5).sum(dim=0)  # (h, w)
-        shared, claimed = shared + (claims > 1).sum(), claimed + (claims > 0).sum()
-    degree, touching, valid, shared, claimed = sum_over_processes(torch.stack([degree, touching, valid, shared, claimed]))
-    return {
-        "overlap_degree": degree / touching.clamp(min=1),
-        "overlap_pairs": valid,
-        "overlap_shared": shared / claimed.clamp(min=1),
-    }
