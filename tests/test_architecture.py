@@ -230,6 +230,7 @@ print(json.dumps({"modules": names, "asked": asked, "overridden": overridden}))
 """
 
 
+@pytest.mark.slow  # part of `make check` too
 def test_importing_has_no_side_effect_and_no_class_overrides_a_private_method(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     environment.pop("NO_ALBUMENTATIONS_UPDATE", None)

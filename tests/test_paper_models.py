@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 from pathlib import Path
@@ -28,6 +29,7 @@ MODELS = {
 }
 
 
+@functools.cache
 def _without_numbers(name: str) -> CondInst:
     typed = to_dataclass(composed(f"model={name}"))
     with torch.device("meta"):

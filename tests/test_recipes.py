@@ -116,6 +116,7 @@ def test_the_page_has_recipes_for_what_people_do() -> None:
     assert [word for word in needed if not any(word in command for command in COMMANDS)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", list(dict.fromkeys(PYTHON)))
 def test_the_parser_takes_it(command: str, only_parsed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Parsed):

@@ -28,7 +28,7 @@ DATA = [o for o in SMALL if o.startswith("data.")]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A crowd of 8 and 3 images, and a checkpoint of five steps on it."""
     root = tmp_path_factory.mktemp("annotated")
-    small_run(root, "debug=fast", "data.num_train=8", "data.num_val=3", "name=short")
+    assert metrics_of(small_run(root, "debug=fast", "data.num_train=8", "data.num_val=3", "name=short"))["step"] == 5
     return root
 
 

@@ -200,6 +200,7 @@ def _peak(stream: Iterator[Batch], processes: list[int], count: int) -> list[tup
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="counts by Linux's /proc")
+@pytest.mark.slow
 def test_open_files_and_memory_do_not_grow(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Over 40 epochs of 20 images, two of them damaged: in the main process and in both that read."""
     damage(root, [3, 5])

@@ -19,6 +19,7 @@ from PIL import Image
 from cis_seg.reports.html_style import COLORS, DARK_COLORS
 from finished_runs import write_run
 
+pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "report.py"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: no network, no prompts; no sandbox, because CI runs as root

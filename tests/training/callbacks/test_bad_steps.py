@@ -21,7 +21,7 @@ from faulty import differences
 from runs import SMALL, places, small_run, weights_of
 from step_faults import spoils
 
-STEPS = ("schedule.max_steps=6", "schedule.val_every=6", "schedule.save_every=1")
+STEPS = ("schedule.max_steps=6", "schedule.val_every=6", "schedule.save_every=6")
 
 
 @pytest.fixture(scope="module")
