@@ -168,9 +168,9 @@ def test_faulty_records_and_damaged_files_are_in_the_report(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["data=coco", "data.root=FOLDER"], "images are chosen from CrowdHuman's records"),
-        (["data.boxes=full"], "masks show what is seen of people"),
-        (["min_people=9", "max_people=8"], "no image has so many people"),
+        (["data=coco", "data.root=FOLDER"], "images can only be chosen from CrowdHuman's records"),
+        (["data.boxes=full"], "masks show the visible parts of people"),
+        (["min_people=9", "max_people=8"], "the range of people is empty"),
         (["min_iou=0"], "min_iou: this value cannot work"),
         (["photos=move"], "photos: this value cannot work"),
         (["min_side=5000"], "no image meets the criteria"),

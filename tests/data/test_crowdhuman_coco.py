@@ -64,8 +64,8 @@ def test_detections_in_regions_to_ignore_are_not_wrong(odgt_records: Records, wr
     ]
     in_region, elsewhere = [25, 1, 4, 3], [22, 16, 6, 6]
     extra = {"image_id": 0, "category_id": 1, "score": 0.9}
-    assert score(truth, [*found, {**extra, "bbox": in_region}])["bbox/AP"] == pytest.approx(100)
-    assert (score(truth, [*found, {**extra, "bbox": elsewhere}])["bbox/AP"] or 0) < 90
+    assert score(truth, [*found, {**extra, "bbox": in_region}]).metrics["bbox/AP"] == pytest.approx(100)
+    assert (score(truth, [*found, {**extra, "bbox": elsewhere}]).metrics["bbox/AP"] or 0) < 90
 
 
 def test_the_script_converts_both_ways(

@@ -16,7 +16,7 @@ from cis_seg.coco.ground_truth import GroundTruth, silenced
 from cis_seg.coco.results import read_results
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.evaluation.baselines import baseline_results, crowd_bins, mask_to_box, mean_overlap_degree
-from cis_seg.evaluation.metrics import baselines, evaluate, score
+from cis_seg.evaluation.metrics import baselines, score
 
 SIDE = 100
 FULL = pytest.approx(100)  # COCOeval adds an eps to the precision's denominator
@@ -90,7 +90,7 @@ def test_equals_pycocotools_to_the_last_digit(shared_data: Path, tmp_path: Path,
     results_file = tmp_path / "results.json"
     results_file.write_text(json.dumps(entries))
     ours = GroundTruth(truth_file)
-    scores = score(ours, read_results(results_file, ours))
+    scores = score(ours, read_results(results_file, ours)).metrics
     for iou_type in ("segm", "bbox"):
         with silenced():
             theirs = COCO(str(truth_file))
@@ -109,7 +109,7 @@ def test_equals_pycocotools_to_the_last_digit(shared_data: Path, tmp_path: Path,
             alone.summarize()
         assert scores[f"{iou_type}/AP/person"] == 100 * alone.stats[0]
         restricted = GroundTruth(truth_file, ["person"])
-        assert score(restricted, read_results(results_file, restricted))[f"{iou_type}/AP"] == 100 * alone.stats[0]
+        assert score(restricted, read_results(results_file, restricted)).metrics[f"{iou_type}/AP"] == 100 * alone.stats[0]
     assert scores["num_images"] == 35
     assert scores["num_annotations"] == 366
     assert scores["segm/AP"] is not None
@@ -124,16 +124,16 @@ def cis(shared_data: Path) -> GroundTruth:
 def test_cis_floors_and_quirks(cis: GroundTruth) -> None:
     """PAPER.md: the filled box scores AP 2.2 to 2.5, the inscribed ellipse 7.3 to 7.7; the truth itself 100."""
     assert cis.dropped_parts == 5
-    box = score(cis, baseline_results(cis, "box"), iou_types=("segm",))
-    ellipse = score(cis, baseline_results(cis, "ellipse"), iou_types=("segm",))
+    box = score(cis, baseline_results(cis, "box"), iou_types=("segm",)).metrics
+    ellipse = score(cis, baseline_results(cis, "ellipse"), iou_types=("segm",)).metrics
     assert 2.2 <= (box["segm/AP"] or 0) <= 2.5
     assert 7.3 <= (ellipse["segm/AP"] or 0) <= 7.7
     assert box["segm/AP50"] == box["floor/box_AP50"]
     assert ellipse["segm/AP50"] == box["floor/ellipse_AP50"]
     assert box["floor/mask_to_box"] == pytest.approx(0.45, abs=0.005)
     itself = [{**annotation, "score": 1.0} for annotation in cis.annotations]
-    assert score(cis, itself, iou_types=("segm",))["segm/AP"] == FULL  # by the published areas too
-    scores = score(cis, itself, iou_types=("segm",), area="mask")
+    assert score(cis, itself, iou_types=("segm",)).metrics["segm/AP"] == FULL  # by the published areas too
+    scores = score(cis, itself, iou_types=("segm",), area="mask").metrics
     assert scores["segm/AP"] == FULL
     assert scores["num_annotations"] == 3453
     assert [scores[f"segm/AP/crowd_{name}"] for name in ("none", "low", "mid", "high")] == [FULL] * 4
@@ -144,16 +144,16 @@ def test_area_protocol_on_cis(cis: GroundTruth) -> None:
     small = [a for a in cis.annotations if coco_mask.area(a["segmentation"]) < 32**2]
     assert len(small) == 350
     results = [{**annotation, "score": 1.0} for annotation in small]
-    by_mask = score(cis, results, iou_types=("segm",), area="mask")
+    by_mask = score(cis, results, iou_types=("segm",), area="mask").metrics
     assert by_mask["segm/APs"] == FULL
     assert (by_mask["segm/APm"] or 0) < 1  # not 0: a few people are outlined twice, smaller and larger
-    assert (score(cis, results, iou_types=("segm",))["segm/APm"] or 0) > 20
+    assert (score(cis, results, iou_types=("segm",)).metrics["segm/APm"] or 0) > 20
 
 
 def test_hand_made_average_precision(tmp_path: Path) -> None:
     """One of two people found and one false alarm below it: precision 1 at the 51 recalls 0 .. 0.5 of 101."""
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 1, (50, 20, 20, 40))])
-    scores = score(ours, [found(0, (10, 10, 20, 40), 0.9), found(1, (5, 5, 20, 40), 0.8)])
+    scores = score(ours, [found(0, (10, 10, 20, 40), 0.9), found(1, (5, 5, 20, 40), 0.8)]).metrics
     for key in ("segm/AP", "segm/AP50", "bbox/AP", "segm/APs", "segm/AP/person", "segm/AP/crowd_none"):
         assert scores[key] == pytest.approx(100 * 51 / 101), key
     assert scores["segm/AR100"] == pytest.approx(50)
@@ -174,11 +174,11 @@ def test_annotation_id_zero_can_be_matched(tmp_path: Path) -> None:
         evaluator.accumulate()
         evaluator.summarize()
     assert evaluator.stats[0] < 1, "pycocotools reads id 0 as no match"
-    assert score(GroundTruth(path), results)["segm/AP"] == FULL
+    assert score(GroundTruth(path), results).metrics["segm/AP"] == FULL
 
 
 def test_no_results_score_zero(tmp_path: Path) -> None:
-    scores = score(truth(tmp_path, [person(1, 0, (10, 10, 20, 40))]), [])
+    scores = score(truth(tmp_path, [person(1, 0, (10, 10, 20, 40))]), []).metrics
     assert scores["segm/AP"] == 0
     assert scores["bbox/AP50"] == 0
     assert scores["shape/mask_to_box"] is None
@@ -201,7 +201,7 @@ def test_overlap_and_shape_count_shown_predictions_only(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40))])
     shown, hidden = found(0, (10, 10, 20, 40), 0.3), found(0, (10, 10, 20, 40), 0.29)
     hidden["bbox"] = [0, 0, 100, 100]
-    scores = score(ours, [shown, hidden])
+    scores = score(ours, [shown, hidden]).metrics
     assert scores["overlap/mean_degree"] is None
     assert scores["shape/mask_to_box"] == 1
 
@@ -221,7 +221,7 @@ def test_crowd_bins(tmp_path: Path) -> None:
     ours = truth(tmp_path, [*people, alone, crowd], images=4)
     expected = {2 * image + k + 1: name for image, _, name in pairs for k in (0, 1)} | {7: "none"}
     assert crowd_bins(ours.annotations) == expected
-    scores = score(ours, [found(3, (10, 10, 20, 20)), found(0, (10, 10, 20, 20))])
+    scores = score(ours, [found(3, (10, 10, 20, 20)), found(0, (10, 10, 20, 20))]).metrics
     assert scores["segm/AP/crowd_none"] == FULL  # the missed people of the other bins cost nothing
     assert scores["segm/AP/crowd_mid"] == pytest.approx(100 * 51 / 101)
     assert scores["segm/AP/crowd_low"] == 0
@@ -234,7 +234,7 @@ def test_annotation_without_mask_is_a_region_to_ignore(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), maskless, person(3, 1, (5, 5, 9, 9), segmentation=[])])
     assert ours.maskless == {2, 3}
     inside = found(0, (55, 20, 10, 30), 0.99)
-    scores = score(ours, [inside, found(0, (10, 10, 20, 40), 0.9)])
+    scores = score(ours, [inside, found(0, (10, 10, 20, 40), 0.9)]).metrics
     assert scores["segm/AP"] == FULL  # neither the mask inside the region nor the two missing masks cost anything
     assert (scores["bbox/AP"] or 0) < 50
     assert scores["floor/box_AP50"] == FULL
@@ -242,7 +242,7 @@ def test_annotation_without_mask_is_a_region_to_ignore(tmp_path: Path) -> None:
 
 def test_truth_without_any_mask_scores_boxes(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40), segmentation=None)])
-    scores = score(ours, [found(0, (10, 10, 20, 40))])
+    scores = score(ours, [found(0, (10, 10, 20, 40))]).metrics
     assert scores["bbox/AP"] == FULL
     assert scores["segm/AP"] is None
     assert scores["segm/AP/person"] is None
@@ -251,7 +251,7 @@ def test_truth_without_any_mask_scores_boxes(tmp_path: Path) -> None:
 
 def test_results_without_masks_score_boxes(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40))])
-    scores = score(ours, [{"image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 40], "score": 0.5}])
+    scores = score(ours, [{"image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 40], "score": 0.5}]).metrics
     assert scores["bbox/AP"] == FULL
     assert scores["segm/AP"] is None
     assert scores["floor/box_AP50"] == FULL
@@ -263,7 +263,7 @@ def test_missing_area(tmp_path: Path) -> None:
     ours = truth(tmp_path, [annotation])
     with pytest.raises(DataError, match=r"annotation 7(.|\n)*eval\.area=mask"):
         score(ours, [])
-    assert score(ours, [found(0, (10, 10, 20, 40))], area="mask")["segm/APs"] == FULL
+    assert score(ours, [found(0, (10, 10, 20, 40))], area="mask").metrics["segm/APs"] == FULL
     with pytest.raises(ConfigError, match=r"eval\.area"):
         score(ours, [], area="box")
 
@@ -272,10 +272,10 @@ def test_scoring_leaves_results_and_truth_alone(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (20, 10, 20, 40))])
     results = [found(0, (10, 10, 20, 40))]
     before = json.dumps(results, default=str)
-    first = score(ours, results)
+    first = score(ours, results).metrics
     assert json.dumps(results, default=str) == before
     score(ours, results, area="mask")
-    assert score(ours, results) == first
+    assert score(ours, results).metrics == first
 
 
 def test_floors_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,8 +321,8 @@ def test_small_ellipses_keep_the_centre(tmp_path: Path) -> None:
 def test_curves_are_precision_over_recall_at_two_thresholds(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (60, 10, 20, 40))])
     results = [found(0, (10, 10, 20, 40), 0.9), found(0, (40, 60, 10, 10), 0.8), found(0, (60, 10, 20, 28), 0.7)]  # the last: IoU 0.7
-    evaluation = evaluate(ours, results)
-    assert evaluation.metrics == score(ours, results)
+    evaluation = score(ours, results)
+    assert evaluation.metrics == score(ours, results).metrics
     for kind in ("segm", "bbox"):
         at50, at75 = (evaluation.curves[f"{kind}/{threshold}"] for threshold in (50, 75))
         assert at50 == pytest.approx([1.0] * 51 + [2 / 3] * 50)  # all recalls to 0.5 with one detection, the rest with three
@@ -331,6 +331,6 @@ def test_curves_are_precision_over_recall_at_two_thresholds(tmp_path: Path) -> N
 
 
 def test_there_is_no_curve_without_anything_to_measure(tmp_path: Path) -> None:
-    assert evaluate(truth(tmp_path, []), [found(0, (10, 10, 20, 40))]).curves == {}
+    assert score(truth(tmp_path, []), [found(0, (10, 10, 20, 40))]).curves == {}
     maskless = truth(tmp_path, [person(1, 0, (10, 10, 20, 40), segmentation=[])])
-    assert evaluate(maskless, [found(0, (10, 10, 20, 40))]).curves.keys() == {"bbox/50", "bbox/75"}
+    assert score(maskless, [found(0, (10, 10, 20, 40))]).curves.keys() == {"bbox/50", "bbox/75"}

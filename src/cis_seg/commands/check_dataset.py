@@ -44,14 +44,14 @@ def check(cfg: DictConfig) -> None:
             log.info("%s does not exist: images are not checked", folder)
         contents = read_contents(source, folder, boxes=boxes, exif=typed.data.exif)
         find_oddities(contents, pixels=pixels, exif=typed.data.exif)
-        counted, floors = statistics(contents), _floors(contents, typed.eval.area) if typed.floors else {}
-        reports[name] = as_json(contents, counted, floors)
-        _write(contents, counted, floors, output, name)
+        counted, baselines = statistics(contents), _baselines(contents, typed.eval.area) if typed.floors else {}
+        reports[name] = as_json(contents, counted, baselines)
+        _write(contents, counted, baselines, output, name)
     (output / f"{REPORT}.json").write_text(json.dumps(reports, indent=1) + "\n")
     print(f"all suspicious annotations, statistics and plots: {output}/{REPORT}*")
 
 
-def _floors(contents: Contents, area: str) -> dict[str, Metrics]:
+def _baselines(contents: Contents, area: str) -> dict[str, Metrics]:
     """Score filled boxes, ellipses and the ground truth itself as masks; the ground truth must score 100."""
     if contents.source.suffix == ".odgt" or not any(a["segmentation"] is not None for a in contents.people()):
         return {}
@@ -63,12 +63,12 @@ def _floors(contents: Contents, area: str) -> dict[str, Metrics]:
         "the truth itself": [{**a, "score": 1.0} for a in truth.annotations if not a["iscrowd"] and a["id"] not in truth.maskless],
     }
     kept = ("segm/AP", "segm/AP50", "segm/AP75", "segm/APs", "segm/APm", "segm/APl")
-    scores = {name: score(truth, entries, iou_types=("segm",), area=area) for name, entries in candidates.items()}
+    scores = {name: score(truth, entries, iou_types=("segm",), area=area).metrics for name, entries in candidates.items()}
     return {name: {key: metrics[key] for key in kept} for name, metrics in scores.items()}
 
 
-def _write(contents: Contents, counted: Statistics, floors: dict[str, Metrics], output: Path, name: str) -> None:
+def _write(contents: Contents, counted: Statistics, baselines: dict[str, Metrics], output: Path, name: str) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    (output / f"{REPORT}_{name}.txt").write_text(as_text(contents, counted, floors) + "\n")
+    (output / f"{REPORT}_{name}.txt").write_text(as_text(contents, counted, baselines) + "\n")
     draw_page(contents, output / f"{REPORT}_{name}.png")
-    print(as_text(contents, counted, floors, most=ON_SCREEN))
+    print(as_text(contents, counted, baselines, most=ON_SCREEN))

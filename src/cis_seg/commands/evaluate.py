@@ -58,7 +58,7 @@ def evaluate(cfg: DictConfig) -> float | None:
         model, names = load_scored(Path(str(typed.checkpoint)), data, named=_categories(typed) is not None)
         truth = GroundTruth(data.val_annotations, categories=names)
         results = predict_results(model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
-    metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive)
+    metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive).metrics
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results))
     (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")

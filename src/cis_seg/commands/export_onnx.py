@@ -1,4 +1,4 @@
-"""``python scripts/export_onnx.py checkpoint=... out=model.onnx``: a checkpoint's network as a file that runs without this package."""
+"""``python scripts/export_onnx.py checkpoint=... out=model.onnx``: export the network of a checkpoint, to run without this package."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # the extra `export` of pyproject.toml
-OPSET = 20  # the least with the deformable convolution (19) that the exporter writes without converting between opsets
-TRACED_SIZE = (203, 301)  # px; neither side a multiple of 32, and so large that no level is one cell high
-CHECKED_SIZE = (160, 90)  # px; another shape, one level of which is one cell wide
+OPSET = 20  # the lowest with deformable convolution (added in 19) that the exporter writes without a conversion between opsets
+TRACED_SIZE = (203, 301)  # px; neither side is a multiple of 32, and no level is one cell high
+CHECKED_SIZE = (160, 90)  # px; another shape, with a level one cell wide
 
 
 def export_onnx(cfg: DictConfig) -> None:
-    """Writes the network of a checkpoint with all of inference as one ONNX file, and runs it once beside PyTorch.
+    """Write the network of a checkpoint and all of inference as one ONNX file, and compare it once with PyTorch.
 
     Raises:
         UserError: a mistake of the user, with what to do about it.
@@ -47,7 +47,7 @@ def export_onnx(cfg: DictConfig) -> None:
     _check(out)
     trained = load_trained(Path(typed.checkpoint))
     graph = OnnxGraph(trained.model, Postprocess(typed))
-    proto = export(graph, facts(trained, graph.settings, Path(typed.checkpoint)))
+    proto = export(graph, model_metadata(trained, graph.settings, Path(typed.checkpoint)))
     agreement = compared(graph, proto)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, proto.SerializeToString())
@@ -69,22 +69,22 @@ def _check(out: Path) -> None:
         raise ConfigError("the model cannot be written there", where=f"out={out}", expected="the name of a new file", found=found)
 
 
-def facts(trained: Trained, settings: Postprocess, checkpoint: Path) -> dict[str, str]:
-    """What the file says about itself: what the numbers in its results mean, and where it comes from. Lists are JSON."""
+def model_metadata(trained: Trained, settings: Postprocess, checkpoint: Path) -> dict[str, str]:
+    """Return the metadata of the file: the meaning of inputs and outputs, the settings, and the origin. Lists are JSON."""
     transform = test_transform(trained, None, None)
     return {
         "cis_seg_version": __version__,
         "cis_seg_commit": _commit(),
         "run": str(trained.config.get("name", "")),
         "seed": str(trained.config.get("seed", "")),
-        "checkpoint": checkpoint.name,  # not its folder: a file that is passed on need not tell where somebody's runs are
+        "checkpoint": checkpoint.name,  # without its folder, which may be private
         "input": "image: uint8 RGB (3, height, width), one image of any size",
         "outputs": "boxes (n, 4) float32 x0 y0 x1 y1 in pixels of the input, scores (n,), labels (n,) into class_names, "
         "masks (n, height, width) bool; best score first",
         "class_names": json.dumps(trained.class_names),
         "category_ids": json.dumps(trained.category_ids),
-        "test_size": str(transform.size),  # px to which a photo's shorter side is resized first, ...
-        "test_max_size": str(transform.max_size),  # ... unless its longer side would pass this
+        "test_size": str(transform.size),  # px, the shorter side of a resized photo, ...
+        "test_max_size": str(transform.max_size),  # ... unless its longer side would exceed this
         "strides": json.dumps([2**level for level in LEVELS]),
         "score_threshold": str(settings.detection.score_threshold),
         "nms_threshold": str(settings.detection.nms_threshold),
@@ -95,7 +95,7 @@ def facts(trained: Trained, settings: Postprocess, checkpoint: Path) -> dict[str
 
 
 def _commit() -> str:
-    """Of the checkout this file lies in; a wheel has none."""
+    """Return the commit of the checkout; a wheel has none."""
     package = Path(__file__).resolve().parents[1]
     if package.parent.name != "src":
         return "unknown"
@@ -104,12 +104,12 @@ def _commit() -> str:
 
 
 def export(graph: OnnxGraph, metadata: dict[str, str]) -> onnx.ModelProto:
-    """The ONNX model of ``graph`` for one image of any height and width, with ``metadata`` in its ``metadata_props``."""
+    """Return the ONNX model of ``graph`` for one image of any height and width, with ``metadata`` as its ``metadata_props``."""
     from onnx import helper
 
     sides = {1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch, torchvision and onnxscript among themselves
+        warnings.simplefilter("ignore")  # deprecations of torch, torchvision and onnxscript
         program = torch.onnx.export(
             graph, (_noise(TRACED_SIZE),), input_names=["image"], output_names=list(OUTPUTS), dynamic_shapes=(sides,),
             opset_version=OPSET, dynamo=True, verbose=False,
@@ -118,13 +118,13 @@ def export(graph: OnnxGraph, metadata: dict[str, str]) -> onnx.ModelProto:
     proto = program.model_proto
     _name_axes(proto)
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
-        part.ClearField("metadata_props")  # stack traces, with the paths of this machine
+        part.ClearField("metadata_props")  # stack traces with paths of this machine
     helper.set_model_props(proto, metadata)
     return proto
 
 
 def _name_axes(proto: onnx.ModelProto) -> None:
-    """Readable names for the axes whose length is only known in use; the exporter's are formulas."""
+    """Give dynamic axes readable names; the exporter's are formulas."""
     named = {"image": (3, "height", "width"), **OUTPUTS}
     for value in (*proto.graph.input, *proto.graph.output):
         for dim, name in zip(value.type.tensor_type.shape.dim, named[value.name], strict=True):
@@ -133,7 +133,7 @@ def _name_axes(proto: onnx.ModelProto) -> None:
 
 
 def compared(graph: OnnxGraph, proto: onnx.ModelProto) -> str:
-    """Runs ``proto`` in onnxruntime, which shows that it can be run, and says what it and PyTorch find in an image of noise."""
+    """Run ``proto`` in onnxruntime on an image of noise, and state its detections beside those of PyTorch."""
     import onnxruntime
 
     image = _noise(CHECKED_SIZE)

@@ -1,4 +1,4 @@
-"""``python scripts/masks_from_boxes.py checkpoint=... boxes=BOXES.json images=DIR output=MASKS.json``: masks for a user's own boxes.
+"""``python scripts/masks_from_boxes.py checkpoint=... boxes=BOXES.json images=DIR output=MASKS.json``: predict masks for given boxes.
 
 Legend: G boxes of one image.
 """
@@ -39,19 +39,20 @@ from cis_seg.visualization.pages import Pages
 
 log = logging.getLogger(__name__)
 
-#: some images were damaged: their annotations are not in the output
+#: some images could not be used: their annotations are not in the output
 EXIT_SOME_UNREADABLE = 1
 
-BOXES_AT_ONCE = 64  # because the mask head needs about 10 MB for each box of a large image
-MAX_SIDE = 1280  # px of an overlay's longer side: two of them share the width of a page
+BOXES_AT_ONCE = 64  # the mask head needs about 10 MB per box of a large image
+MAX_SIDE = 1280  # px, longer side of an overlay; two fit the width of a page
 
 
 def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
-    """Writes a COCO json with the model's mask for every box; returns the images that could not be read, and why.
+    """Write a COCO json with the model's mask for every box; return the images that could not be used, with the reasons.
 
-    The output has the images, categories and annotations of the input, image by image. An annotation keeps all it had; its segmentation is
-    the mask (compressed RLE at the image's size), its area the mask's, and ``confidence`` says how well the network's own detection agrees
-    with the box (``fit_given_boxes``). A box without area in its image gets an empty mask and confidence 0; a crowd region stays as it is.
+    The output has the images, categories and annotations of the input, image by image. Annotations keep their entries, except for
+    ``segmentation`` (the mask as compressed RLE at the image's size) and ``area`` (that of the mask). The new entry ``confidence`` states
+    how well the network's own detection agrees with the box (``fit_given_boxes``). A box without area inside its image gets an empty mask
+    and confidence 0. Crowd regions are not changed.
 
     Raises:
         UserError: a mistake of the user, found before the first image, with what to do about it.
@@ -75,18 +76,18 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
             confidences += [annotation["confidence"] for annotation in annotations if "confidence" in annotation]
             if pixels is not None and pages.wanted:
                 pages.add(_panel(pixels, image, annotations))
-    _tell(confidences, output, pages)
+    _log_summary(confidences, output, pages)
     return unreadable
 
 
 class _Masker:
-    """One image after another through the network.
+    """Predicts the masks of one image at a time.
 
     Args:
         trained: the checkpoint; its network moves to ``device``.
-        boxes: whose categories are matched to the network's classes by name; a box of another category is of any class.
+        boxes: their categories are matched with the network's classes by name; a box of another category may be of any class.
         transform: resizes to the network's input.
-        device: where the network runs.
+        device: the network runs there.
         exif: ``apply`` or ``ignore`` the EXIF orientation of the photos.
     """
 
@@ -98,13 +99,13 @@ class _Masker:
         self.labels = {i: names.index(name) if name in names else ANY_CLASS for i, name in boxes.categories.items()}
         unknown = [name for name in boxes.categories.values() if name not in names]
         if unknown:
-            log.warning("the network does not know %s: such boxes take the mask of whatever it sees there", ", ".join(unknown[:20]))
+            log.warning("the network does not know %s: such boxes get the mask of the class with the best score", ", ".join(unknown[:20]))
 
     def __call__(self, image: BoxedImage) -> tuple[list[dict[str, Any]], Pixels | None]:
-        """The annotations of an image with their masks, and its pixels (None where it has no annotation and was not read).
+        """Return the annotations of an image with their masks, and its pixels (None for an image without annotations, which is not read).
 
         Raises:
-            DataError: the file is damaged, or of another size than the json says.
+            DataError: the file is corrupt, or its size differs from that in the json.
         """
         if not image.annotations:
             return [], None
@@ -118,7 +119,7 @@ class _Masker:
 
     @torch.inference_mode()
     def _masks(self, sample: Sample) -> Iterator[tuple[RLE, float]]:
-        """Mask and confidence of the G boxes, a few at a time."""
+        """Yield mask and confidence of each of the G boxes, computed in groups."""
         batch = collate([self.transform(sample, position=0)]).to(self.device)
         dense = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
         boxes, labels = _at_input_size(sample, batch.image_sizes[0]).to(self.device), torch.from_numpy(sample.labels).to(self.device)
@@ -131,7 +132,7 @@ class _Masker:
 
 
 def _at_input_size(sample: Sample, size: tuple[int, int]) -> Tensor:
-    """The boxes ``(G, 4)`` in pixels of the network's input; all of them, where a training target leaves out the empty ones."""
+    """Return the boxes ``(G, 4)`` in pixels of the network's input, including empty ones, which a training target leaves out."""
     scale = np.array([size[1] / sample.original_size[1], size[0] / sample.original_size[0]] * 2, dtype=np.float32)
     return torch.from_numpy(sample.boxes * scale)
 
@@ -144,7 +145,7 @@ def _with_mask(annotation: dict[str, Any], found: tuple[RLE, float] | None, size
 
 
 class _Annotations:
-    """The list of annotations of a COCO json, written as they come."""
+    """The list of annotations of a COCO json, written one by one."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._separator = file, ""
@@ -157,7 +158,7 @@ class _Annotations:
 
 @contextmanager
 def _coco_file(output: Path, boxes: BoxFile) -> Iterator[_Annotations]:
-    """``output``, open for its annotations; it takes its name when it is complete, so that no one trains on half of it."""
+    """Open ``output`` for its annotations; the file gets its name when it is complete, so that nobody trains on half of it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".part")
     with partial.open("w", encoding="utf-8") as file:
@@ -169,7 +170,7 @@ def _coco_file(output: Path, boxes: BoxFile) -> Iterator[_Annotations]:
 
 
 def _panel(pixels: Pixels, image: BoxedImage, annotations: list[dict[str, Any]]) -> Pixels:
-    """The image with the given boxes, beside it the masks with their confidence; a box has one colour on both sides."""
+    """Return the image with the given boxes, and beside it with masks and confidences; a box has the same colour on both sides."""
     boxes, masks = [], []
     for annotation in annotations:
         box = image.box(annotation)
@@ -180,22 +181,23 @@ def _panel(pixels: Pixels, image: BoxedImage, annotations: list[dict[str, Any]])
     return side_by_side(panels, [f"{image.path.name}: boxes given", "masks, with confidence"])
 
 
-def _tell(confidences: list[float], output: Path, pages: Pages) -> None:
+def _log_summary(confidences: list[float], output: Path, pages: Pages) -> None:
     doubtful = sum(confidence == 0 for confidence in confidences)
     median = float(np.median(confidences)) if confidences else 0.0
-    log.info("%d masks, median confidence %.2f, %d of confidence 0 (too small, or outside the image)", len(confidences), median, doubtful)
+    log.info("%d masks, median confidence %.2f, %d with confidence 0 (too small, or outside the image)", len(confidences), median, doubtful)
     log.info("written to %s; look at %s", output, ", ".join(map(str, pages.written)) or "nothing: pages=0")
 
 
 def _check(cfg: MasksFromBoxesConfig, output: Path, boxes: BoxFile) -> None:
     if output.is_dir() or output.resolve() == boxes.path.resolve():
-        found = "a folder" if output.is_dir() else "the file of boxes itself"
+        found = "a folder" if output.is_dir() else "the input file"
         raise ConfigError("the output cannot be written there", where=f"output={output}", expected="the name of a new json", found=found)
     if cfg.pages < 0:
         raise ConfigError("pages is too small", where="pages", expected="0 or more", found=cfg.pages)
 
 
 def mask_and_exit(cfg: DictConfig) -> None:
+    """Hydra's task: exit with 1 if images could not be used."""
     unreadable = masks_from_boxes(checked(cfg))
     if unreadable:
         print(f"{len(unreadable)} images could not be used; their annotations are not in the output:", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``python -m cis_seg.replay run/bad_steps/step000123.pt``: computes a bad step again and shows where it stops being a number."""
+"""``python -m cis_seg.replay run/bad_steps/step000123.pt``: recompute a skipped step and show where it becomes non-finite."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from cis_seg.model.build import build_model
 from cis_seg.training.module import CondInstModule
 from cis_seg.training.step_file import SavedStep, load_step
 
-_SHOWN = 3  # names of parameters
+_SHOWN = 3  # names of parameters printed
 
 
 @dataclass
 class Replay:
-    """What a step amounts to when it is computed again."""
+    """The result of computing a step again."""
 
     saved: SavedStep
-    losses: list[dict[str, float]] = field(default_factory=list)  # of each micro-batch: the weighted sum under ``loss``, and its raw terms
+    losses: list[dict[str, float]] = field(default_factory=list)  # per micro-batch: the weighted sum as ``loss``, and the raw terms
     gradient_norm: float = 0.0
-    first_module: str | None = None  # the first whose output is not finite
-    parameters: list[str] = field(default_factory=list)  # whose gradient is not finite
+    first_module: str | None = None  # the first one with a non-finite output
+    parameters: list[str] = field(default_factory=list)  # names of those with a non-finite gradient
 
 
 def replay(path: Path, device: str = "auto") -> Replay:
-    """Computes the step in ``path`` again, forward and backward, with its weights and in its precision.
+    """Compute the step in ``path`` again, forward and backward, with its weights and precision.
 
-    The same numbers come out on the same kind of device. Of a run on several devices a file holds one process's images: the terms'
-    normalisers are then those of its own. Of ``16-mixed`` the loss is not scaled: an overflow that only the scale made does not come again.
+    The numbers are reproduced on the same kind of device. If the run used several devices, a file holds the images of one process, and the
+    losses are normalised over these alone. The loss of ``16-mixed`` is not scaled, so an overflow caused by the scale is not reproduced.
 
     Raises:
-        CheckpointError: missing, damaged, or not the file of a step.
+        CheckpointError: missing, corrupt, or not the file of a step.
     """
     saved, content = load_step(path)
     module, place = _module(content, path), pick_device(device)
     module.to(place).train()
     result = Replay(saved)
-    with _first_not_finite(module.model, result), _precision(saved.precision, module, place):
+    with _first_non_finite(module.model, result), _precision(saved.precision, module, place):
         for batch in saved.batches:
             output = module.weighted(module.losses(batch.to(place), step=saved.step))
             (output["loss"] / len(saved.batches)).backward()
@@ -63,16 +63,16 @@ def replay(path: Path, device: str = "auto") -> Replay:
 
 
 def _module(content: dict[str, Any], path: Path) -> CondInstModule:
-    card = card_of(content, path)
-    plain = card["config"]
+    metadata = card_of(content, path)
+    plain = metadata["config"]
     cfg, loss = node_from_plain(ModelConfig, plain["model"]), node_from_plain(LossConfig, plain["loss"])
     module = CondInstModule(
-        model=build_model(cfg, len(card["class_names"])),
+        model=build_model(cfg, len(metadata["class_names"])),
         criterion=Criterion(vars(loss.weights), cfg.mask_out_stride, loss.pairwise, loss.overlap, seed=plain["seed"]),
         postprocess=Postprocess(),
         optimizer=lambda model: (torch.optim.SGD(model.parameters()), None),  # no step is taken
-        class_names=card["class_names"],
-        category_ids=card["category_ids"],
+        class_names=metadata["class_names"],
+        category_ids=metadata["category_ids"],
         masks_per_image=cfg.masks_per_image,
         max_mask_samples=cfg.max_mask_samples,
         size_ranges=cfg.size_ranges,
@@ -82,13 +82,13 @@ def _module(content: dict[str, Any], path: Path) -> CondInstModule:
 
 
 @contextmanager
-def _first_not_finite(model: nn.Module, result: Replay) -> Iterator[None]:
-    def look(name: str, output: Any) -> None:
+def _first_non_finite(model: nn.Module, result: Replay) -> Iterator[None]:
+    def check(name: str, output: Any) -> None:
         if result.first_module is None and isinstance(output, Tensor) and not output.isfinite().all():
             result.first_module = name
 
     def watch(name: str, module: nn.Module) -> Any:
-        return module.register_forward_hook(lambda module, arguments, output: look(name, output))
+        return module.register_forward_hook(lambda module, arguments, output: check(name, output))
 
     hooks = [watch(name, module) for name, module in model.named_modules()]
     try:
@@ -99,7 +99,7 @@ def _first_not_finite(model: nn.Module, result: Replay) -> Iterator[None]:
 
 
 def _precision(precision: str, module: nn.Module, device: torch.device) -> Any:
-    """The context that the trainer computed in; ``16-mixed`` is bf16 on a CPU, as in Lightning."""
+    """Return the context in which the trainer computed; on a CPU ``16-mixed`` is bf16, as in Lightning."""
     kind, _, form = precision.partition("-")
     if kind not in ("16", "bf16"):
         return nullcontext()
@@ -111,12 +111,12 @@ def _precision(precision: str, module: nn.Module, device: torch.device) -> Any:
 
 
 def print_replay(result: Replay, console: Console) -> None:
-    """The losses as a table, then where numbers end."""
+    """Print the losses as a table, and the modules and parameters with non-finite values."""
     table = Table("micro-batch", "images", *result.losses[0], title=f"step {result.saved.step}, {result.saved.precision}")
     for part, (batch, losses) in enumerate(zip(result.saved.batches, result.losses, strict=True)):
         table.add_row(str(part), ", ".join(map(str, batch.image_ids)), *(f"{value:.5g}" for value in losses.values()))
     console.print(table)
     names = result.parameters[:_SHOWN] + (["..."] if len(result.parameters) > _SHOWN else [])
     console.print(f"gradient norm: {result.gradient_norm:.5g}")
-    console.print(f"first module whose output is not finite: {result.first_module or 'none'}")
-    console.print(f"parameters whose gradient is not finite: {len(result.parameters)}{': ' if names else ''}{', '.join(names)}")
+    console.print(f"first module with a non-finite output: {result.first_module or 'none'}")
+    console.print(f"parameters with a non-finite gradient: {len(result.parameters)}{': ' if names else ''}{', '.join(names)}")

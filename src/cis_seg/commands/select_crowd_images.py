@@ -1,7 +1,7 @@
-"""``python scripts/select_crowd_images.py data.root=DIR data.annotations=annotation_val.odgt output=JOB``: images to have outlined.
+"""``python scripts/select_crowd_images.py data.root=DIR data.annotations=annotation_val.odgt output=JOB``: choose images for annotation.
 
-The folder gets ``job.json`` (boxes, and with ``checkpoint=`` masks to start from, for an annotation tool), ``images.txt`` (their files),
-``report.json`` (every image of the split, and why it was taken or left) and, where the photos are asked for, ``images/``.
+The output folder contains ``job.json`` (boxes for an annotation tool, with ``checkpoint=`` also a draft of the masks), ``images.txt`` (file
+names), ``report.json`` (why each image of the split was taken or left) and, with ``photos=link`` or ``copy``, ``images/``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Json = dict[str, Any]
 
 
 def select(cfg: SelectConfig) -> list[Verdict]:
-    """Writes the job and the report; returns why each image was taken or left.
+    """Write the job and the report; return why each image was taken or left.
 
     Raises:
         UserError: a mistake of the user, such as criteria that no image meets, with what to do about it.
@@ -58,17 +58,17 @@ def select(cfg: SelectConfig) -> list[Verdict]:
             where=source,
             expected=str(criteria),
             found=f"the reasons are listed in {output / 'report.json'}",
-            remedy="loosen the criteria that left most of them",
+            remedy="loosen the criterion that excluded the most images",
         )
     _write_job(content, taken, images, f"Images of {source.name} with {criteria}; drawn with seed {cfg.seed}", cfg, output)
     return verdicts
 
 
 def _check(cfg: SelectConfig, output: Path) -> CrowdHumanData:
-    """The data config, if it is one of CrowdHuman's form, and the options go together."""
+    """Return the data config; refuse options that contradict each other, and other data than CrowdHuman's."""
     if cfg.min_people > cfg.max_people:
         found = f"{cfg.min_people} to {cfg.max_people}"
-        raise ConfigError("no image has so many people", where="min_people, max_people", expected="the smaller number first", found=found)
+        raise ConfigError("the range of people is empty", where="min_people, max_people", expected="the smaller number first", found=found)
     if (output / "job.json").exists() or output.is_file():
         raise ConfigError(
             "the job cannot be written there",
@@ -78,10 +78,12 @@ def _check(cfg: SelectConfig, output: Path) -> CrowdHumanData:
             remedy="annotators may be working on it: choose another folder, or delete it",
         )
     if not isinstance(cfg.data, CrowdHumanData):
-        raise ConfigError("images are chosen from CrowdHuman's records", where="data", expected="data=crowdhuman or data=crowd")
+        raise ConfigError("images can only be chosen from CrowdHuman's records", where="data", expected="data=crowdhuman or data=crowd")
     if cfg.data.boxes != "visible":
-        remedy = "leave data.boxes alone; iou_boxes=full compares whole bodies"
-        raise ConfigError("masks show what is seen of people", where="data.boxes", expected="visible", found=cfg.data.boxes, remedy=remedy)
+        remedy = "remove data.boxes; iou_boxes=full compares whole bodies"
+        raise ConfigError(
+            "masks show the visible parts of people", where="data.boxes", expected="visible", found=cfg.data.boxes, remedy=remedy
+        )
     return cfg.data
 
 
@@ -93,7 +95,7 @@ def _judged(content: Json, criteria: Criteria) -> list[Verdict]:
 
 
 def _damage(path: Path) -> str | None:
-    """Why an annotator could not open the file, or None."""
+    """Return why the file cannot be opened, or None."""
     try:
         read_image(path)
     except DataError as error:
@@ -102,7 +104,7 @@ def _damage(path: Path) -> str | None:
 
 
 def _faulty(faults: Faults) -> list[Verdict]:
-    """Records that never became images."""
+    """Return a verdict for each record that was left out as faulty."""
     return [Verdict(None, None, "faulty_record", f"{fault.kind}: {' '.join(fault.problem.split())}") for fault in faults.listed]
 
 
@@ -110,7 +112,7 @@ def _counts(source: Path, verdicts: Sequence[Verdict], cfg: SelectConfig) -> str
     counts = Counter(verdict.reason for verdict in verdicts)
     lines = [f"{source}: {len(verdicts)} records", *(f"{counts[reason]:8d}  {REASONS[reason]}" for reason in REASONS if counts[reason])]
     if cfg.count is not None and counts[TAKEN] < cfg.count:
-        lines.append(f"{cfg.count} images were asked for: fewer meet the criteria")
+        lines.append(f"fewer than count={cfg.count} images meet the criteria")
     return "\n".join(lines)
 
 
@@ -127,7 +129,7 @@ def _report(source: Path, criteria: Criteria, cfg: SelectConfig, verdicts: Seque
 
 
 def _write_job(content: Json, taken: Sequence[Verdict], images: Path, description: str, cfg: SelectConfig, output: Path) -> None:
-    """``job.json`` comes last: a folder that has it is complete."""
+    """Write all files; ``job.json`` is written last, so a folder that has it is complete."""
     job = job_content(content, {verdict.line for verdict in taken if verdict.line is not None}, description)
     names = [image["file_name"] for image in job["images"]]
     (output / "images.txt").write_text("".join(f"{name}\n" for name in names))
@@ -150,7 +152,7 @@ def _place(source: Path, target: Path, how: str) -> None:
 
 
 def _draft(job: Json, images: Path, cfg: SelectConfig, output: Path) -> Json:
-    """The model's masks for the job's boxes; pages of them stay beside the job as ``draft_000.png`` ..."""
+    """Return the job with the model's masks for its boxes; overlays stay beside the job as ``draft_000.png`` ..."""
     with TemporaryDirectory() as folder:
         boxes = Path(folder) / "boxes.json"
         boxes.write_text(json.dumps(job))
@@ -166,4 +168,5 @@ def _draft(job: Json, images: Path, cfg: SelectConfig, output: Path) -> Json:
 
 
 def select_and_report(cfg: DictConfig) -> None:
+    """Hydra's task."""
     select(checked(cfg))

@@ -26,7 +26,7 @@ from cis_seg.runtime.compat import ChangedGroundTruth
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Curves", "Evaluation", "GroundTruth", "IouType", "Metrics", "baselines", "evaluate", "score"]
+__all__ = ["Curves", "Evaluation", "GroundTruth", "IouType", "Metrics", "baselines", "score"]
 
 IouType = Literal["bbox", "segm"]
 Metrics = dict[str, float | None]
@@ -72,7 +72,7 @@ class _Evaluator(ChangedGroundTruth, COCOeval):  # type: ignore[misc]
         return super().computeIoU(imgId, catId) if self._known_ious is None else self._known_ious[imgId, catId]
 
 
-def evaluate(
+def score(
     ground_truth: GroundTruth,
     results: list[dict[str, Any]],
     *,
@@ -117,18 +117,6 @@ def evaluate(
     metrics["num_images"] = len(ground_truth.images)
     metrics["num_annotations"] = len(ground_truth.annotations)
     return Evaluation(metrics, curves)
-
-
-def score(
-    ground_truth: GroundTruth,
-    results: list[dict[str, Any]],
-    *,
-    iou_types: Sequence[IouType] = ("bbox", "segm"),
-    area: str = "published",
-    exclusive: bool = False,
-) -> Metrics:
-    """Return the metrics of ``evaluate``; the arguments are the same."""
-    return evaluate(ground_truth, results, iou_types=iou_types, area=area, exclusive=exclusive).metrics
 
 
 def baselines(ground_truth: GroundTruth) -> Metrics:

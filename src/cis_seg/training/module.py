@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from cis_seg.assign.fcos_assigner import assign
 from cis_seg.assign.mask_samples import select_mask_samples
 from cis_seg.coco.results import to_results
-from cis_seg.evaluation.metrics import Curves, GroundTruth, evaluate
+from cis_seg.evaluation.metrics import Curves, GroundTruth, score
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.condinst import CondInst
@@ -128,7 +128,7 @@ class CondInstModule(L.LightningModule):
             if self.trainer.sanity_checking:
                 continue
             found = [entry for entries in results.values() for entry in entries]
-            evaluation = evaluate(self.ground_truth(index), found, area=self.eval_area)
+            evaluation = score(self.ground_truth(index), found, area=self.eval_area)
             scores, curves[SCORED_SETS[index]] = evaluation.metrics, evaluation.curves
             logged = {f"{SCORED_SETS[index]}/{k.replace('/', '_')}": v for k, v in scores.items() if v is not None and k in HEADLINES}
             self.log_dict(logged | _headline(scores, index), rank_zero_only=True, batch_size=1)

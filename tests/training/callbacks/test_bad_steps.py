@@ -101,7 +101,7 @@ def test_many_in_a_row_stop_the_run_with_advice(root: Path, capsys: pytest.Captu
     assert main([str(folder / "step000002.pt"), "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
     assert "step 2, 32-true" in shown
-    assert "first module whose output is not finite: backbone.layer2.0.conv1" in shown
+    assert "first module with a non-finite output: backbone.layer2.0.conv1" in shown
     assert "gradient norm: nan" in shown
 
 
