@@ -218,9 +218,65 @@ def test_a_missing_root_tells_the_layout(coco_root: Path) -> None:
 def test_sets_with_different_categories_are_refused(coco_root: Path) -> None:
     path = coco_root / "annotations/instances_train2017.json"
     path.write_text(path.read_text().replace('"dog"', '"cat"'))
-    with pytest.raises(DataError, match=r"different categories[\s\S]*dog[\s\S]*cat[\s\S]*categories=\["):
+    with pytest.raises(DataError, match=r"different categories[\s\S]*dog[\s\S]*cat[\s\S]*data.categories=\["):
         coco_data(coco_root, **SIZES).setup("fit")
     coco_data(coco_root, categories=["person"], **SIZES).setup("fit")
+
+
+def test_categories_that_differ_in_case_or_spaces_are_named(coco_root: Path) -> None:
+    path = coco_root / "annotations/instances_train2017.json"
+    path.write_text(path.read_text().replace('"person"', '"Person "'))
+    with pytest.raises(DataError, match=r"different categories[\s\S]*'Person ' and 'person' differ only in case or spaces"):
+        coco_data(coco_root, **SIZES).setup("fit")
+
+
+def _cut_short(root: Path, content: Content) -> None:
+    path = root / "val2017" / "3.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _other_size(root: Path, content: Content) -> None:
+    content["images"][1]["width"] = 33
+
+
+def _missing(root: Path, content: Content) -> None:
+    (root / "val2017" / "3.jpg").unlink()
+
+
+def _annotated(**change: Any) -> Callable[[Path, Content], None]:
+    return lambda root, content: content["annotations"][0].update(change)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda root, content: content["annotations"].clear(), ["images to score have no annotations", "data.val_annotations"]),
+        (_annotated(area=None), ["1 annotations have no area", "first: annotation 1", "eval.area=mask"]),
+        (_annotated(area=float("nan")), ["annotation 1 of image 7", "no usable area"]),
+        (_annotated(segmentation=[["x"] * 6]), ["annotation 1 of image 7", "no usable mask"]),
+        (_cut_short, ["1 of 3 images to score cannot be used", "3.jpg cannot be read"]),
+        (_other_size, ["1 of 3 images to score cannot be used", "33 x 24 pixels", "found: 32 x 24"]),
+        (_missing, ["1 of 3 images to score cannot be used", "image 3.jpg is missing"]),
+    ],
+)
+def test_what_is_scored_is_checked_before_the_first_step(
+    coco_root: Path, coco_content: Content, damage: Callable[[Path, Content], None], words: list[str]
+) -> None:
+    for annotation in coco_content["annotations"]:
+        annotation["area"] = 9
+    path = coco_root / "annotations/instances_val2017.json"
+    path.write_text(json.dumps(coco_content))
+    coco_data(coco_root, **SIZES).check_scored("published")
+    damage(coco_root, coco_content)
+    path.write_text(json.dumps(coco_content))
+    with pytest.raises(DataError) as refused:
+        coco_data(coco_root, **SIZES).check_scored("published")
+    for word in [*words, str(path)]:
+        assert word in str(refused.value)
+
+
+def test_areas_are_not_needed_if_those_of_the_masks_are_scored(coco_root: Path) -> None:
+    coco_data(coco_root, **SIZES).check_scored("mask")
 
 
 def test_scored_sets_with_different_category_ids_are_refused(coco_root: Path) -> None:

@@ -130,7 +130,7 @@ def test_damaged_data(home: Path) -> None:
     assert "0.jpg cannot be read as an image" in lines[-1].found
     shutil.copy(root / "train2017" / "1.jpg", image)
     lines = report("data=coco", f"data.root={root}")["data"]
-    assert "1 of 2 image files looked for are missing" in lines[-1].found
+    assert "1 of 2 images to score cannot be used" in lines[-1].found
     assert lines[-1].status == Status.PROBLEM
     (root / "annotations" / "instances_train2017.json").write_text("")
     assert "not valid JSON" in report("data=coco", f"data.root={root}")["data"][-1].found

@@ -31,6 +31,13 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return same or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
 
 
+def spelling_remedy(names: Iterable[str], known: Iterable[str]) -> str | None:
+    """What to do if one of the ``names`` differs from one of ``known`` in case or spaces only; None if there is none."""
+    others = list(known)
+    pairs = [(name, other) for name in names for other in others if name != other and _folded(name) == _folded(other)]
+    return f"{pairs[0][0]!r} and {pairs[0][1]!r} differ only in case or spaces: write one name in both" if pairs else None
+
+
 def unused_parents(categories: Sequence[Mapping[str, Any]], unused: Mapping[int, str]) -> list[str]:
     """The names in ``unused`` that other entries of ``categories`` give as their supercategory.
 

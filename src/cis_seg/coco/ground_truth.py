@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from cis_seg.coco import rle
 from cis_seg.coco.checks import degenerate_parts
 from cis_seg.coco.entries import Annotation, Needs
-from cis_seg.coco.reader import read_coco
+from cis_seg.coco.reader import read_coco, without_area
 
 _CIS_BYTES = 2_372_925  # compared first, so that no other file is read for its checksum
 _CIS_SHA256 = "0e3b68cbd4912142ff6af41f79894421b9b1a3e026fb08dccb044df62727c8df"
@@ -77,7 +77,7 @@ class GroundTruth:
         self.category_ids, self.category_names = tuple(file.categories), tuple(file.categories.values())
         self.known_category_ids = file.known_category_ids
         self.maskless: set[int] = set()
-        self.arealess = [annotation.id for annotation in file.annotations if annotation.entry.get("area") is None]
+        self.arealess = without_area(file)
         self.dropped_parts = sum(degenerate_parts(annotation.entry.get("segmentation")) for annotation in file.annotations)
         self._id_shift = int(any(annotation.id == 0 for annotation in file.annotations))
         self.coco = COCO()

@@ -159,6 +159,31 @@ def _remarks(file: CocoFile) -> Iterator[str]:
         yield note
 
 
+def without_area(file: CocoFile) -> list[int]:
+    """The ids of the annotations without ``area``."""
+    return [annotation.id for annotation in file.annotations if annotation.entry.get("area") is None]
+
+
+def check_areas(lacking: Sequence[int], area: str, path: Path) -> None:
+    """Refuse annotations without ``area`` if the published areas split the scores by size.
+
+    Args:
+        lacking: ids of the annotations without one.
+        area: ``eval.area``.
+        path: the annotation file.
+
+    Raises:
+        DataError: names the first one, and the option that does without.
+    """
+    if area == "published" and lacking:
+        raise DataError(
+            f"{len(lacking)} annotations have no area",
+            where=f"{path}, first: annotation {lacking[0]}",
+            expected="the key area, which splits small, medium and large",
+            remedy="use eval.area=mask",
+        )
+
+
 def _check_each(entries: Sequence[Json], check: Callable[[Json], None], faults: list[Fault] | None) -> None:
     """Check every entry; without a list of faults the first one is raised."""
     for entry in entries:

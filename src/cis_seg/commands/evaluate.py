@@ -16,6 +16,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from cis_seg.build import build_data
+from cis_seg.coco.classes import spelling_remedy
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results, to_results
 from cis_seg.config.command_schema import EvaluateConfig
@@ -115,7 +116,7 @@ def scored_classes(known: Sequence[str], wanted: Sequence[str], *, named: bool, 
             f"the model does not know the class {', '.join(unknown[:5])}",
             where=path,
             found=", ".join(known[:10]),
-            remedy="score other categories: data.categories=[...]",
+            remedy=spelling_remedy(unknown, known) or "score other categories: data.categories=[...]",
         )
     if unknown or len(scored) < len(known):
         log.info("scored: %s (the model knows %d classes, the data %d)", ", ".join(scored[:5]), len(known), len(wanted))

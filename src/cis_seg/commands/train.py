@@ -65,6 +65,8 @@ def train(cfg: DictConfig, arguments: Sequence[str] = ()) -> float | None:
     processes = processes_to_start(typed.trainer)
     data = build_data(typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
     data.setup("fit")
+    if is_first():
+        data.check_scored(typed.eval.area)
     if resume_path is None and (experiment := missing_base(typed)) is not None:
         log.info("init_from: %s is not there yet; training it first: experiment=%s", typed.init_from, experiment)
         train(compose_base(experiment, typed), arguments)

@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from cis_seg.coco.boxes import corners, inside
 from cis_seg.coco.entries import Needs
-from cis_seg.coco.reader import CocoFile, collector_paused, read_coco
+from cis_seg.coco.reader import CocoFile, collector_paused, read_coco, without_area
 from cis_seg.data.faults import NO_AREA, OUTSIDE, report_dropped
 from cis_seg.data.records import ImageRecord, InstanceDataset, pack
 from cis_seg.errors import DataError
@@ -30,6 +31,7 @@ class CocoDataset(InstanceDataset):
         categories: names of the categories to keep; None keeps all.
         keep_empty: keep the images without an annotation of these categories.
         load_masks: keep the segmentations too.
+        scored: the ground truth is read from the same file, so its masks and areas are checked now.
         ignore_regions: samples carry the boxes of crowd regions as ignore regions. Not for COCO itself, whose crowd boxes can cover
             most of the image: as in the reference, locations inside that belong to no instance train as background.
         exif: ``apply`` or ``ignore`` the EXIF orientation of the photos (``read_image``).
@@ -46,12 +48,15 @@ class CocoDataset(InstanceDataset):
         categories: Sequence[str] | None = None,
         keep_empty: bool = False,
         load_masks: bool = False,
+        scored: bool = False,
         ignore_regions: bool = False,
         exif: str = "ignore",
     ) -> None:
+        masks: Literal["required", "optional", "ignored"] = "required" if load_masks else "optional" if scored else "ignored"
         with collector_paused():
-            file = read_coco(annotations, Needs(categories, masks="required" if load_masks else "ignored"))
+            file = read_coco(annotations, Needs(categories, masks=masks, areas=scored))
             found = _records(file, load_masks)
+            arealess = without_area(file)
         names, ids = tuple(file.categories.values()), tuple(file.categories)
         del file  # the packed records need a small part of its memory
         kept = [image for image in found if keep_empty or image.boxes]
@@ -65,6 +70,7 @@ class CocoDataset(InstanceDataset):
             )
         records = pack(kept, with_segmentations=load_masks)
         super().__init__(records, images, class_names=names, category_ids=ids, source=annotations, ignore_regions=ignore_regions, exif=exif)
+        self.arealess = arealess
 
 
 def _records(file: CocoFile, load_masks: bool) -> list[ImageRecord]:

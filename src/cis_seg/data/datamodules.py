@@ -29,12 +29,14 @@ class CocoDataModule(InstanceDataModule):
 
     def _read(self, part: str) -> InstanceDataset:
         if part == "val":
-            return CocoDataset(self.val_annotations, self._val_images, categories=self.cfg.categories, keep_empty=True, exif=self.cfg.exif)
+            files = self.val_annotations, self._val_images
+            return CocoDataset(*files, categories=self.cfg.categories, keep_empty=True, scored=True, exif=self.cfg.exif)
         return CocoDataset(
             *self._train,
             categories=self.cfg.categories,
             keep_empty=self.cfg.keep_empty,
             load_masks=self.load_masks and part == "train",
+            scored=part != "train",
             exif=self.cfg.exif,
         )
 
@@ -94,6 +96,7 @@ class CrowdHumanDataModule(InstanceDataModule):
             categories=["person"],
             keep_empty=keep_empty,
             load_masks=load_masks,
+            scored=not load_masks,
             ignore_regions=self.cfg.ignore_regions,
             exif=self.cfg.exif,
         )

@@ -95,6 +95,18 @@ def not_scored(image: Unreadable) -> DataError:
     )
 
 
+def unscorable(errors: Sequence[DataError], total: int, source: Path) -> DataError:
+    """The error if ``errors`` are found in the ``total`` images to score, before the first step."""
+    more = [f"and {len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []
+    return DataError(
+        f"{len(errors)} of {total} images to score cannot be used, and leaving them out would change the score",
+        where=source,
+        expected="complete images of the stated size",
+        found="\n    ".join([*(str(error).replace("\n", "\n    ") for error in errors[:_SHOWN]), *more]),
+        remedy="repair these files, or remove the images and their annotations from the scored set",
+    )
+
+
 def _listed(unreadable: Sequence[Unreadable]) -> str:
     more = [f"and {len(unreadable) - _SHOWN} more"] if len(unreadable) > _SHOWN else []
     return "\n    ".join([*(image.message.replace("\n", "\n    ") for image in unreadable[:_SHOWN]), *more])

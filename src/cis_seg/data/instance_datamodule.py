@@ -9,8 +9,10 @@ from pathlib import Path
 
 import lightning
 
+from cis_seg.coco.classes import spelling_remedy
+from cis_seg.coco.reader import check_areas
 from cis_seg.config.schema import DataConfig, OptimConfig
-from cis_seg.data.faults import UnreadableImages
+from cis_seg.data.faults import UnreadableImages, unscorable
 from cis_seg.data.loader import BatchLoader, ExampleDataset, batch_loader, eval_batches
 from cis_seg.data.records import InstanceDataset
 from cis_seg.data.sampler import TrainBatchSampler
@@ -135,7 +137,8 @@ class InstanceDataModule(lightning.LightningDataModule):
                     where=dataset.source,
                     found=dataset.class_names,
                     expected=f"{self.class_names}, as in {self.val_dataset.source}",
-                    remedy="name the categories (categories=[...]) so that both use the same",
+                    remedy=spelling_remedy(dataset.class_names, self.class_names)
+                    or "choose the same categories for both with data.categories=[...]",
                 )
         for dataset in self.scored_datasets:
             if dataset.category_ids != self.category_ids:
@@ -149,6 +152,28 @@ class InstanceDataModule(lightning.LightningDataModule):
         if self._rank()[0] == 0:
             for dataset in {used_as.source: used_as for used_as in used}.values():
                 _warn_of_turned_photos(dataset)
+
+    def check_scored(self, area: str) -> None:
+        """Check all that will be scored, so that no fault shows only at the first validation. Of the images, headers and ends are read.
+
+        Args:
+            area: ``eval.area``.
+
+        Raises:
+            DataError: a scored set without annotations or areas, or with images that are missing, corrupt or of another size.
+        """
+        for dataset in self.scored_datasets:
+            if not len(dataset.records.labels):
+                raise DataError(
+                    "the images to score have no annotations",
+                    where=dataset.source,
+                    expected=f"annotations of {', '.join(dataset.class_names[:5])}",
+                    found=f"{len(dataset)} images without any",
+                    remedy="set data.val_annotations to the held-out images' annotations, for example a part of the training set",
+                )
+            check_areas(dataset.arealess, area, dataset.source)
+            if faulty := dataset.faulty_images():
+                raise unscorable(list(faulty.values()), len(dataset), dataset.source)
 
     def train_dataloader(self) -> BatchLoader:
         """Endless micro-batches of this process, from the trainer's step on.

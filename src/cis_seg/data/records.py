@@ -122,9 +122,11 @@ class InstanceDataset(Dataset[Sample]):
 
     Attributes:
         sizes_from_files: the annotation file states no sizes of the images.
+        arealess: ids of the annotations without ``area``, if the set is scored.
     """
 
     sizes_from_files = False
+    arealess: Sequence[int] = ()
 
     def __init__(
         self,

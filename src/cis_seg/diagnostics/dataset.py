@@ -78,8 +78,11 @@ def check_data(subject: Subject) -> Iterator[Line]:
     seconds = time.perf_counter() - start
     names, more = ", ".join(data.class_names[:5]), " ..." if len(data.class_names) > 5 else ""
     yield ok(f"annotations read in {seconds:.1f} s; classes: {names}{more}")
-    for part, dataset in {"training": data.train_dataset, "scored": data.val_dataset}.items():
-        yield from _check_set(part, dataset, subject.typed.data.max_faulty)
+    for text in subject.data_warnings:
+        yield warning(text, "python scripts/check_dataset.py with the same data options lists every case")
+    yield from _check_set("training", data.train_dataset, subject.typed.data.max_faulty)
+    data.check_scored(subject.typed.eval.area)
+    yield from _check_set("scored", data.val_dataset, subject.typed.data.max_faulty)
 
 
 def _check_set(part: str, dataset: InstanceDataset, max_faulty: float) -> Iterator[Line]:

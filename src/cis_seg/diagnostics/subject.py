@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Subject:
             self.cfg: DictConfig = compose("config", overrides=self.overrides)
         self.plain: dict[str, Any] = to_plain(self.cfg)
         self.typed: Config = to_dataclass(self.cfg)
+        self.data_warnings: list[str] = []  # logged while the annotation files were read
 
     @property
     def micro_batch(self) -> int:
@@ -82,7 +84,8 @@ class Subject:
         """
         assert not self.to_be_drawn
         module = self.data_module(self.typed.data)
-        module.setup("fit")
+        with _warnings_of(logging.getLogger("cis_seg")) as self.data_warnings:
+            module.setup("fit")
         return module
 
     def data_module(self, data: schema.DataConfig) -> InstanceDataModule:
@@ -90,3 +93,20 @@ class Subject:
         typed = self.typed
         masks = typed.supervision == "mask"
         return build_data(data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=masks)
+
+
+@contextmanager
+def _warnings_of(logger: logging.Logger) -> Iterator[list[str]]:
+    """Collect the warnings that are logged meanwhile, so that the report lists them."""
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Collector(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)

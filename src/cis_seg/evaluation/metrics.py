@@ -19,7 +19,8 @@ from pycocotools.cocoeval import COCOeval
 
 from cis_seg.coco import rle
 from cis_seg.coco.ground_truth import GroundTruth, silenced
-from cis_seg.errors import ConfigError, DataError
+from cis_seg.coco.reader import check_areas
+from cis_seg.errors import ConfigError
 from cis_seg.evaluation.baselines import CROWD_BINS, baseline_results, crowd_bins, mask_to_box, mean_overlap_degree
 from cis_seg.evaluation.exclusive import exclusive_results
 from cis_seg.runtime.compat import ChangedGroundTruth
@@ -174,14 +175,7 @@ def _area_changes(ground_truth: GroundTruth, area: str) -> dict[int, dict[str, A
         return {a["id"]: {"area": float(rle.area(a["segmentation"]))} for a in ground_truth.annotations}
     if area != "published":
         raise ConfigError(f"unknown area protocol '{area}'", where="eval.area", expected="published or mask")
-    lacking = ground_truth.arealess
-    if lacking:
-        raise DataError(
-            f"{len(lacking)} annotations have no area",
-            where=f"{ground_truth.path}, first: annotation {lacking[0]}",
-            expected="the key area, which splits small, medium and large",
-            remedy="use eval.area=mask",
-        )
+    check_areas(ground_truth.arealess, area, ground_truth.path)
     return {}
 
 
