@@ -149,7 +149,6 @@ def test_true_masks_by_hand() -> None:
     target = Target(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), first)
     batch = replace(tiny_batch(), targets=(none, target))
     criterion = Criterion({"mask": 1.0})
-    assert criterion.needs_gt_masks
     right = torch.full((2, 16, 24), -99.0)
     right[1, 2:6, 3:5] = 99
     right[0, :12, :17] = 99
@@ -181,7 +180,6 @@ def test_weight_zero_removes_a_term(name: str) -> None:
 def test_without_true_masks_none_are_needed() -> None:
     batch = tiny_batch(*BOXES)
     criterion = Criterion(ALL | {"mask": 0.0})
-    assert not criterion.needs_gt_masks
     assert "loss_mask" not in criterion(*_predictions(batch), batch, step=1)
     with pytest.raises(AssertionError, match="supervision=mask"):
         Criterion(ALL)(*_predictions(batch), batch, step=1)

@@ -27,7 +27,7 @@ from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.workers import worker_errors_explained
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.evaluation.score_table import METRICS, OBJECTIVE, print_report, reported_step
-from cis_seg.model.shared_norm import share_norms
+from cis_seg.model.sync_batch_norm import share_norms
 from cis_seg.runtime.atomic_files import patiently, write_atomically
 from cis_seg.runtime.compat import number_rows_from
 from cis_seg.runtime.processor import slow_precision

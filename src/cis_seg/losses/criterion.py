@@ -43,11 +43,6 @@ class Criterion:
     overlap: OverlapConfig = field(default_factory=OverlapConfig)
     seed: int = 0
 
-    @property
-    def needs_gt_masks(self) -> bool:
-        """Whether targets must have ground-truth masks."""
-        return self.weights.get("mask", 0.0) > 0
-
     def __call__(
         self, dense: DensePredictions, assignment: Assignment, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int
     ) -> dict[str, Tensor]:

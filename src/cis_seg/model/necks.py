@@ -112,7 +112,7 @@ class BiFPN(nn.Module):
 
     Levels 3 to 5 come from C3 to C5, level 6 from C5 by a 1x1, norm and max pool, level 7 from level 6 by max pool alone.
     The norms are ordinary trainable BatchNorm. The reference synchronises their statistics over devices; ``cis_seg.train`` does so for
-    every BatchNorm of the network (``shared_norm``).
+    every BatchNorm of the network (``sync_batch_norm``).
 
     Args:
         in_channels: channels of the backbone's stages, ``{stage: channels}``; stages 3 to 5 are read.
