@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cis_seg.adelaidet.convert import Conversion, convert_model
 from cis_seg.adelaidet.imagenet import convert_backbone, is_backbone
 from cis_seg.adelaidet.reading import read_weights
 from cis_seg.errors import CheckpointError
+from cis_seg.runtime.atomic_files import write_atomically
 
 
 def convert_file(source: Path, target: Path, *, class_names: Sequence[str] | None = None) -> Conversion:
@@ -33,9 +35,9 @@ def convert_file(source: Path, target: Path, *, class_names: Sequence[str] | Non
     weights = read_weights(source)
     conversion = convert_backbone(weights) if is_backbone(weights) else convert_model(weights, class_names)
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f"{target.name}.partial")
-    torch.save(conversion.content, draft)
-    draft.replace(target)
+    stored = io.BytesIO()
+    torch.save(conversion.content, stored)
+    write_atomically(target, stored.getbuffer())
     return conversion
 
 
