@@ -1,4 +1,4 @@
-"""LightningDataModules of the formats: where the files of a data set are."""
+"""Data modules of the supported formats; they define where the files of a data set are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MASKS_TRAIN = "masks_train.json"
 
 
 class CocoDataModule(InstanceDataModule):
-    """Any pair of COCO jsons; the default names are those of COCO 2017. Arguments as ``InstanceDataModule``."""
+    """A pair of COCO json files, by default named as in COCO 2017. The arguments are those of ``InstanceDataModule``."""
 
     cfg: CocoData
 
@@ -42,10 +42,10 @@ class CocoDataModule(InstanceDataModule):
 
 
 class CrowdHumanDataModule(InstanceDataModule):
-    """CrowdHuman's own layout, which the generated crowd shares; one class: person. Arguments as ``InstanceDataModule``.
+    """CrowdHuman's layout, also used by the generated crowd, with the single class person.
 
-    Training reads the ``.odgt``. Masks, for scoring and for supervision=mask, come from COCO jsons beside it: the
-    generated crowd has them, CrowdHuman itself does not (CIS.json has those of 459 validation images).
+    The arguments are those of ``InstanceDataModule``. Training reads the ``.odgt`` file. Masks for scoring and for supervision=mask
+    are read from COCO json files: the generated crowd includes them, CrowdHuman does not (CIS.json covers 459 validation images).
     ``masks_train.json`` is read only for ``load_masks`` and ``score_train``.
     """
 
@@ -82,7 +82,9 @@ class CrowdHumanDataModule(InstanceDataModule):
 
     def _masked(self, annotations: Path, images: Path, *, keep_empty: bool, load_masks: bool) -> CocoDataset:
         if not annotations.is_file():
-            remedy = "CrowdHuman itself has no masks: name CIS.json, or a json that scripts/crowdhuman_to_coco.py wrote (boxes alone)"
+            remedy = (
+                "CrowdHuman has no masks: set data.val_annotations to CIS.json, or to the output of scripts/crowdhuman_to_coco.py (boxes)"
+            )
             raise DataError(
                 "there is no COCO json with masks",
                 where=annotations,

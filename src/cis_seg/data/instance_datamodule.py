@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Layout:
-    """The names that a data set's own distribution gives its files and folders, relative to its root."""
+    """Default names of the files and folders of a data set, relative to its root."""
 
     annotations: str
     images: str
@@ -38,20 +38,20 @@ class Layout:
 
 
 class InstanceDataModule(lightning.LightningDataModule):
-    """Training and scoring batches of any instance data set; subclasses know where the files are.
+    """Training and scoring batches of any instance data set; subclasses define where the files are.
 
     Args:
         cfg: the data set's options.
         layout: the names of its files.
-        expected: what its root folder contains, for messages.
+        expected: description of the root folder, for messages.
         optim: global batch and accumulation; ``accumulate`` must equal the trainer's ``accumulate_grad_batches``.
         seed: seed of the order of the images and of every augmentation.
         load_masks: give the training targets masks (for supervision=mask).
 
     Attributes:
-        val_annotations: the COCO json of the held-out set; known before any file is read.
-        files: every annotation file that may be read and the folder of its images, by their purpose.
-        train_transform: from a sample to a training example.
+        val_annotations: the COCO json of the held-out set; available before any file is read.
+        files: purpose -> annotation file and image folder, for every file that may be read.
+        train_transform: converts a sample to a training example.
     """
 
     def __init__(self, cfg: DataConfig, layout: Layout, expected: str, *, optim: OptimConfig | None, seed: int, load_masks: bool) -> None:
@@ -76,7 +76,7 @@ class InstanceDataModule(lightning.LightningDataModule):
 
     @property
     def val_dataset(self) -> InstanceDataset:
-        """The held-out images to score; all of the file, with or without annotations."""
+        """The held-out images to score, including those without annotations."""
         return self._dataset("val")
 
     @property
@@ -86,7 +86,7 @@ class InstanceDataModule(lightning.LightningDataModule):
 
     @property
     def scored_datasets(self) -> list[InstanceDataset]:
-        """What the validation loaders read, in their order: the held-out images, then the training images if asked for."""
+        """The data sets of the validation loaders: the held-out images, then the training images if ``score_train`` is set."""
         return [self.val_dataset, *([self.scored_train_dataset] if self.cfg.score_train else [])]
 
     @property
@@ -124,10 +124,10 @@ class InstanceDataModule(lightning.LightningDataModule):
         return existing
 
     def setup(self, stage: str) -> None:
-        """Reads the indices ``stage`` needs, so that mistakes show before the first step.
+        """Read the annotation files that ``stage`` needs, so that errors show before the first step.
 
         Raises:
-            DataError: a file is missing or damaged, or the sets disagree on the classes.
+            DataError: a file is missing or corrupt, or the sets have different classes.
         """
         used = [*self.scored_datasets, *([self.train_dataset] if stage == "fit" else [])]
         for dataset in used:
@@ -154,7 +154,7 @@ class InstanceDataModule(lightning.LightningDataModule):
                 _warn_of_turned_photos(dataset)
 
     def check_scored(self, area: str) -> None:
-        """Check all that will be scored, so that no fault shows only at the first validation. Of the images, headers and ends are read.
+        """Check everything that will be scored, so that no error shows only at the first validation; of images, headers and ends are read.
 
         Args:
             area: ``eval.area``.
@@ -176,7 +176,7 @@ class InstanceDataModule(lightning.LightningDataModule):
                 raise unscorable(list(faulty.values()), len(dataset), dataset.source)
 
     def train_dataloader(self) -> BatchLoader:
-        """Endless micro-batches of this process, from the trainer's step on.
+        """Return an endless loader of this process's micro-batches, starting at the trainer's step.
 
         Raises:
             ConfigError: the global batch does not divide into equal parts, or the trainer accumulates otherwise.
@@ -210,7 +210,7 @@ class InstanceDataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[BatchLoader]:
-        """One loader a scored set, each image once: the held-out images, then the training images if asked for."""
+        """Return one loader per scored set, in the order of ``scored_datasets``; each image is loaded once."""
         return [self._scoring_loader(dataset) for dataset in self.scored_datasets]
 
     def _scoring_loader(self, dataset: InstanceDataset) -> BatchLoader:
@@ -236,7 +236,7 @@ class InstanceDataModule(lightning.LightningDataModule):
         return self._datasets[part]
 
     def _read(self, part: str) -> InstanceDataset:
-        """The data set of ``train``, ``val`` or ``scored_train``."""
+        """Read the data set ``train``, ``val`` or ``scored_train``."""
         raise NotImplementedError
 
     def _path(self, path: Path | str) -> Path:
@@ -250,7 +250,7 @@ def _warn_of_turned_photos(dataset: InstanceDataset) -> None:
 
 
 def _train_sizes(cfg: DataConfig) -> Sequence[int]:
-    """The shorter sides to draw from.
+    """Return the shorter sides to draw from.
 
     Raises:
         ConfigError: a range whose upper end is below its lower end.
