@@ -97,7 +97,7 @@ def _stopped(place: Place) -> Path:
 
 def _fallen_back(place: Place) -> Outcome:
     found = place.resumed("stopped")
-    told = "continuing from the one before" in place.said() and "are trained again" in place.said()
+    told = "continuing from the previous one" in place.said() and "are trained again" in place.said()
     return _of_many("went on from previous.ckpt, and said so" if told else "nothing said", 1, [*found, *([] if told else ["silent"])])
 
 

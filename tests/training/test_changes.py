@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from cis_seg.config.plain import to_plain
+from cis_seg.data.records import ImageRecord, pack
 from cis_seg.errors import CheckpointError, ConfigError
-from cis_seg.training.resume import FIXED, FREE, check_changes
+from cis_seg.training.resume import FIXED, FREE, SCORING, ResumePoint, check_data, check_options, data_card
 from runs import SMALL, composed
 
-IMAGES = 8
+
+def check(path: Path, now: dict[str, Any], *, finished: bool = False) -> None:
+    """Compare ``now`` with the checkpoint ``path``."""
+    check_options(ResumePoint.read(path), now, finished=finished)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,7 @@ def plain() -> dict[str, Any]:
 @pytest.fixture
 def checkpoint(plain: dict[str, Any], tmp_path: Path) -> Path:
     """Of that run after five steps."""
-    card = {"config": plain, "class_names": ["person"], "train_images": IMAGES}
+    card = {"config": plain, "class_names": ["person"]}
     torch.save({"cis_seg": card, "global_step": 5, "optimizer_states": []}, tmp_path / "last.ckpt")
     return tmp_path / "last.ckpt"
 
@@ -57,7 +61,8 @@ REFUSED = {
     "optim.batch_size": 4,
     "optim.name": "sgd",
     "optim.accumulate": 2,
-    "eval.area": "mask",
+    "init_from": "base.ckpt",
+    "init_classifier": "fresh",
     "trainer.precision": "bf16-mixed",
     "schedule.decay_steps": [4, 8],
     "schedule.max_steps": 4,
@@ -71,6 +76,9 @@ ALLOWED = {
     "data.root": "/elsewhere/crowd",
     "trainer.devices": 2,
     "eval.draw_threshold": 0.5,
+    "eval.area": "mask",
+    "eval.score_threshold": 0.1,
+    "data.score_train": True,
     "name": "other",
 }
 
@@ -78,7 +86,7 @@ ALLOWED = {
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_must_not_change_is_refused_by_name(plain: dict[str, Any], checkpoint: Path, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key}: .* in the checkpoint, .* now \(") as raised:
-        check_changes(checkpoint, changed(plain, key, REFUSED[key]), images=IMAGES)
+        check(checkpoint, changed(plain, key, REFUSED[key]))
     assert f"{REFUSED[key]} now" in str(raised.value)
     assert "init_from=" in str(raised.value)
 
@@ -86,19 +94,19 @@ def test_what_must_not_change_is_refused_by_name(plain: dict[str, Any], checkpoi
 @pytest.mark.parametrize("key", ALLOWED)
 def test_what_may_change_is_logged(plain: dict[str, Any], checkpoint: Path, key: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="cis_seg.training.resume"):
-        check_changes(checkpoint, changed(plain, key, ALLOWED[key]), images=IMAGES)
+        check(checkpoint, changed(plain, key, ALLOWED[key]))
     assert f"{key} is {ALLOWED[key]} now" in caplog.text
 
 
 def test_all_mistakes_at_once(plain: dict[str, Any], checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.002 in the checkpoint[\s\S]*seed: 0 in the checkpoint, 3 now"):
-        check_changes(checkpoint, changed(changed(plain, "seed", 3), "optim.lr", 1.0), images=IMAGES)
+        check(checkpoint, changed(changed(plain, "seed", 3), "optim.lr", 1.0))
 
 
 def test_nothing_changed_says_nothing(plain: dict[str, Any], checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
-    now = changed(changed(plain, "resume", True), "init_from", "base.ckpt")
+    now = changed(changed(plain, "resume", True), "base_overrides", ["seed=1"])
     with caplog.at_level(logging.INFO):
-        check_changes(checkpoint, now, images=IMAGES)
+        check(checkpoint, now)
     assert caplog.text == ""
 
 
@@ -109,25 +117,64 @@ def test_a_folder_that_moved_is_no_change(checkpoint: Path, caplog: pytest.LogCa
         )
     )
     with caplog.at_level(logging.INFO):
-        check_changes(checkpoint, moved, images=IMAGES)
+        check(checkpoint, moved)
     assert [line.split(" is ")[0] for line in caplog.messages] == ["resume: paths.runs"]
 
 
 def test_another_data_set_is_refused(checkpoint: Path) -> None:
     coco = to_plain(composed(*(option for option in SMALL if "num_" not in option), "name=run", "data=coco", "data.root=x"))
     with pytest.raises(ConfigError, match=r"data\.preset: easy in the checkpoint, absent now"):
-        check_changes(checkpoint, coco, images=IMAGES)
+        check(checkpoint, coco)
 
 
 def test_weights_alone_are_refused(plain: dict[str, Any], tmp_path: Path) -> None:
     torch.save({"cis_seg": {"config": plain}, "state_dict": {}}, tmp_path / "converted.ckpt")
-    with pytest.raises(CheckpointError, match=r"holds weights alone[\s\S]*init_from="):
-        check_changes(tmp_path / "converted.ckpt", plain, images=IMAGES)
+    with pytest.raises(CheckpointError, match=r"contains weights only[\s\S]*init_from="):
+        check(tmp_path / "converted.ckpt", plain)
 
 
-def test_another_number_of_images_is_refused(plain: dict[str, Any], checkpoint: Path) -> None:
-    with pytest.raises(ConfigError, match="number of training images: 8 in the checkpoint, 7 now"):
-        check_changes(checkpoint, plain, images=IMAGES - 1)
+@pytest.mark.parametrize("key", SCORING)
+def test_a_finished_run_does_not_report_the_scores_of_other_options(plain: dict[str, Any], checkpoint: Path, key: str) -> None:
+    new = {"eval.area": "mask", "data.score_train": True, "eval.max_detections": 7}.get(key, 0.123)
+    with pytest.raises(ConfigError, match=rf"{key}: .* in the checkpoint, {new} now[\s\S]*cis_seg\.evaluate"):
+        check(checkpoint, changed(plain, key, new), finished=True)
+
+
+def test_the_base_of_a_fine_tune_is_known_again_after_a_move(plain: dict[str, Any], tmp_path: Path) -> None:
+    def started(runs: str, base: str) -> dict[str, Any]:
+        return changed(changed(plain, "init_from", f"{runs}/{base}/seed0/checkpoints/last.ckpt"), "paths.runs", runs)
+
+    card = {"config": started("/old/runs", "a"), "class_names": ["person"]}
+    torch.save({"cis_seg": card, "global_step": 5, "optimizer_states": []}, tmp_path / "last.ckpt")
+    check(tmp_path / "last.ckpt", started("/new/runs", "a"))
+    with pytest.raises(ConfigError, match=r"init_from: /old/runs/a/.* in the checkpoint, /new/runs/b/.* now"):
+        check(tmp_path / "last.ckpt", started("/new/runs", "b"))
+
+
+class Data:
+    """What is compared of a data module."""
+
+    def __init__(self, names: list[str], classes: tuple[str, ...] = ("person",)) -> None:
+        records = pack([ImageRecord(number, name) for number, name in enumerate(names)], with_segmentations=False)
+        self.train_dataset = type("Images", (), {"records": records, "__len__": lambda _: len(names)})()
+        self.class_names, self.category_ids = classes, tuple(range(len(classes)))
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [
+        (Data(["a.jpg"]), "number of training images: 2 in the checkpoint, 1 now"),
+        (Data(["a.jpg", "c.jpg"]), "file names of the training images: "),
+        (Data(["a.jpg", "b.jpg"], ("dog",)), r"classes: \['person'\] in the checkpoint, \['dog'\] now"),
+    ],
+)
+def test_another_data_set_at_the_same_options_is_refused(plain: dict[str, Any], now: Any, found: str) -> None:
+    trained: Any = Data(["a.jpg", "b.jpg"])
+    point = ResumePoint(Path("last.ckpt"), 5, -1, {"config": plain, **data_card(trained)})
+    check_data(point, trained)
+    with pytest.raises(ConfigError, match=found):
+        check_data(point, now)
+    check_data(ResumePoint(Path("old.ckpt"), 5, -1, {"config": plain, "class_names": list(now.class_names)}), now)
 
 
 @pytest.mark.parametrize("key", [*FIXED, *sorted(FREE)])

@@ -67,7 +67,7 @@ def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING):
         assert newest_good(tmp_path, first=True) == previous
     assert f"{last} cannot be read" in caplog.text
-    assert f"continuing from the one before: {previous}, step 200; steps 201 to 432 are trained again" in caplog.text
+    assert f"continuing from the previous one: {previous}, step 200; steps 201 to 432 are trained again" in caplog.text
     assert not last.exists(), "the next write would make it the one before"
     assert last.with_name("last.ckpt.damaged").is_file()
 

@@ -15,6 +15,7 @@ from cis_seg.config.cli import log_lightning_once, quote_path_overrides, run_hyd
 from cis_seg.config.command_schema import COMMANDS, register
 from cis_seg.config.help import help_text
 from cis_seg.config.paths import check_paths
+from cis_seg.config.sweep import check_run_folders
 from cis_seg.config.validation import checked
 
 HELP = {"--help", "-h"}
@@ -30,6 +31,8 @@ def start(name: str) -> None:
 
     def task(cfg: DictConfig) -> float | None:
         check_paths(checked(cfg))
+        if name == "train":
+            check_run_folders(sys.argv[1:])
         function = get_method(command.task)
         log_lightning_once()
         result = function(cfg, sys.argv[1:]) if command.takes_arguments else function(cfg)

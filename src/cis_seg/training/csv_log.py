@@ -1,4 +1,4 @@
-"""The run's CSV log: one file for all its starts, with no row lost or doubled."""
+"""The run's CSV log: one file for all starts, without lost or duplicate rows."""
 
 from __future__ import annotations
 
@@ -72,27 +72,27 @@ class _CsvFile:
 
 
 def rewind(path: Path, step: int, *, repeated: Sequence[str] = ()) -> None:
-    """Drops what a log says about the time after ``step``, which a run that continues there logs again.
+    """Remove the rows after ``step``, which a resumed run logs again.
 
     Args:
         path: ``metrics.csv``; it may be missing.
-        step: finished steps; the row of the n-th step has the number n - 1.
-        repeated: beginnings of the names of figures that are logged again for this very step: the validation's, where it was not over.
+        step: completed steps; the row of the n-th step has the number n - 1.
+        repeated: prefixes of metrics that are logged again for ``step`` itself: those of a validation that was not completed.
     """
     if not path.is_file():
         return
 
-    def stays(row: dict[str, str]) -> bool:
+    def kept(row: dict[str, str]) -> bool:
         number = int(row["step"])
         again = any(value for name, value in row.items() if name.startswith(tuple(repeated)))
         return number < step - 1 or (number == step - 1 and not again)
 
-    content = _text(_header(path), filter(stays, _rows(path)), header=True)
+    content = _text(_header(path), filter(kept, _rows(path)), header=True)
     patiently(lambda: write_atomically(path, content), path, len(content))
 
 
 def last_step(path: Path) -> int | None:
-    """Finished steps at the end of a log; None where it has none."""
+    """Return the number of completed steps at the end of a log; None if it has no rows."""
     steps = [int(row["step"]) + 1 for row in _rows(path)]
     return max(steps, default=None)
 
@@ -105,7 +105,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a log: a last one without its line end was cut short."""
+    """Return the complete rows of a log; a last row without a line end is incomplete."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Where a run's first weights come from, and the options of the network that come with them."""
+"""The initial weights of a run, and the options of the network that belong to them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from cis_seg.config.paths import experiment_of
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import Config, ModelConfig
 from cis_seg.errors import CheckpointError
-from cis_seg.evaluation.score_table import METRICS
+from cis_seg.evaluation.score_table import reported_step
 from cis_seg.model.build import backbone_norm, load_backbone
 from cis_seg.training.module import CondInstModule
 
 log = logging.getLogger(__name__)
 
-#: options of ``model`` that say what its weights expect, not how it is trained
+#: options of ``model`` that state what the weights expect, not how the network is trained
 BELONG_TO_WEIGHTS = ("channel_order", "pixel_mean", "pixel_std", "backbone.stride_in_1x1", "backbone.norm")
 
 
 def follow_weights(cfg: DictConfig, path: Path) -> DictConfig:
     """Return the config with the options of ``model`` that belong to weights taken from the checkpoint; a change is logged.
 
-    Weights from AdelaiDet want BGR and the stride in the first 1x1 where torchvision's want RGB and the stride in the 3x3: no shape
-    shows it, the wrong choice only trains and scores badly. So the checkpoint decides, whatever the config says.
+    Weights from AdelaiDet expect BGR and the stride in the first 1x1, those from torchvision RGB and the stride in the 3x3. The shapes are
+    the same, and the wrong choice trains and scores poorly. Therefore the checkpoint takes precedence over the config.
 
     Raises:
-        CheckpointError: missing, damaged or not a checkpoint of ``cis_seg``.
+        CheckpointError: the file is missing, corrupt, or not a checkpoint of ``cis_seg``.
     """
     theirs = node_from_plain(ModelConfig, card_of(load_file(path), path)["config"]["model"])
     ours: ModelConfig = OmegaConf.to_object(cfg.model)  # type: ignore[assignment]
@@ -52,26 +52,37 @@ def follow_weights(cfg: DictConfig, path: Path) -> DictConfig:
 
 
 def missing_base(cfg: Config) -> str | None:
-    """The experiment whose run ``init_from`` names, where that is not there; None where there is nothing to make.
+    """Return the experiment that trains the missing checkpoint ``init_from``; None if it exists or belongs to no experiment.
 
-    A base that this run may train itself must also be finished: an interrupted one is continued.
+    A base that this run may train itself (``base_overrides``) must also be finished: an interrupted one is continued.
     """
     base = Path(cfg.init_from or "")
-    there = base.is_file() and (cfg.base_overrides is None or (base.parents[1] / METRICS).is_file())
-    return None if there else experiment_of(base)
+    exists = base.is_file() and (cfg.base_overrides is None or _is_finished(base))
+    return None if exists else experiment_of(base)
+
+
+def _is_finished(base: Path) -> bool:
+    """Return whether the run of the checkpoint ``base`` has been scored after its last step."""
+    scored = reported_step(base.parents[1])
+    return scored > 0 and scored >= _steps(base)[1]
+
+
+def _steps(base: Path) -> tuple[int, int]:
+    """Return the completed steps of a checkpoint, and the steps of its run."""
+    content = load_file(base)
+    return content.get("global_step", 0), card_of(content, base)["config"].get("schedule", {}).get("max_steps", 0)
 
 
 def check_base_finished(cfg: Config) -> None:
-    """Refuses to start from the ``last.ckpt`` of a run that is still training, or was stopped: the next such start would get other weights.
+    """Refuse the ``last.ckpt`` of a run that is training or was stopped, because it changes when that run continues.
 
     Raises:
-        CheckpointError: the base has steps to go.
+        CheckpointError: the base is not finished.
     """
     base = Path(cfg.init_from or "")
     if cfg.base_overrides is not None or base.name != LAST or not base.is_file():
         return
-    content = load_file(base)
-    step, wanted = content.get("global_step", 0), card_of(content, base)["config"].get("schedule", {}).get("max_steps", 0)
+    step, wanted = _steps(base)
     if step < wanted:
         experiment = experiment_of(base)
         command = f"python -m cis_seg.train experiment={experiment} seed={cfg.seed} resume=true" if experiment else "resume=true"
@@ -80,12 +91,12 @@ def check_base_finished(cfg: Config) -> None:
             where=base,
             expected=f"{wanted} steps",
             found=f"step {step}",
-            remedy=f"let it finish ({command}), or start from it as it is now: copy the file and name the copy with init_from=COPY",
+            remedy=f"let it finish ({command}), or start from its current weights: copy the file and set init_from=COPY",
         )
 
 
 def compose_base(experiment: str, cfg: Config) -> DictConfig:
-    """The config of the run that makes ``cfg``'s base: of the same seed, in the same folders, on the same devices."""
+    """Return the config of the run that trains ``cfg``'s base, with the same seed, folders and devices."""
     overrides = [
         f"experiment={experiment}",
         "resume=true",
@@ -102,9 +113,9 @@ def compose_base(experiment: str, cfg: Config) -> DictConfig:
 
 
 def load_start(cfg: Config, module: CondInstModule, resume_path: Path | None, console: Console | None = None) -> None:
-    """Fills the network: from the resumed checkpoint (the trainer does), another run, pretrained files, or chance.
+    """Initialise the network from another run, from pretrained files or at random; the trainer loads a resumed checkpoint itself.
 
-    What became of another run's tensors goes to ``console``, by default the error stream.
+    A table of the tensors taken from another run is printed to ``console``, by default the error stream.
     """
     if resume_path is not None:
         log.info("resuming from %s", resume_path)

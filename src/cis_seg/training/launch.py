@@ -1,8 +1,8 @@
-"""One process a device: torch's own launcher around ``cis_seg.training.rank``, and the first error of any of them in words.
+"""One process per device: torch's launcher runs ``cis_seg.training.rank``, and the first error of any process is reported.
 
-Lightning would start this very command again in every process, overrides and sweeps included. Here the config is composed once, every
-process gets it resolved, and rank 0 writes the run: so a job of a multirun is like any other. What torchrun or SLURM has started already
-is used as it is.
+Lightning would start the same command again in every process, including overrides and sweeps. Here the config is composed once, every
+process receives it resolved, and rank 0 writes the run. A job of a multirun therefore behaves like any other run. Processes that torchrun
+or SLURM has started are used as they are.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from cis_seg.config.cli import EXIT_USER_ERROR
 from cis_seg.errors import ConfigError, UserError
 from cis_seg.evaluation.score_table import METRICS, OBJECTIVE
 
-#: variables by which a launcher tells a process its place; those of an outer one would confuse the inner
-PLACES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "NODE_RANK", "ROLE_", "MASTER_", "TORCHELASTIC_", "SLURM_")
-#: seconds that the other processes have to end in when one has, before they are killed; also what a checkpoint has on SIGTERM
+#: environment variables by which a launcher passes a process its rank; those of an outer launcher would confuse the inner one
+RANK_VARIABLES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "NODE_RANK", "ROLE_", "MASTER_", "TORCHELASTIC_", "SLURM_")
+#: seconds before the remaining processes are killed once one has ended; also the time to save a checkpoint after SIGTERM
 GRACE = 30
-#: each of these trains the mask branch and the controller
+#: terms of which each trains the mask branch and the controller
 MASK_TERMS = ("mask", "proj", "pairwise", "overlap")
 #: of the Trainer's device options; every machine can run with them
 DEFAULTS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -46,10 +46,10 @@ HANDLED = (Signals.SIGTERM, Signals.SIGINT, Signals.SIGHUP, Signals.SIGQUIT)
 
 
 def processes_to_start(trainer: Mapping[str, Any]) -> int:
-    """How many processes this one must start for the ``trainer`` options: 0 where it is to train itself.
+    """Return how many processes this one must start for the ``trainer`` options; 0 if it trains itself.
 
     Raises:
-        ConfigError: devices that are not there, or another number than torchrun or SLURM has started.
+        ConfigError: the devices do not exist, or torchrun or SLURM has started another number of processes.
     """
     wish = {key: trainer[key] for key in DEFAULTS}
     try:
@@ -64,21 +64,21 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
         return 0
     if launcher == "torchrun" or started > 1 or probe.num_nodes > 1:
         raise ConfigError(
-            f"{launcher or 'nothing'} has started another number of processes than the trainer is to use",
+            f"{launcher or 'nothing'} has started another number of processes than the trainer uses",
             where="trainer.devices, trainer.num_nodes",
-            expected=f"{started} in all, which is what runs",
+            expected=f"{started} in all, which are running",
             found=f"{probe.num_devices} devices x {probe.num_nodes} nodes = {wanted}",
-            remedy="one process a device: set trainer.devices to the processes of a node and trainer.num_nodes to the nodes, as in "
-            "docs/distributed.md; on one machine leave torchrun away",
+            remedy="set trainer.devices to the processes per node and trainer.num_nodes to the nodes, as in "
+            "docs/distributed.md; on one machine omit torchrun",
         )
     return wanted
 
 
 def strategy(trainer: Mapping[str, Any], weights: Mapping[str, float]) -> str:
-    """The ``trainer`` options' strategy, told where there are several processes that some parameters never get a gradient.
+    """Return the strategy of the ``trainer`` options; with several processes, the one that allows parameters without a gradient if needed.
 
-    That is so where a weight of 0 leaves an output without a loss. DistributedDataParallel waits for every parameter unless it is told,
-    and looking for idle ones in every step costs time that other runs need not spend.
+    A weight of 0 can leave an output without a loss. DistributedDataParallel waits for the gradient of every parameter by default;
+    searching for unused ones costs time in every step, which other runs need not spend.
     """
     chosen: str = trainer["strategy"]
     idle = not all(weights[name] for name in ("cls", "box", "ctr")) or not any(weights[name] for name in MASK_TERMS)
@@ -86,12 +86,12 @@ def strategy(trainer: Mapping[str, Any], weights: Mapping[str, float]) -> str:
 
 
 def is_first() -> bool:
-    """Whether this process is rank 0, which alone writes files; known before any process group is made."""
+    """Return whether this process is rank 0, the only one that writes files; known before a process group exists."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
 
 
 def _started() -> tuple[str | None, int]:
-    """The launcher that started this process, and how many it started in all."""
+    """Return the launcher that started this process, and how many it started in all."""
     if TorchElasticEnvironment.detect():
         return "torchrun", int(os.environ["WORLD_SIZE"])
     if SLURMEnvironment.detect():
@@ -100,16 +100,21 @@ def _started() -> tuple[str | None, int]:
 
 
 def launch(task: str, plain: dict[str, Any], processes: int, run: Path, arguments: Sequence[str] = ()) -> float | None:
-    """Runs ``task`` (the dotted name of the training function) on the resolved config in ``processes`` processes of this machine.
+    """Run ``task`` on the resolved config in ``processes`` processes of this machine and return the sweep's objective.
 
-    Returns what a sweep maximises.
+    The first failure ends the run: the other processes are stopped, and the error of the first one is printed. A signal to this process
+    is passed on. The processes end when this one ends, in whatever way.
 
-    Everything ends with the first process that fails: the others are stopped, and what that one said stands on the screen. A signal to
-    this process is passed on; the processes die with this one, however it dies.
+    Args:
+        task: dotted name of the training function.
+        plain: the resolved config as plain containers.
+        processes: number of processes.
+        run: the run's folder.
+        arguments: arguments of the command.
 
     Raises:
-        UserError: what the first process to fail said.
-        SystemExit: of its exit code, for any other failure; 128 + the signal that stopped the run.
+        UserError: the first process to fail reported this error.
+        SystemExit: any other failure, with its exit code; 128 + the signal that stopped the run.
     """
     with tempfile.TemporaryDirectory(prefix="cis_seg_") as folder, _environment(processes), _signals_restored():
         job = Path(folder) / "job.json"
@@ -128,7 +133,7 @@ def launch(task: str, plain: dict[str, Any], processes: int, run: Path, argument
 
 
 def _launch_config(processes: int, folder: str) -> LaunchConfig:
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it has to say is said below, in our words
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its messages are replaced by the ones below
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -136,14 +141,14 @@ def _launch_config(processes: int, folder: str) -> LaunchConfig:
         run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",  # any free port
-        local_addr="localhost",  # because a machine's own name need not resolve
-        max_restarts=0,  # because a run continues from its checkpoint when it is called again
+        local_addr="localhost",  # the machine's own name may not resolve
+        max_restarts=0,  # a run continues from its checkpoint when it is started again
         logs_specs=DefaultLogsSpecs(log_dir=folder),
     )
 
 
 def _logging() -> dict[str, Any] | None:
-    """Hydra's set-up of the logs, so that rank 0 writes into the same file and in the same form."""
+    """Return Hydra's logging configuration, so that rank 0 logs to the same place in the same format; None without Hydra."""
     if not HydraConfig.initialized():
         return None
     plain = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
@@ -153,15 +158,15 @@ def _logging() -> dict[str, Any] | None:
 
 @contextmanager
 def _environment(processes: int) -> Iterator[None]:
-    """The environment of the processes: no place given by an outer launcher, and no more threads than processors."""
+    """Set the environment of the processes: no rank of an outer launcher, and no more threads than processors."""
     before = dict(os.environ)
     for name in before:
-        if name.startswith(PLACES):
+        if name.startswith(RANK_VARIABLES):
             del os.environ[name]
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(GRACE)
     if "lo" in (name for _, name in socket.if_nameindex()):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # because all are on this machine, whatever its name resolves to
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this machine, whatever its name resolves to
     try:
         yield
     finally:
@@ -171,7 +176,7 @@ def _environment(processes: int) -> Iterator[None]:
 
 @contextmanager
 def _signals_restored() -> Iterator[None]:
-    """torch's launcher replaces the handlers of these signals and leaves its own behind."""
+    """Restore the signal handlers afterwards, because torch's launcher leaves its own behind."""
     before = {number: getsignal(number) for number in HANDLED}
     try:
         yield
@@ -181,14 +186,14 @@ def _signals_restored() -> Iterator[None]:
 
 
 def _kill_children(failures: Mapping[int, ProcessFailure]) -> None:
-    """Ends what dead processes have left: readers of images notice only after some seconds that nobody asks them any more."""
+    """Kill the data loading workers of dead processes, which would notice only after some seconds."""
     for failure in failures.values():
         with suppress(ProcessLookupError):
-            os.killpg(failure.pid, Signals.SIGKILL)  # each process was started as the leader of a group
+            os.killpg(failure.pid, Signals.SIGKILL)  # each process is the leader of a group
 
 
 def _report_first(failures: Mapping[int, ProcessFailure], processes: int) -> NoReturn:
-    """Says what the first process to fail has said; the others' errors are its consequences."""
+    """Report the error of the first process that failed; the others' errors are consequences of it."""
     rank, failure = min(failures.items(), key=lambda item: _moment(item[1]))
     said = failure.error_file_data if failure.exitcode > 0 else {}
     if said.get("exitcode") == EXIT_USER_ERROR:
@@ -202,14 +207,14 @@ def _report_first(failures: Mapping[int, ProcessFailure], processes: int) -> NoR
 
 
 def _moment(failure: ProcessFailure) -> tuple[bool, float]:
-    """When a process failed: by its own account, or when it was found dead, up to a second later; those that were told to end come last."""
-    told = failure.exitcode in (-Signals.SIGTERM, 128 + Signals.SIGTERM)
-    return told, float(failure.error_file_data.get("timestamp", failure.timestamp - 1))
+    """Return when a process failed, as it recorded or up to a second later; those that SIGTERM stopped sort last."""
+    stopped = failure.exitcode in (-Signals.SIGTERM, 128 + Signals.SIGTERM)
+    return stopped, float(failure.error_file_data.get("timestamp", failure.timestamp - 1))
 
 
 def _killed(which: str, death: Signals) -> UserError:
     return UserError(
         f"error: {which} was killed; the others were stopped",
         found=f"signal {int(death)} ({death.name})",
-        remedy="continue with resume=true; if it happens again, look whether memory ran out (dmesg shows what the kernel killed)",
+        remedy="continue with resume=true; if it happens again, check whether memory ran out (dmesg shows what the kernel killed)",
     )

@@ -1,4 +1,4 @@
-"""Training and validation of CondInst: the place where model, assignment, criterion and postprocess meet."""
+"""The LightningModule: training and validation of CondInst with its assignment, losses and postprocessing."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from cis_seg.training.evaluation_result import EvaluationListener, EvaluationRes
 
 log = logging.getLogger(__name__)
 
-#: first logged names of the scored sets; the second one, where there is one, is the training set
+#: prefixes of the logged scores: of the held-out images and, with data.score_train, of the training images
 SCORED_SETS = ("val", "train_set")
 
 
 class CondInstModule(L.LightningModule):
-    """One training step is: predict, assign, choose mask samples, render their masks, compare, sum.
+    """A training step predicts, assigns targets, selects mask samples, renders their masks, and sums the weighted losses.
 
     Args:
         model: the network.
-        criterion: raw loss terms.
-        postprocess: detections from predictions.
-        optimizer: makes the optimizer and its per-step scheduler for the model.
+        criterion: the loss terms.
+        postprocess: turns predictions into instances.
+        optimizer: returns the optimiser of the model and its scheduler, which is stepped once per training step.
         class_names: C names, in label order.
         category_ids: COCO category id of each label, for results.
-        masks_per_image: budget of mask samples an image (AdelaiDet, Masks).
-        max_mask_samples: most of them an image, whatever the number of people.
-        size_ranges: borders in pixels between the levels' ranges of max(ltrb).
-        eval_area: ``published`` or ``mask``, see ``metrics.score``.
-        card: what a checkpoint must carry to be rebuilt without its run: resolved config, class names, category ids.
+        masks_per_image: mask samples per image (AdelaiDet's ``MAX_PROPOSALS``).
+        max_mask_samples: hard cap per image, however many instances it has.
+        size_ranges: limits in pixels between the levels' ranges of max(ltrb).
+        eval_area: ``published`` or ``mask``, see ``metrics.evaluate``.
+        card: metadata with which a checkpoint can be rebuilt without its run: resolved config, class names, category ids.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class CondInstModule(L.LightningModule):
         self._ground_truths: dict[int, GroundTruth] = {}
 
     def predict_dense(self, batch: Batch) -> DensePredictions:
-        """Predictions at every location for a batch of raw pixels."""
+        """Return the predictions at every location for a batch of raw pixels."""
         predictions: DensePredictions = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
         return predictions
 
     def losses(self, batch: Batch, *, step: int) -> dict[str, Tensor]:
-        """Raw loss terms ``loss_*`` of ``batch`` at training step ``step`` (from 1), and what the criterion counts beside them."""
+        """Return the unweighted loss terms ``loss_*`` of ``batch`` at training step ``step`` (from 1), and the criterion's statistics."""
         return self.losses_from(self.predict_dense(batch), batch, step=step)
 
     def losses_from(self, dense: DensePredictions, batch: Batch, *, step: int) -> dict[str, Tensor]:
-        """``losses`` of given predictions."""
+        """Return ``losses`` for predictions that are computed already."""
         assignment = assign(
             dense.locations,
             batch.targets,
@@ -93,7 +93,7 @@ class CondInstModule(L.LightningModule):
         samples = select_mask_samples(assignment, quality, per_image=self.masks_per_image, at_most=self.max_mask_samples)
         if samples.dropped:
             ids = ", ".join(map(str, batch.image_ids))
-            log.warning("images %s: %d mask samples left out (model.max_mask_samples=%d)", ids, samples.dropped, self.max_mask_samples)
+            log.warning("images %s: %d mask samples dropped (model.max_mask_samples=%d)", ids, samples.dropped, self.max_mask_samples)
         return self.criterion(dense, assignment, samples, self.model.mask_logits(dense, samples), batch, step=step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class CondInstModule(L.LightningModule):
         return output
 
     def weighted(self, losses: Mapping[str, Tensor]) -> dict[str, Any]:
-        """``loss``, the weighted sum of the terms in ``losses``, and ``losses`` without their gradients."""
+        """Return ``loss``, the weighted sum of the terms in ``losses``, and ``losses`` without gradients."""
         weights = self.criterion.weights
         total = torch.stack([weights[k.removeprefix("loss_")] * v for k, v in losses.items() if k.startswith("loss_")]).sum()
         return {"loss": total, "losses": {name: value.detach() for name, value in losses.items()}}
@@ -119,7 +119,7 @@ class CondInstModule(L.LightningModule):
             self._results[dataloader_idx][image_id] = to_results(found, image_id, self.category_ids)
 
     def on_validation_epoch_end(self) -> None:
-        """Score every scored set once on the results of all processes, log the headlines, and hand the result to the callbacks."""
+        """Score each set once on the results of all processes, log the main metrics, and hand the result to the callbacks."""
         metrics: dict[str, float | None] = {}
         curves: dict[str, Curves] = {}
         for index in range(len(self.trainer.datamodule.val_ground_truths)):  # type: ignore[attr-defined]
@@ -142,7 +142,7 @@ class CondInstModule(L.LightningModule):
                 callback.on_evaluation(result)
 
     def ground_truth(self, index: int) -> GroundTruth:
-        """The truth of the scored set ``index``, read once."""
+        """Return the ground truth of the scored set ``index``, which is read once."""
         if index not in self._ground_truths:
             path = self.trainer.datamodule.val_ground_truths[index]  # type: ignore[attr-defined]
             self._ground_truths[index] = GroundTruth(path, categories=self.class_names)
@@ -156,19 +156,19 @@ class CondInstModule(L.LightningModule):
         checkpoint["cis_seg"] = self.card
 
 
-#: scores worth a curve during training; metrics.json has all of them
+#: scores that are logged as curves during training; metrics.json contains all
 HEADLINES = ("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP", "bbox/AP50", "overlap/mean_degree", "shape/mask_to_box")
 
 
 def _headline(scores: Mapping[str, float | None], index: int) -> dict[str, float]:
-    """What the best checkpoint is chosen by: the held-out mask AP, or the box AP where the truth has no masks."""
+    """Return the score that selects the best checkpoint: mask AP of the held-out images, or box AP without ground-truth masks."""
     best = scores.get("segm/AP")
     best = scores.get("bbox/AP") if best is None else best
     return {"val/score": best} if index == 0 and best is not None else {}
 
 
 def _gathered(results: dict[int, list[dict[str, Any]]]) -> dict[int, list[dict[str, Any]]]:
-    """The results of all processes; an image that two of them scored counts once."""
+    """Return the results of all processes; an image that two processes scored counts once."""
     if not (dist.is_available() and dist.is_initialized()):
         return results
     parts: list[Any] = [None] * dist.get_world_size()

@@ -18,7 +18,7 @@ NORM_LAYERS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Trainable parameters in two groups: decayed, and the norm layers' without decay (AdelaiDet, Training; biases decay)."""
+    """Return the trainable parameters in two groups: with weight decay, and those of norm layers without (as AdelaiDet; biases decay)."""
     norm = {id(p) for module in model.modules() if isinstance(module, NORM_LAYERS) for p in module.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
     return [
@@ -33,8 +33,8 @@ def make_optimizer(model: nn.Module, cfg: OptimConfig, *, fused: bool | None = N
     Args:
         model: its trainable parameters are optimised.
         cfg: name, learning rate of the global batch (never rescaled), momentum (AdamW's first beta) and weight decay.
-        fused: one kernel for all tensors, which skips a step by a flag on the device (``callbacks.bad_steps``); None: on a GPU.
-            It rounds differently from the other kernels, so a CPU keeps those.
+        fused: use the kernel for all tensors, which can skip a step by a flag on the device (``callbacks.bad_steps``); None: on a GPU only,
+            because it rounds differently from the kernels of the CPU.
     """
     groups = parameter_groups(model, cfg.weight_decay)
     fused = all(p.is_cuda for p in model.parameters()) if fused is None else fused
@@ -51,19 +51,19 @@ def _ready_to_skip(optimizer: Optimizer) -> Optimizer:
     allow_clipping(optimizer)
     for group in optimizer.param_groups:
         for parameter in group["params"] if group.get("momentum") else ():
-            # because SGD's kernel would leave its buffer as it was allocated where the very first step is left out
+            # SGD's kernel would leave its buffer uninitialised if the very first step is skipped
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 
 def _keep_kernel(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint brings its optimiser's figures, not the kernel of the device it was written on."""
+    """Keep this optimiser's choice of kernel when the state of a checkpoint is loaded, which may come from another device."""
     own = [group["fused"] for group in optimizer.param_groups]
     return state | {"param_groups": [group | {"fused": fused} for group, fused in zip(state["param_groups"], own, strict=True)]}
 
 
 def lr_factor(optim: OptimConfig, schedule: ScheduleConfig) -> Callable[[int], float]:
-    """Return the factor of the learning rate as a function of the number of finished steps.
+    """Return the factor of the learning rate as a function of the number of completed steps.
 
     Linear from ``warmup_factor`` to 1 over ``warmup_steps``, then times ``decay_factor`` at each of ``decay_steps``
     (the reference: 0.001 over 1000, 0.1 at two steps).

@@ -24,32 +24,32 @@ from cis_seg.config.messages import explain
 from cis_seg.config.plain import from_plain
 from cis_seg.errors import UserError
 
-#: seconds between two looks whether the launcher is still there
+#: seconds between two checks that the launcher is still running
 WATCH = 1.0
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the task of the job file in this process."""
     job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
-    Thread(target=_die_with, args=(job["launcher"],), daemon=True).start()
+    Thread(target=_exit_with, args=(job["launcher"],), daemon=True).start()
     _configure_logging(job["logging"])
     try:
         get_method(job["task"])(from_plain(job["config"]), job["arguments"])
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        _tell(explain(error), EXIT_USER_ERROR)
+        _report(explain(error), EXIT_USER_ERROR)
     except Exception:
-        _tell(traceback.format_exc(), 1)
+        _report(traceback.format_exc(), 1)
 
 
-def _die_with(launcher: int) -> None:
-    """A launcher that was killed could not stop its processes: they would train on, beside the one that continues the run."""
+def _exit_with(launcher: int) -> None:
+    """Kill this process group once the launcher is gone: a killed launcher cannot stop its processes, and they would go on training."""
     while os.getppid() == launcher:
         time.sleep(WATCH)
-    os.killpg(os.getpgrp(), signal.SIGKILL)  # with its readers of images
+    os.killpg(os.getpgrp(), signal.SIGKILL)  # including data loading workers
 
 
 def _configure_logging(setup: dict[str, Any] | None) -> None:
-    """As Hydra has set it up in the launcher; what every process would say is said by rank 0 alone."""
+    """Use Hydra's logging configuration of the launcher; only rank 0 logs more than warnings."""
     if setup is None:
         logging.basicConfig(format="%(message)s", level=logging.INFO)
     else:
@@ -59,8 +59,8 @@ def _configure_logging(setup: dict[str, Any] | None) -> None:
     log_lightning_once()
 
 
-def _tell(message: str, exitcode: int) -> None:
-    """Leaves the error for the launcher, which shows the first one alone, and ends at once: the others wait for this process."""
+def _report(message: str, exitcode: int) -> None:
+    """Write the error to the file that the launcher reads, and exit at once, because the other processes wait for this one."""
     record = {"message": message, "timestamp": time.time(), "exitcode": exitcode}
     Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(record))
     for worker in multiprocessing.active_children():

@@ -1,4 +1,4 @@
-"""A run's folder between two starts: its newest sound checkpoint, its logs up to there, no half-written files."""
+"""A run's folder between two starts: the newest intact checkpoint, the logs up to it, no partial files."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _STAGE = re.compile(r"_(pretrain|finetune|finetune_overlap|ov[\d.]+)$")
 
 
 def family(name: str) -> str:
-    """What runs share that differ in their stage or in OverlapLoss alone: ``crowd_tiny`` of ``crowd_tiny_pretrain``."""
+    """Return the common name of runs that differ only in their stage or in OverlapLoss: ``crowd_tiny`` of ``crowd_tiny_pretrain``."""
     return _STAGE.sub("", name)
 
 
 log = logging.getLogger(__name__)
 
-#: in a run's folder
+#: names in a run's folder
 CHECKPOINTS, CSV, WANDB_ID, LOCK = "checkpoints", Path("csv/version_0/metrics.csv"), "wandb_id", ".lock"
-#: what the name of a damaged checkpoint gets, so that the next write does not keep it as the one before
-DAMAGED = ".damaged"
+#: suffix of a corrupt checkpoint, so that the next write does not keep it as the previous one
+CORRUPT = ".damaged"
 
 
 def checkpoints_of(run: Path) -> list[Path]:
-    """``last.ckpt`` and ``previous.ckpt`` as far as they are there, the newest first."""
+    """Return those of ``last.ckpt`` and ``previous.ckpt`` that exist, the newest first."""
     return [path for name in (LAST, PREVIOUS) if (path := run / CHECKPOINTS / name).is_file()]
 
 
 def newest_good(run: Path, *, first: bool) -> Path | None:
-    """The newest checkpoint of ``run`` that is sound; None where it has none at all.
+    """Return the newest intact checkpoint of ``run``, or None if it has none at all.
 
-    A damaged one is said aloud, and put aside so that it does not become the one before.
+    A corrupt ``last.ckpt`` is reported and renamed, so that it does not become the previous one.
 
     Args:
-        run: its folder.
-        first: of all processes; it alone touches files.
+        run: the run's folder.
+        first: whether this process is rank 0, the only one that changes files.
 
     Raises:
-        CheckpointError: there are some, and all of them are damaged.
+        CheckpointError: there are checkpoints, and all are corrupt.
     """
     problems: list[CheckpointError] = []
     for path in checkpoints_of(run):
@@ -58,35 +58,35 @@ def newest_good(run: Path, *, first: bool) -> Path | None:
             problems.append(error)
             continue
         if problems:
-            _tell_fallback(run, path, step, problems[0])
+            _report_fallback(run, path, step, problems[0])
             if first:
-                damaged = path.with_name(LAST)
-                damaged.replace(damaged.with_name(LAST + DAMAGED))
+                corrupt = path.with_name(LAST)
+                corrupt.replace(corrupt.with_name(LAST + CORRUPT))
         return path
     if problems:
         raise CheckpointError(
             "no checkpoint of this run can be read",
             where=run / CHECKPOINTS,
             found="".join(f"\n    {error.problem}: {error.found}" for error in problems),
-            remedy=f"go on from {run / CHECKPOINTS / 'best.ckpt'}, if that is sound (resume=FILE), or delete the folder to start anew",
+            remedy=f"continue from {run / CHECKPOINTS / 'best.ckpt'} if it is intact (resume=FILE), or delete the folder to start again",
         )
     return None
 
 
-def _tell_fallback(run: Path, path: Path, step: int, problem: CheckpointError) -> None:
+def _report_fallback(run: Path, path: Path, step: int, problem: CheckpointError) -> None:
     reached = last_step(run / CSV) or step
     lost = f"steps {step + 1} to {reached} are trained again" if reached > step else "the steps after it are trained again"
     log.warning(
-        "WARNING: %s\n  found: %s\n  continuing from the one before: %s, step %d; %s (the damaged file is kept as %s)",
-        *(problem.problem, problem.found, path, step, lost, LAST + DAMAGED),
+        "WARNING: %s\n  found: %s\n  continuing from the previous one: %s, step %d; %s (the corrupt file is kept as %s)",
+        *(problem.problem, problem.found, path, step, lost, LAST + CORRUPT),
     )
 
 
 def check_writable(run: Path) -> None:
-    """Finds out before any work that a run's folder, or the one it is to be made in, cannot be written.
+    """Check that the run's folder can be written, or created.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it cannot be written.
     """
     for wanted in (run, run / CHECKPOINTS):
         folder = next(path for path in (wanted, *wanted.absolute().parents) if path.exists())
@@ -94,20 +94,20 @@ def check_writable(run: Path) -> None:
             raise ConfigError(
                 f"the run cannot be written to {run}",
                 where="paths.runs",
-                expected="a folder in which files can be made",
-                found=f"{folder} is {'read-only or belongs to somebody else' if folder.is_dir() else 'no folder'}",
-                remedy="name another one (paths.runs=FOLDER), or change its owner, its permissions or how it is mounted",
+                expected="a writable folder",
+                found=f"{folder} is {'read-only or belongs to another user' if folder.is_dir() else 'not a folder'}",
+                remedy="choose another folder (paths.runs=FOLDER), or change its owner, its permissions or how it is mounted",
             )
 
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Keeps other processes from training the same run meanwhile: two of them would write over each other's files.
+    """Lock the run's folder inside the block, because two processes that train the same run would overwrite each other's files.
 
-    The system gives the folder free however this process ends; processes that it forks do not hold it.
+    The system releases the lock however this process ends; forked processes do not hold it.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds the lock.
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / LOCK).open("w") as file:
@@ -115,7 +115,7 @@ def held(run: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                log.warning("%s cannot be locked: %s; see to it that no second process trains this run", run, error)
+                log.warning("%s cannot be locked: %s; make sure that no second process trains this run", run, error)
             else:
                 raise ConfigError(
                     f"another process is training the run {run}",
@@ -128,23 +128,23 @@ def held(run: Path) -> Iterator[None]:
 
 
 def make_ready(run: Path, step: int, *, repeated: Sequence[str]) -> None:
-    """Makes the folder, removes what a killed write left behind, and cuts the CSV log at ``step``, from where it is written again.
+    """Create the folder, remove partial files of a killed process, and cut the CSV log at ``step``, from where it is written again.
 
     Args:
-        run: its folder.
-        step: finished steps; 0 for a new run.
+        run: the run's folder.
+        step: completed steps; 0 for a new run.
         repeated: see ``csv_log.rewind``.
     """
     (run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     for folder in (run, run / CHECKPOINTS, (run / CSV).parent):
         for left in folder.glob(f"*{PARTIAL}"):
             left.unlink()
-            log.info("removed %s, which a write left half done", left)
+            log.info("removed %s, a partial file", left)
     rewind(run / CSV, step, repeated=repeated)
 
 
 def wandb_id(run: Path) -> str:
-    """W&B's id of this run, drawn at its first start and kept in its folder."""
+    """Return W&B's id of this run, generated at its first start and kept in its folder."""
     path = run / WANDB_ID
     kept = path.read_text().strip() if path.is_file() else ""
     if not kept:

@@ -1,4 +1,4 @@
-"""A single training step in a file: its batches, the weights it began with, and what is needed to compute it again."""
+"""A single training step in a file: its batches, the weights before it, and what is needed to recompute it."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from cis_seg.errors import CheckpointError
 from cis_seg.runtime.atomic_files import write_atomically
 from cis_seg.structures import Batch, Target
 
-#: what a step's file holds beside the entries of a checkpoint (``state_dict``, ``cis_seg``)
+#: keys of a step's file besides those of a checkpoint (``state_dict``, ``cis_seg``)
 STEP, PRECISION, BATCHES = "step", "precision", "batches"
 
 
 @dataclass(frozen=True)
 class SavedStep:
-    """What a step's file holds beside the network."""
+    """The contents of a step's file besides the network."""
 
-    step: int  # counted from 1
-    precision: str  # the trainer's
-    batches: tuple[Batch, ...]  # one a micro-batch, of the process that wrote it
+    step: int  # number of the step, from 1
+    precision: str  # of the trainer
+    batches: tuple[Batch, ...]  # one per micro-batch, of the process that wrote the file
 
 
 def save_step(path: Path, saved: SavedStep, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Writes ``saved`` as tensors and plain containers; with ``state`` and ``card`` the file is a checkpoint for ``init_from`` as well.
+    """Write ``saved`` as tensors and plain containers; with ``state`` and ``card`` the file is also a checkpoint for ``init_from``.
 
     Args:
-        path: of the new file.
+        path: the new file.
         saved: the step.
-        state: every tensor of the ``CondInstModule``.
-        card: its card.
+        state: all tensors of the ``CondInstModule``.
+        card: the module's metadata.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     content = {
         STEP: saved.step,
@@ -54,10 +54,10 @@ def save_step(path: Path, saved: SavedStep, state: Mapping[str, Tensor], card: M
 
 
 def load_step(path: Path) -> tuple[SavedStep, dict[str, Any]]:
-    """A step that ``save_step`` wrote, and the whole content of its file.
+    """Return a step that ``save_step`` wrote, and the entire content of its file.
 
     Raises:
-        CheckpointError: missing, damaged, or not the file of a step.
+        CheckpointError: the file is missing or corrupt, or does not contain a step.
     """
     content = load_file(path)
     if not {STEP, PRECISION, BATCHES} <= content.keys():
@@ -71,7 +71,7 @@ def load_step(path: Path) -> tuple[SavedStep, dict[str, Any]]:
 
 
 def _plain(item: Batch | Target) -> dict[str, Any]:
-    """Its fields on the CPU; tensors that are shared stay shared."""
+    """Return the fields of ``item`` on the CPU; shared tensors stay shared."""
     moved = item.to("cpu")
     plain = {field.name: getattr(moved, field.name) for field in fields(moved)}
     return {name: [_plain(target) for target in value] if name == "targets" else value for name, value in plain.items()}

@@ -16,7 +16,7 @@ import torch
 from cis_seg.commands import replay
 from cis_seg.errors import CheckpointError, RunError
 from cis_seg.replay import main
-from cis_seg.training.callbacks.bad_steps import KEPT
+from cis_seg.training.callbacks.watched_step import KEPT
 from faulty import differences
 from runs import SMALL, places, small_run, weights_of
 from step_faults import spoils
@@ -78,7 +78,7 @@ def test_a_bad_step_is_written_down(root: Path, sound: Path, caplog: pytest.LogC
     assert [image["position"] for image in report["images"]] == [4, 5]
     assert all(Path(image["file"]).is_file() for image in report["images"])
     assert report["reproduce"] == f"python -m cis_seg.replay {run / 'bad_steps' / 'step000003.pt'}"
-    (warning,) = [record.getMessage() for record in caplog.records if "is left out" in record.getMessage()]
+    (warning,) = [record.getMessage() for record in caplog.records if "is skipped" in record.getMessage()]
     assert "step 3" in warning
     assert all(str(image["id"]) in warning for image in report["images"])
     assert differences(weights_of(run), weights_of(sound))

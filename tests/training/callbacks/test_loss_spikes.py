@@ -28,7 +28,7 @@ def test_warnings_keep_apart_and_count_what_they_pass_over() -> None:
     told = [spikes.look(step, 1.0 if step % 10 else 9.0, ()) for step in range(100, 100 + PAUSE + 1)]
     assert [step for step, warning in enumerate(told) if warning] == [0, PAUSE]
     assert told[PAUSE] is not None
-    assert told[PAUSE].endswith(f"so were {PAUSE // 10 - 1} more since the last warning")
+    assert told[PAUSE].endswith(f"; {PAUSE // 10 - 1} more since the last warning")
 
 
 def test_a_new_level_is_soon_the_usual_one() -> None:

@@ -1,11 +1,10 @@
-"""When the run's checkpoints are written: ``last.ckpt`` at any safe point, ``best.ckpt`` after a better validation."""
+"""When the run's checkpoints are written: ``last.ckpt`` at the end of a step, ``best.ckpt`` after a better validation."""
 
 from __future__ import annotations
 
 import logging
-import shlex
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +18,39 @@ from cis_seg.checkpoints.reading import LAST
 from cis_seg.runtime.compat import SavesAfterFit, run_validation, save_requeued_to
 from cis_seg.runtime.signals import STOPPING, SignalWatch, Stopped
 from cis_seg.training.evaluation_result import EvaluationResult
+from cis_seg.training.resume import SCORED_STEP, resume_command, validation_due
 
 log = logging.getLogger(__name__)
 
-#: where a checkpoint keeps the step of the last validation that was scored to its end
-SCORED_STEP = "scored_step"
-
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` at the end of a step: every so often, before each validation, at the last step, and when a signal ends the run.
+    """Write ``last.ckpt`` at the end of a step: periodically, before each validation, at the last step, and when the run is stopped.
 
-    A step's end is the one moment from which a run continues exactly: within a step, or between the parts of an accumulated one, gradients
-    and counters are half done. A validation is long and changes nothing but the best score, so it is repeated where it was cut off.
+    Only the end of a step can be resumed exactly: within a step, and between the micro-batches of an accumulated one, gradients and
+    counters are incomplete. An interrupted validation is repeated, because it changes nothing but the best score.
 
-    SIGTERM and SIGINT are remembered until the step is done; then the checkpoint is written and ``Stopped`` raised (exit code 143 and 130).
-    A second SIGINT ends the run at once. With several processes they agree on the step. SLURM's requeue signal is Lightning's, put off to
-    the end of the step, and its checkpoint is ``last.ckpt`` as well.
+    SIGTERM and SIGINT are remembered until the step is completed; then the checkpoint is written and ``Stopped`` raised (exit codes 143
+    and 130). A second SIGINT ends the run at once. Several processes agree on the step. SLURM's requeue signal is handled by Lightning,
+    but at the end of the step, and its checkpoint is ``last.ckpt`` as well. ``trainer.should_stop``, set by a time limit or by early
+    stopping, takes effect at the end of a step too; ``last.ckpt`` then includes the validation that Lightning runs before it stops.
 
     Args:
-        folder: of the checkpoints.
-        every_n_steps: optimiser steps between two writes.
+        folder: folder of the checkpoints.
+        every_n_steps: optimizer steps between two writes.
         validation_every_n_steps: steps between two validations.
 
     Attributes:
-        arguments: of the command that started the run, for the command that continues it.
+        arguments: arguments of the command that started the run, for the command that continues it.
     """
 
     def __init__(self, folder: str, every_n_steps: int, validation_every_n_steps: int) -> None:
         self.path = Path(folder) / LAST
         self.every_n_steps, self.validation_every_n_steps = every_n_steps, validation_every_n_steps
         self.watch = SignalWatch()
+        self.arguments: Sequence[str] = ()
         self._validation_due = False
         self._scored_step = -1
-        self.arguments: Sequence[str] = ()
+        self._stop_after_step = False
 
     def on_evaluation(self, result: EvaluationResult) -> None:
         self._scored_step = result.step
@@ -64,18 +63,22 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._watch(trainer)
-        if self._validation_due:  # Lightning takes a validation for done when its step was saved
+        if self._validation_due:  # Lightning considers a validation completed once its step is saved
             self._validation_due = False
             run_validation(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._stop_after_step |= trainer.should_stop
+        trainer.should_stop = False
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
+        trainer.should_stop = self._stop_after_step
         (signum, requeue), step = self._agreed(trainer), trainer.global_step
-        due = step % self.every_n_steps == 0 or step % self.validation_every_n_steps == 0 or step == trainer.max_steps
+        last = trainer.should_stop or step == trainer.max_steps
+        due = last or step % self.every_n_steps == 0 or step % self.validation_every_n_steps == 0
         if due or requeue or signum:
             for logger in trainer.loggers:
-                logger.save()  # because what a log lacks up to here is not logged again
+                logger.save()  # rows up to this step are not logged again after a resume
         if requeue:
             self._requeue(trainer)
         elif due or signum:
@@ -88,63 +91,76 @@ class LastCheckpoint(Checkpoint):
             self._watch(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        if self.watch.received:  # nothing to save: the step of a validation was, so every process may go by itself
+        if self.watch.received:  # nothing to save and nothing to agree on: the step before the validation is saved
             self._stop(trainer, self.watch.received)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Keeps the counts of early stopping, so that a resumed run trains on to its next validation; and the best score, because this
+        # callback comes after BestCheckpoint.
+        if trainer.state.fn == TrainerFn.FITTING and trainer.should_stop:
+            trainer.save_checkpoint(self.path, weights_only=False)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.watch.received:
             self._stop(trainer, self.watch.received)
 
     def _watch(self, trainer: L.Trainer) -> None:
-        """Takes over from Lightning, whose handler ends the run wherever the loop notices it, and talks to other processes from within."""
+        """Replace Lightning's handler, which ends the run wherever the loop notices the signal and communicates from within a handler."""
         if trainer.received_sigterm:
             self.watch.received = STOPPING[0]
         self.watch.install()
 
     def _agreed(self, trainer: L.Trainer) -> tuple[int, bool]:
-        """The signal that is to end the run, and whether SLURM's has come, to any process by the end of this step; the same in all."""
+        """Return the signal that ends the run and whether SLURM requests a requeue, received by any process; the same in all processes."""
         if trainer.world_size == 1:
             return self.watch.received, self.watch.requeue_wanted
         numbers = torch.tensor([self.watch.received, self.watch.requeue_wanted], device=trainer.strategy.root_device)
         dist.all_reduce(numbers, dist.ReduceOp.MAX)
-        signum, requeue = numbers.tolist()  # the only wait for the device in a step, which Lightning's own loop has too
+        signum, requeue = numbers.tolist()  # the only wait for the device in a step; Lightning's own loop has it too
         return signum, bool(requeue)
 
     def _stop(self, trainer: L.Trainer, signum: int) -> None:
         if trainer.is_global_zero:
-            arguments = [a for a in self.arguments if not a.startswith("resume=")]
-            command = shlex.join(["python", "-m", "cis_seg.train", *arguments, "resume=true"])
-            log.warning("saved step %d in %s\n  continue with: %s", trainer.global_step, self.path, command)
+            log.warning("saved step %d in %s\n  continue with: %s", trainer.global_step, self.path, resume_command(self.arguments))
         self.watch.received = 0
-        raise Stopped(signum, f"after step {trainer.global_step}, which {self.path} holds")
+        raise Stopped(signum, f"after step {trainer.global_step}, which is saved in {self.path}")
 
     def _requeue(self, trainer: L.Trainer) -> None:
-        """Lightning's handler of SLURM's signal: saves, and asks SLURM for the job's next turn; training goes on until SLURM ends it."""
+        """Call Lightning's handler of SLURM's signal: it saves and requeues the job; training goes on until SLURM ends it."""
         assert self.watch.requeue is not None
         self.watch.requeue_wanted = False
         save_requeued_to(trainer, str(self.path))
         self.watch.requeue(signal.SIGUSR1, None)
 
 
-def validation_due(checkpoint: Mapping[str, Any], every_n_steps: int) -> bool:
-    """Whether a checkpoint was written before the validation of its step was over."""
-    step: int = checkpoint.get("global_step", 0)
-    return step > 0 and step % every_n_steps == 0 and checkpoint.get(SCORED_STEP) != step
-
-
 class BestCheckpoint(SavesAfterFit, ModelCheckpoint):
-    """Lightning's, which also counts the validation after the last step, and knows its file again in a run's folder that was moved."""
+    """Lightning's ``ModelCheckpoint``, which also counts the validation after the last step and survives a move of the run's folder.
+
+    Scores compare only under the same options: with other options in ``eval`` than the resumed checkpoint's, the best score is reset.
+    """
+
+    _comparable = True
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        module: Any = pl_module
+        before, now = _scoring(checkpoint["cis_seg"]["config"]), _scoring(module.card["config"])
+        self._comparable = all(now.get(key, value) == value for key, value in before.items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the best score so far if the file it belongs to is in this run's folder; starts anew otherwise."""
+        """Restore the best score so far if it is comparable and its file is in this run's folder; start anew otherwise."""
         assert self.dirpath is not None
         here = Path(self.dirpath)
 
         def moved(path: str) -> str:
             return str(here / Path(path).name) if path else path
 
-        if not Path(moved(state_dict["best_model_path"])).is_file():
+        if not self._comparable or not Path(moved(state_dict["best_model_path"])).is_file():
             return
         paths = {name: moved(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
         best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict(state_dict | paths | {"dirpath": self.dirpath, "best_k_models": best})
+
+
+def _scoring(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that scores depend on and that a resumed run may change."""
+    return {key: value for key, value in config.get("eval", {}).items() if key != "draw_threshold"}

@@ -57,7 +57,7 @@ def wandb_runs(trainer: L.Trainer) -> list[Any]:
 
 def is_last(trainer: L.Trainer) -> bool:
     """Whether a validation that runs now is the one that ``metrics.json`` reports."""
-    return bool(trainer.global_step >= trainer.max_steps)
+    return bool(trainer.global_step >= trainer.max_steps or trainer.should_stop)
 
 
 def all_scores(metrics: Mapping[str, float | None]) -> dict[str, float]:

@@ -100,6 +100,14 @@ class RunLogger(WandbLogger):
         log.info("W&B%s: %s", ", recorded offline; to send it" if run.offline else "", where)
 
 
+def wandb_disabled() -> str | None:
+    """Return the environment variable that switches W&B off, as ``NAME=value``; None if there is none."""
+    mode, disabled = (os.environ.get(name, "") for name in ("WANDB_MODE", "WANDB_DISABLED"))
+    if mode.lower() == "disabled":
+        return f"WANDB_MODE={mode}"
+    return None if disabled.lower() in {"", "0", "false", "f", "no", "n", "off"} else f"WANDB_DISABLED={disabled}"
+
+
 def close_loggers(trainer: L.Trainer, folder: Path) -> None:
     """Ends the W&B run of ``folder``, as failed while an exception passes: else the next job of a multirun would log into this one."""
     failed = sys.exc_info()[0] is not None
