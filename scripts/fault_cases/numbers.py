@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers: the step is left out, or the run stops with advice."""
+"""Non-finite losses and gradients: the step is skipped, or the run stops with advice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def left_out(place: Place, kind: str, *overrides: str) -> Outcome:
     skipped = [float(row["train/skipped_steps"]) for row in rows_of(run) if "train/skipped_steps" in row][-1]
     problems += [] if skipped == len(BAD_STEPS) else [f"counted {skipped:g}"]
     problems += [] if _finite(run) else ["weights are not finite"]
-    happened = f"left out steps {', '.join(map(str, BAD_STEPS))}, stopped between, computed again from {len(reports)} files"
+    happened = f"skipped steps {', '.join(map(str, BAD_STEPS))}, stopped between, computed again from {len(reports)} files"
     return Outcome(f"{happened}; {'ended bit-equal' if not problems else '; '.join(problems[:3])}", nothing_lost=not problems)
 
 
@@ -61,6 +61,6 @@ EXPECTED = "nothing of the step stays; written down; continues to the same bits"
 FAULTS = [
     Fault("NaN in the loss", EXPECTED, partial(left_out, kind="PoisonedLoss"), short=True),
     Fault("infinite gradient", EXPECTED, partial(left_out, kind="PoisonedGradient")),
-    Fault("NaN in one of two processes", f"left out in both; {EXPECTED}", lambda place: left_out(place, "PoisonedLoss", *PAIR)),
+    Fault("NaN in one of two processes", f"skipped in both; {EXPECTED}", lambda place: left_out(place, "PoisonedLoss", *PAIR)),
     Fault("NaN in every step", "stops with advice, exit code 2, its checkpoint sound", hopeless),
 ]

@@ -13,13 +13,15 @@ import torch
 from cis_seg.config.plain import to_plain
 from cis_seg.data.records import ImageRecord, pack
 from cis_seg.errors import CheckpointError, ConfigError
-from cis_seg.training.resume import FIXED, FREE, SCORING, ResumePoint, check_data, check_options, data_card
+from cis_seg.training.resume import FIXED, FREE, SCORING, ResumePoint, check_data, check_options, data_card, log_changes
 from runs import SMALL, composed
 
 
 def check(path: Path, now: dict[str, Any], *, finished: bool = False) -> None:
-    """Compare ``now`` with the checkpoint ``path``."""
-    check_options(ResumePoint.read(path), now, finished=finished)
+    """Compare ``now`` with the checkpoint ``path``, and log what has changed."""
+    point = ResumePoint.read(path)
+    check_options(point, now, finished=finished)
+    log_changes(point, now)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
@@ -31,7 +32,7 @@ from cis_seg.training.evaluation_result import LatestEvaluation
 from cis_seg.training.initial_weights import check_base_finished, compose_base, follow_weights, load_start, missing_base
 from cis_seg.training.launch import is_first, launch, processes_to_start
 from cis_seg.training.module import SCORED_SETS, CondInstModule
-from cis_seg.training.resume import ResumePoint, check_data, check_options, resume_command
+from cis_seg.training.resume import ResumePoint, check_data, check_options, log_changes, resume_command
 from cis_seg.training.run_folder import check_writable, checkpoints_of, held, make_ready, newest_good
 from cis_seg.training.trainer import build_callbacks, build_loggers, build_trainer
 
@@ -56,8 +57,7 @@ def train(cfg: DictConfig, arguments: Sequence[str] = ()) -> float | None:
     if point is not None:
         check_options(point, plain, finished=finished)
         if finished and typed.data.root == point.card["config"]["data"]["root"]:
-            log.info("this run is finished; its report:")
-            return print_report(run)
+            return _report_finished(run, point, plain)
     _check_early(typed, fresh=point is None)
     processes = processes_to_start(typed.trainer)
     data = build_data(typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
@@ -65,8 +65,7 @@ def train(cfg: DictConfig, arguments: Sequence[str] = ()) -> float | None:
     if point is not None:
         check_data(point, data)
         if finished:
-            log.info("this run is finished; its report:")
-            return print_report(run)
+            return _report_finished(run, point, plain)
     if is_first():
         data.check_scored(typed.eval.area)
     if point is None and (experiment := missing_base(typed)) is not None:
@@ -81,6 +80,8 @@ def train(cfg: DictConfig, arguments: Sequence[str] = ()) -> float | None:
 def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, point: ResumePoint | None, arguments: Sequence[str]) -> float | None:
     """Train in this process, which holds the run's folder."""
     typed = to_dataclass(cfg)
+    if point is not None:
+        log_changes(point, to_plain(cfg))
     start = typed.init_from if point is None else point.path
     if start is not None:
         cfg = follow_weights(cfg, Path(start))
@@ -178,6 +179,12 @@ def _finish(
     if trainer.is_global_zero:
         _write(run / METRICS, json.dumps({**metrics, "step": trainer.global_step}, indent=2) + "\n")
     return metrics
+
+
+def _report_finished(run: Path, point: ResumePoint, plain: dict[str, Any]) -> float | None:
+    log_changes(point, plain)
+    log.info("this run is finished; its report:")
+    return print_report(run)
 
 
 def _report_early_end(trainer: L.Trainer, run: Path, arguments: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ class EvaluationResult:
     """The scores of all scored sets after a training step.
 
     Attributes:
-        step: optimizer steps before the validation.
+        step: optimiser steps before the validation.
         metrics: scores under the keys of ``metrics.json``; those of the training set start with ``train/``.
         curves: precision over recall, by name of the scored set (``val``, ``train_set``).
     """

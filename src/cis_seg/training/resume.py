@@ -119,7 +119,7 @@ def resume_command(arguments: Sequence[str]) -> str:
 
 
 def check_options(point: ResumePoint, now: dict[str, Any], *, finished: bool) -> None:
-    """Compare the config ``now`` with the checkpoint's and log the changes that are allowed.
+    """Compare the config ``now`` with the checkpoint's.
 
     Args:
         point: the checkpoint to continue from.
@@ -133,7 +133,11 @@ def check_options(point: ResumePoint, now: dict[str, Any], *, finished: bool) ->
     refused = {key: reason for key, (old, new) in changed.items() if (reason := _refusal(key, old, new, point.step, finished=finished))}
     if refused:
         raise _refused(point.path, {key: (*changed[key], reason) for key, reason in refused.items()})
-    for key, (old, new) in changed.items():
+
+
+def log_changes(point: ResumePoint, now: dict[str, Any]) -> None:
+    """Log the options that ``check_options`` has allowed to change."""
+    for key, (old, new) in _changed(point.card["config"], now).items():
         log.info("resume: %s", f"{key} has changed" if key.startswith(WHOLE) else f"{key} is {new} now, was {old}")
 
 

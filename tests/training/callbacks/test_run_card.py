@@ -18,7 +18,7 @@ def test_a_run_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     run = Path(cfg.paths.run)
     card = (run / "card.md").read_text()
     assert f"    python -m cis_seg.train 'name=two words' {' '.join(steps)}\n" in card
-    assert "from step 0 to 2, 2 images a step, 1 x" in card
+    assert "from step 0 to 2, 2 images per step, 1 x" in card
     assert "8 training images, 3 to score; classes: person" in card
     assert f"torch {torch.__version__.split('+')[0]}" in card
     content = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)

@@ -59,10 +59,10 @@ log = logging.getLogger(__name__)
 class BadSteps(L.Callback):
     """Skip a step with a non-finite loss or gradient, in all processes if it occurs in any.
 
-    Weights, optimizer state and running statistics stay bit-identical to those before the step. The stream of images and the learning
+    Weights, optimiser state and running statistics stay bit-identical to those before the step. The stream of images and the learning
     rate advance as usual: they depend only on the number of the step, so that the following steps are unaffected.
 
-    On a GPU the host does not wait: the flag is computed on the device, the fused optimizer reads it there (``optim.make_optimizer``), and
+    On a GPU the host does not wait: the flag is computed on the device, the fused optimiser reads it there (``optim.make_optimizer``), and
     the metrics are read one step later, when the weights are still those of the bad step. On a CPU waiting costs nothing. With
     ``precision=16-mixed`` the gradient scaler detects overflows itself; they are counted here too, and a few at the start are normal while
     it adjusts its scale.
@@ -172,7 +172,7 @@ def _gradients(optimizer: Optimizer) -> list[Tensor]:
 
 
 def _skip_step(optimizer: Optimizer, bad: Tensor) -> None:
-    """Make the next step of the optimizer a no-op if ``bad`` is 1."""
+    """Make the next step of the optimiser a no-op if ``bad`` is 1."""
     if all(group.get("fused") for group in optimizer.param_groups):
         skip_if(optimizer, bad)
     elif bad:

@@ -36,7 +36,7 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         folder: folder of the checkpoints.
-        every_n_steps: optimizer steps between two writes.
+        every_n_steps: optimiser steps between two writes.
         validation_every_n_steps: steps between two validations.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What a run logs, under which names: the only list of them, and what W&B's summary keeps of each."""
+"""The names of all metrics that a run logs, and how W&B summarises each."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from collections.abc import Iterable
 
 from cis_seg.evaluation.baselines import CROWD_BINS
 
-#: the axis of every curve; Lightning numbers the n-th step n - 1 there, and so do we
+#: the x axis of every curve; the n-th step has the number n - 1, as in Lightning
 STEP = "trainer/global_step"
 
 LEARNING_RATE = "train/lr"
-#: of all gradients before clipping; steps left out so far because they gave no number
+#: norm of all gradients before clipping; number of steps skipped so far because of a non-finite loss or gradient
 GRADIENT_NORM, SKIPPED_STEPS = "train/grad_norm", "train/skipped_steps"
 SPEED = "speed/images_per_s"
 PEAK_RSS, PEAK_CUDA = "memory/peak_rss_gb", "memory/peak_cuda_gb"
-#: what a loss term is called as the criterion computes it, and as it enters the sum
+#: prefixes of a loss term as the criterion computes it, and multiplied by its weight
 RAW, WEIGHTED = "train/loss_", "train_weighted/loss_"
-#: precision over recall, a chart a kind of score; W&B keeps the points of a chart as the table ``<chart>_table``
+#: precision-recall curves, one chart per kind of score; W&B stores the points of a chart as the table ``<chart>_table``
 CHARTS = {"segm": "pr/segm", "bbox": "pr/bbox"}
-#: the table of the last validation, an image a row
+#: table of the last validation, one row per image
 RESULTS = "results"
 
 BOX_TERMS = ("cls", "box", "ctr", "proj", "pairwise")
 SIZES = ("", "50", "75", "s", "m", "l")
 
-#: scores of the last step, as in metrics.json: what the columns of a table of runs show
+#: scores of the last step, as in metrics.json: the columns of a table of runs
 FINAL = (*(f"final/segm_AP{size}" for size in SIZES), "final/overlap_mean_degree", "final/shape_mask_to_box")
 
-#: scores of which the best of a run's validations counts
+#: scores whose summary is the maximum over the validations of a run
 BEST_IS_MOST = (
     "val/score",
     *(f"val/{kind}_{figure}" for kind in ("segm", "bbox") for figure in (*(f"AP{size}" for size in SIZES), "AR100")),
     *(f"val/segm_AP_crowd_{level}" for level in CROWD_BINS),
 )
 
-#: what every run on a CPU logs whose truth has masks, supervised by boxes; a score that the truth cannot measure (no large people) is not
+#: metrics that every box-supervised run on a CPU logs if the ground truth has masks, except scores that it cannot measure (such as no
+#: large instances)
 PROMISED = (
     STEP,
     "train/loss",
@@ -54,7 +55,7 @@ PROMISED = (
     *(f"{chart}_table" for chart in CHARTS.values()),
     RESULTS,
 )
-#: and with OverlapLoss
+#: additional metrics with OverlapLoss
 PROMISED_WITH_OVERLAP = (
     f"{RAW}overlap",
     f"{WEIGHTED}overlap",
@@ -65,12 +66,12 @@ PROMISED_WITH_OVERLAP = (
 
 
 def summaries(terms: Iterable[str]) -> dict[str, str]:
-    """What the summary of a run keeps of a curve, by its name, where the last value is not what a reader looks for.
+    """Return W&B's summary (``max``, ``min``, ``mean``) of every metric whose last value is not the one of interest.
 
-    Every name in full: of two patterns that fit a name W&B takes either, and Lightning has defined ``*`` already.
+    Names are complete instead of patterns: if two patterns match a name, W&B uses either, and Lightning has defined ``*`` already.
 
     Args:
-        terms: the trained loss terms, as in ``loss.weights``.
+        terms: names of the trained loss terms, as in ``loss.weights``.
     """
     least = ("train/loss", *(f"{prefix}{term}" for prefix in (RAW, WEIGHTED) for term in terms))
     return dict.fromkeys(BEST_IS_MOST, "max") | dict.fromkeys(least, "min") | {SPEED: "mean", PEAK_RSS: "max", PEAK_CUDA: "max"}

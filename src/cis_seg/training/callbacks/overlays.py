@@ -1,4 +1,4 @@
-"""Pictures of the validation: truth | prediction as PNG files and, for W&B, images with masks and boxes to switch on."""
+"""Overlays of the validation: ground truth and predictions side by side as PNG files, and as toggleable masks and boxes for W&B."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from cis_seg.visualization.drawing import (
     view_scale,
 )
 
-MAX_SIDE = 1280  # because CIS has images of 5760 px and a panel shows two of them beside each other
-MAX_MASKS = 255  # W&B keeps a label map in one byte a pixel
+MAX_SIDE = 1280  # CIS has images of 5760 px, and a panel shows two of them side by side
+MAX_MASKS = 255  # W&B stores a label map with one byte per pixel
 
 
 class Overlays(L.Callback):
-    """Draws what the validation predicted, from the very objects that are scored: nothing is predicted twice.
+    """Draw the predictions of the validation, which are those that are scored: nothing is predicted twice.
 
-    Reads ``outputs = {"batch": Batch, "instances": list[Instances]}`` of the validation step, ``class_names`` and
-    ``ground_truth(dataloader index)`` of the module. Works on rank 0 alone, with the images which that rank validates.
-    Writes ``<default_root_dir>/overlays/step<step>_<place>_<image id>.png`` and ``latest.png``, all panels on one page;
-    a second scored set goes to ``overlays/train_set/``.
+    Reads ``outputs = {"batch": Batch, "instances": list[Instances]}`` of the validation step, and ``class_names`` and
+    ``ground_truth(dataloader index)`` of the module. Runs on rank 0 only, with the images that this rank validates.
+    Writes ``<default_root_dir>/overlays/step<step>_<index>_<image id>.png``, and ``latest.png`` with all panels on one page;
+    overlays of a second scored set are written to ``overlays/train_set/``.
 
     Args:
-        num_images: how many images of each set, from its beginning.
-        every_n_validations: draw after each n-th validation only, the first included.
-        draw_threshold: least score of a detection that is drawn.
+        num_images: number of images of each set, from its start.
+        every_n_validations: draw in every n-th validation, including the first.
+        draw_threshold: minimum score of a drawn instance.
     """
 
     def __init__(self, num_images: int = 8, every_n_validations: int = 1, draw_threshold: float = 0.3) -> None:
@@ -85,8 +85,8 @@ class Overlays(L.Callback):
         predictions = predicted_drawings(instances, names, self.draw_threshold)
         note = f" of {len(instances.masks)} scored {self.draw_threshold:g} or more"
         panel = truth_and_prediction(image, truth, predictions, max_side=MAX_SIDE, note=note)
-        place = len(self._panels[dataloader_idx])
-        name = f"step{trainer.global_step:07d}_{place:02d}_{image_id}.png"
+        index_in_set = len(self._panels[dataloader_idx])
+        name = f"step{trainer.global_step:07d}_{index_in_set:02d}_{image_id}.png"
         _save(panel, _folder(trainer, dataloader_idx) / name)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -96,7 +96,7 @@ class Overlays(L.Callback):
 
 
 def _save(picture: Pixels, path: Path) -> None:
-    """A picture is not worth a run: a full disk is waited for, and leaves no half of a file."""
+    """Write the picture atomically; if the disk is full, wait instead of ending the run."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="png")
     patiently(lambda: write_atomically(path, buffer.getbuffer()), path, buffer.tell())
@@ -109,7 +109,7 @@ def _folder(trainer: L.Trainer, dataloader_idx: int) -> Path:
 
 
 def original_pixels(batch: Batch, index: int) -> Pixels:
-    """One image of a batch, its padding cut off, at the size of its file: (height, width, 3) uint8 RGB."""
+    """Return one image of a batch without padding, at the size of its file: (height, width, 3) uint8 RGB."""
     height, width = batch.image_sizes[index]
     pixels = batch.pixels[index, :, :height, :width].permute(1, 2, 0).cpu().numpy()
     full_height, full_width = batch.original_sizes[index]
@@ -117,7 +117,7 @@ def original_pixels(batch: Batch, index: int) -> Pixels:
 
 
 def label_map(drawings: Sequence[Drawing], scale: float, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(h, w) uint8 at the view's ``size``: 0 background, 1.. the drawings in order; where masks overlap the earlier (better) one wins."""
+    """Return (h, w) uint8 of the given ``size``: 0 is background, 1.. the drawings in order; where masks overlap, the earlier one wins."""
     labels = np.zeros(size, dtype=np.uint8)
     for number, drawing in reversed(list(enumerate(drawings[:MAX_MASKS], start=1))):
         if drawing.mask is not None:
@@ -129,9 +129,9 @@ def label_map(drawings: Sequence[Drawing], scale: float, size: tuple[int, int]) 
 def log_to_wandb(
     logger: WandbLogger, key: str, step: int, image: Pixels, layers: dict[str, Sequence[Drawing]], class_names: Sequence[str]
 ) -> None:
-    """Log one image with a layer of masks and one of boxes for each of ``layers``, every object switchable by itself.
+    """Log one image with a layer of masks and a layer of boxes for each of ``layers``; every object can be toggled.
 
-    Masks are numbered objects, not classes: in a picture of people a class map would be a single blob.
+    Masks are numbered by object, not by class: in an image of people a class map would be a single region.
     """
     scale = view_scale((image.shape[0], image.shape[1]), MAX_SIDE)
     view = resized(image, scale)
@@ -147,7 +147,7 @@ def log_to_wandb(
 
 
 def _object_names(drawings: Sequence[Drawing], class_names: Sequence[str]) -> dict[int, str]:
-    """What W&B shows for each number of the label map: "3 person 0.87"."""
+    """Return the caption of each number of the label map: "3 person 0.87"."""
 
     def text(drawing: Drawing) -> str:
         return "crowd" if drawing.crowd else class_names[drawing.label] + ("" if drawing.score is None else f" {drawing.score:.2f}")

@@ -1,4 +1,4 @@
-"""Where a training step's time goes: a trace to look at, and a table by part."""
+"""Profiling of training steps: a trace, and a table of the time per part of the network."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from rich.table import Table
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-#: modules of the network whose time is told apart; what else the step does forward and backward is the mask head and the losses
+#: modules of the network that are timed separately; the rest of a step's forward and backward pass is mask head and losses
 PARTS = {"backbone": "backbone", "neck": "neck", "head": "head", "mask_branch": "mask branch"}
 REST = "mask head and losses"
 FORWARD, OPTIMISER = "forward", "optimiser"
-#: what the profiler calls a node of the backward graph
+#: the profiler's name prefix for a node of the backward graph
 NODE = "autograd::engine::evaluate_function: "
 
 
 class StepProfile(L.Callback):
-    """Records some steps after the first ones, then writes ``trace.json`` and prints the time of a step by part.
+    """Record some steps after a warm-up, then write ``trace.json`` and print the time of a step per part of the network.
 
-    A node of the backward graph belongs to the part whose forward pass made it: both carry the same sequence number.
+    A node of the backward graph is attributed to the part whose forward pass created it: both have the same sequence number.
 
     Args:
-        folder: where the trace goes.
-        skip: steps before the first recorded one, in which libraries choose their kernels.
-        steps: recorded steps.
-        console: where the table goes; None is the error stream.
+        folder: folder of the trace.
+        skip: steps before the first recorded one, in which libraries select their kernels.
+        steps: number of recorded steps.
+        console: console of the table; None: the error stream.
     """
 
     def __init__(self, folder: str, *, skip: int = 3, steps: int = 3, console: Console | None = None) -> None:
@@ -41,7 +41,7 @@ class StepProfile(L.Callback):
         self._stage: record_function | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:  # one trace of one process
+        if not trainer.is_global_zero:  # one trace, of one process
             return
         for name, label in PARTS.items():
             _label(getattr(pl_module.model, name), label)
@@ -87,7 +87,7 @@ class StepProfile(L.Callback):
         recorded.export_chrome_trace(str(trace))
         events = recorded.events()
         times = time_by_part(list(events) if events is not None else [])
-        table = Table(title=f"a training step by part, mean of {self.steps}")
+        table = Table(title=f"time of a training step by part, mean of {self.steps}")
         for column in ("part", "forward ms", "backward ms", "share"):
             table.add_column(column, justify="left" if column == "part" else "right")
         total = max(sum(map(sum, times.values())), 1e-9)
@@ -99,7 +99,7 @@ class StepProfile(L.Callback):
 
 
 def _label(module: torch.nn.Module, label: str) -> None:
-    """Names the module's forward pass in the trace."""
+    """Label the module's forward pass in the trace."""
     running: list[Any] = []
 
     def begin(*_: Any) -> None:
@@ -114,7 +114,7 @@ def _label(module: torch.nn.Module, label: str) -> None:
 
 
 def time_by_part(events: list[FunctionEvent]) -> dict[str, tuple[float, float]]:
-    """Forward and backward microseconds of every part, device time where there is a device; the optimiser counts as forward."""
+    """Return forward and backward microseconds of every part, device time if there is a device; the optimiser counts as forward."""
     duration = _duration(events)
     parts = [e for e in events if e.name in PARTS.values()]
     stage = {name: sum(duration(e) for e in events if e.name == name) for name in (FORWARD, OPTIMISER)}
@@ -129,27 +129,27 @@ def time_by_part(events: list[FunctionEvent]) -> dict[str, tuple[float, float]]:
 
 
 def _duration(events: list[FunctionEvent]) -> Callable[[FunctionEvent], float]:
-    """Microseconds of an event with all below it: the device's where any event has some."""
+    """Return a function for the microseconds of an event with its children; device time if any event has some."""
     on_device = any(e.device_time_total for e in events)
     return lambda event: float(event.device_time_total if on_device else event.cpu_time_total)
 
 
 def _owners(events: list[FunctionEvent], parts: list[FunctionEvent]) -> Callable[[FunctionEvent], str]:
-    """Which part's forward pass made a node of the backward graph.
+    """Return a function from a node of the backward graph to the part whose forward pass created it.
 
-    Sequence numbers rise with time within the thread of the forward pass, so a node's maker is the operation with its number, and that
-    one's part is the labelled stretch of time that it lies in.
+    Sequence numbers increase within the thread of the forward pass. A node was created by the operation with the same number, and that
+    operation belongs to the labelled interval that contains its start.
     """
     spans = sorted((p.time_range.start, p.time_range.end, p.name) for p in parts)
     begins = [start for start, _, _ in spans]
     threads = {p.thread for p in parts}
-    made: dict[int, float] = {}
+    started: dict[int, float] = {}
     for event in events:
         if event.sequence_nr >= 0 and event.thread in threads and not event.name.startswith(NODE):
-            made.setdefault(event.sequence_nr, event.time_range.start)
+            started.setdefault(event.sequence_nr, event.time_range.start)
 
     def owner(node: FunctionEvent) -> str:
-        moment = made.get(node.sequence_nr, -1.0)
+        moment = started.get(node.sequence_nr, -1.0)
         index = bisect_right(begins, moment) - 1
         return spans[index][2] if index >= 0 and moment <= spans[index][1] else REST
 

@@ -1,4 +1,4 @@
-"""One line that says how far the training is, its losses and its speed."""
+"""A progress line with the step, the losses and the speed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-#: seconds between two lines where there is no terminal that could redraw one (a log file, CI)
+#: seconds between two lines if the output is not a terminal (a log file, CI)
 SECONDS_BETWEEN_LINES = 30.0
-#: tqdm's own rate counts validation too, so it is left out; what matters most comes first, where a narrow terminal still shows it
+#: without tqdm's own rate, which includes validation; the most important fields come first, for narrow terminals
 BAR = "{n_fmt}/{total_fmt} {bar:10} {remaining} left | {postfix}"
-#: seconds between two updates of the figures in a terminal
+#: seconds between two updates in a terminal
 SECONDS_BETWEEN_UPDATES = 0.5
 
 
 class StepProgress(ProgressBar):
-    """A single tqdm line over all steps in a terminal; a plain line now and then where output is not a terminal."""
+    """A single tqdm line over all steps in a terminal; otherwise a plain line every ``SECONDS_BETWEEN_LINES``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class StepProgress(ProgressBar):
         self._last_step = 0
 
     def disable(self) -> None:
-        """Called by Lightning on every rank but the first."""
+        """Print nothing; Lightning calls this on every rank except 0."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Undoes ``disable``."""
+        """Print again."""
         self._enabled = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

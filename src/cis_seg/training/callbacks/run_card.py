@@ -1,4 +1,4 @@
-"""What a run is, on one page beside its checkpoints: the command, the versions, the data, the network."""
+"""A one-page description of a run: its command, versions, data and network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunCard(L.Callback):
     """Print the network's summary for the size of the first batch, and write ``<default_root_dir>/card.md``.
 
     Attributes:
-        arguments: of the command that started the run.
+        arguments: arguments of the command that started the run.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ def _card(trainer: L.Trainer, summary: ModelSummary, arguments: Sequence[str]) -
         "",
         f"    {shlex.join(['python', '-m', 'cis_seg.train', *arguments])}",
         "",
-        f"* from step {trainer.global_step} to {trainer.max_steps}, {data.batch_size} images a step, {trainer.world_size} x {name}, "
+        f"* from step {trainer.global_step} to {trainer.max_steps}, {data.batch_size} images per step, {trainer.world_size} x {name}, "
         f"{trainer.precision}",
         f"* {len(data.train_dataset)} training images, {len(data.val_dataset)} to score; classes: {', '.join(data.class_names)}",
         f"* {', '.join(f'{library} {version(library)}' for library in LIBRARIES)}, Python {sys.version.split()[0]}",
@@ -56,7 +56,7 @@ def _card(trainer: L.Trainer, summary: ModelSummary, arguments: Sequence[str]) -
         "|---|---|---|---|",
         *(f"| {p.name} | {p.parameters:,} | {p.trained:,} | {p.multiply_adds / 1e9:.2f} G |" for p in (*summary.parts, summary.total)),
         "",
-        f"The controller emits {summary.generated} parameters for every person; the mask head they make costs "
+        f"The controller generates {summary.generated} parameters per instance, whose mask head costs "
         f"{summary.multiply_adds_per_person / 1e6:.2f} M multiply-adds. Levels have strides {', '.join(map(str, summary.strides))}, "
         f"mask features {summary.mask_strides[0]}, masks {summary.mask_strides[1]}.",
     ]

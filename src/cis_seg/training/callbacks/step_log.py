@@ -1,4 +1,4 @@
-"""What a training step logs, before the checkpoint of that step is written; and W&B's own count of steps."""
+"""Logging of training steps, before the checkpoint of a step is written; and W&B's step count."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from cis_seg.training.callbacks.metric_names import LEARNING_RATE, PEAK_CUDA, PE
 from cis_seg.training.callbacks.wandb_logging.dashboard import wandb_runs
 
 GIGABYTE = 1e9
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # because getrusage counts bytes on macOS and kilobytes elsewhere
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage reports bytes on macOS and kilobytes elsewhere
 
 
 class StepMetrics(L.Callback):
-    """Logs every ``log_every_n_steps`` steps, when Lightning brings the losses to the host anyway: nothing else waits for the device.
+    """Log learning rate, speed, memory and weighted losses every ``log_every_n_steps`` steps.
 
-    ``speed/images_per_s`` counts the global batch since the last line, without validation. Lightning's own ThroughputMonitor
-    synchronises the device in every step, and its LearningRateMonitor has a curve for each parameter group, of which ours share the rate.
+    At these steps Lightning copies the losses to the host anyway, so nothing else waits for the device. ``speed/images_per_s`` counts the
+    global batch since the last row, without validation. Lightning's ThroughputMonitor synchronises the device in every step, and its
+    LearningRateMonitor has a curve for each parameter group, although all of ours have the same rate.
     """
 
     def __init__(self) -> None:
@@ -35,12 +36,12 @@ class StepMetrics(L.Callback):
         self._restart(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        self._rate = trainer.optimizers[0].param_groups[0]["lr"]  # of this step: at its end the scheduler has set the next one's
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]  # at the end of the step the scheduler has set the next one
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if step % every or step == self._last_step:  # a micro-batch of an unfinished step changes nothing
+        if step % every or step == self._last_step:  # or a micro-batch of an incomplete step
             return
         metrics = {LEARNING_RATE: self._rate, **self._speed(trainer), **peak_memory(trainer.strategy.root_device)}
         metrics |= weighted_losses(trainer, pl_module)
@@ -57,13 +58,13 @@ class StepMetrics(L.Callback):
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """This process's largest memory so far in 10^9 bytes: of the host, and of the GPU where it trains on one."""
+    """Return the peak memory of this process in 10^9 bytes: of the host, and of the GPU if it trains on one."""
     memory = {PEAK_RSS: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / GIGABYTE}
     return memory | ({PEAK_CUDA: torch.cuda.max_memory_allocated(device) / GIGABYTE} if device.type == "cuda" else {})
 
 
 def weighted_losses(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
-    """The terms as they enter the sum, from the raw ones that the module logged in this step: one copy to the host."""
+    """Return the weighted loss terms, from the raw ones that the module logged in this step, with one copy to the host."""
     raw = {name.removeprefix(RAW): value for name, value in trainer.callback_metrics.items() if name.startswith(RAW)}
     if not raw:
         return {}
@@ -72,18 +73,18 @@ def weighted_losses(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[st
     return {f"{WEIGHTED}{term}": weights[term] * value for term, value in zip(raw, values, strict=True)}
 
 
-#: where a checkpoint keeps W&B's count
+#: key of a checkpoint: W&B's step count
 WANDB_STEP = "wandb_step"
 
 
 class StepLog(L.Callback):
-    """Hands ``train/...`` of every ``log_every_n_steps``-th step to the loggers.
+    """Log ``train/...`` of every ``log_every_n_steps``-th step.
 
-    Lightning's own logging of a step comes after the checkpoint of that step is written: a run that was killed in between would miss the
-    row for good. The rows are those of Lightning, numbered from 0.
+    Lightning itself logs a step after its checkpoint is written: a run killed in between would lose the row. The rows are the same as
+    Lightning's, numbered from 0.
 
-    W&B counts what it is given, and an offline run that is continued starts from 0 in a file of its own. The count goes on from the
-    checkpoint's, so that the files together, which ``wandb sync`` uploads in order, say what one would.
+    W&B counts its log calls, and a resumed offline run starts from 0 in a new file. The count therefore continues from the checkpoint's, so
+    that the files, which ``wandb sync`` uploads in order, are equivalent to the file of an uninterrupted run.
     """
 
     def __init__(self) -> None:
@@ -91,7 +92,7 @@ class StepLog(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for run in wandb_runs(trainer):
-            if run.step < self._wandb_step:  # online, W&B knows it
+            if run.step < self._wandb_step:  # online, W&B knows the count
                 run.log({}, step=self._wandb_step, commit=False)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:

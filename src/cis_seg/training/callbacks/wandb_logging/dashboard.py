@@ -1,4 +1,4 @@
-"""What only W&B can show of a validation: every score, precision over recall, and what a run's summary keeps."""
+"""The validation in W&B: all scores, precision-recall curves, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KINDS = {"segm": "masks", "bbox": "boxes"}
 
 
 class Dashboard(L.Callback):
-    """Gives W&B's run its axes, summaries, charts and final scores; does nothing for other loggers.
+    """Define axes and summaries of W&B's run, and log charts and final scores; does nothing for other loggers.
 
-    Shows the module's ``EvaluationResult``: nothing is scored twice. Scores of single categories stay in ``metrics.json``; those of
-    COCO's eighty would be most of the page.
+    Logs the module's ``EvaluationResult``: nothing is scored twice. Scores of single categories are only in ``metrics.json``; those of
+    COCO's eighty would fill most of the page.
     """
 
     def __init__(self) -> None:
@@ -51,26 +51,27 @@ class Dashboard(L.Callback):
 
 
 def wandb_runs(trainer: L.Trainer) -> list[Any]:
-    """W&B's own runs, on the process that logs; empty with other loggers."""
+    """Return W&B's run objects in the process that logs; empty with other loggers."""
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, WandbLogger)] if trainer.is_global_zero else []
 
 
 def is_last(trainer: L.Trainer) -> bool:
-    """Whether a validation that runs now is the one that ``metrics.json`` reports."""
+    """Return whether the current validation is the one that ``metrics.json`` reports."""
     return bool(trainer.global_step >= trainer.max_steps or trainer.should_stop)
 
 
 def all_scores(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """``metrics.json``'s figures under their logged names: ``segm/AP/crowd_low`` is ``val/segm_AP_crowd_low``, the second set's
-    ``train/segm/AP`` is ``train_set/segm_AP``. Without single categories, numbers of images, and what could not be measured.
+    """Return the scores of ``metrics.json`` under their logged names, without single categories, image counts and missing values.
+
+    ``segm/AP/crowd_low`` is logged as ``val/segm_AP_crowd_low``, and ``train/segm/AP`` of the second set as ``train_set/segm_AP``.
     """
     held_out, second = SCORED_SETS
     named = {}
     for key, value in metrics.items():
-        scored, figure = (second, key.removeprefix("train/")) if key.startswith("train/") else (held_out, key)
-        of_category = figure.count("/") == 2 and "/crowd_" not in figure
-        if value is not None and not of_category and not figure.startswith("num_"):
-            named[f"{scored}/{figure.replace('/', '_')}"] = value
+        scored, score = (second, key.removeprefix("train/")) if key.startswith("train/") else (held_out, key)
+        of_category = score.count("/") == 2 and "/crowd_" not in score
+        if value is not None and not of_category and not score.startswith("num_"):
+            named[f"{scored}/{score.replace('/', '_')}"] = value
     return named
 
 
@@ -78,7 +79,7 @@ _LOGGED_BY_MODULE = {f"{name}/{key.replace('/', '_')}" for name in SCORED_SETS f
 
 
 def pr_charts(curves: Curves) -> dict[str, Any]:
-    """A chart of precision over recall for masks and one for boxes, a line an IoU threshold; none where nothing was measured."""
+    """Return a precision-recall chart for masks and one for boxes, with a line per IoU threshold; none for what was not measured."""
     import wandb
 
     charts = {}

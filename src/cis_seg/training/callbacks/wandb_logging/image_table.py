@@ -1,4 +1,4 @@
-"""The last validation image by image: a table in W&B to sort and filter, so that one finds where a network fails."""
+"""The last validation image by image: a table in W&B to sort and filter, to find where a network fails."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from cis_seg.training.callbacks.overlays import original_pixels
 from cis_seg.training.callbacks.wandb_logging.dashboard import is_last
 from cis_seg.visualization.drawing import Pixels, predicted_drawings, true_drawings, truth_and_prediction
 
-MAX_SIDE = 480  # because a panel in a table is looked at small, and a hundred of them are kept
-FOUND_IOU = 0.5  # as AP50 counts
+MAX_SIDE = 480  # panels in a table are small, and a hundred of them are stored
+FOUND_IOU = 0.5  # as in AP50
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image; ``COLUMNS`` are these fields and the overlay."""
+    """One row; ``COLUMNS`` are these fields and the overlay."""
 
     image_id: int
-    people: int  # true ones, without crowd regions
-    crowding: str  # the level of the most crowded of them, as in segm/AP/crowd_*
-    predicted: int  # detections scored the draw threshold or more
-    found: int  # people whom one of these meets with an IoU of 0.5 or more
-    best_iou: float | None  # percent; mean over people of the largest IoU with any of these
+    people: int  # ground-truth instances, without ignore regions
+    crowding: str  # highest level among them, as in segm/AP/crowd_*
+    predicted: int  # predictions with at least the draw threshold
+    found: int  # ground-truth instances that one of these matches with an IoU of 0.5 or more
+    best_iou: float | None  # percent; mean over the ground-truth instances of the largest IoU with any of these
     overlap_degree: float | None  # Eq. 1 over the pairs of predictions whose boxes touch
 
 
@@ -43,13 +43,13 @@ COLUMNS = ("image id", "people", "crowding", "predicted", "found", "best IoU", "
 
 
 class ImageTable(L.Callback):
-    """Logs the table ``results`` to W&B at the last validation, of the very objects that are scored.
+    """Log the table ``results`` to W&B at the last validation, from the predictions that are scored.
 
-    Works on rank 0 alone, with the images of the held-out set which that rank validates. Does nothing for other loggers.
+    Runs on rank 0 only, with the held-out images that this rank validates. Does nothing for other loggers.
 
     Args:
-        num_images: how many images, from the beginning of the set; 0 logs no table.
-        draw_threshold: least score of a detection that counts and is drawn.
+        num_images: number of images, from the start of the set; 0 logs no table.
+        draw_threshold: minimum score of a prediction that is counted and drawn.
     """
 
     def __init__(self, num_images: int = 100, draw_threshold: float = 0.3) -> None:
@@ -85,7 +85,7 @@ def _loggers(trainer: L.Trainer) -> list[WandbLogger]:
 
 
 def image_row(truth: GroundTruth, image_id: int, instances: Instances, threshold: float) -> ImageRow:
-    """The figures of one image. IoUs are those of masks, or of boxes where the truth has no masks; categories must agree."""
+    """Return the row of one image. IoUs are those of masks, or of boxes without ground-truth masks; categories must agree."""
     people = [a for a in truth.image_annotations(image_id) if not a["iscrowd"]]
     shown = [entry for entry in to_results(instances, image_id, truth.category_ids) if entry["score"] >= threshold]
     best = best_ious(people, shown, "segmentation" if truth.has_masks else "bbox")
@@ -102,7 +102,7 @@ def image_row(truth: GroundTruth, image_id: int, instances: Instances, threshold
 
 
 def best_ious(people: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]], key: str) -> NDArray[np.float64]:
-    """(people,) the largest IoU of each with a prediction of its category; 0 where there is none. ``key``: what is compared."""
+    """Return (people,): each one's largest IoU with a prediction of its category, 0 without any. ``key``: ``segmentation`` or ``bbox``."""
     if not people or not shown:
         return np.zeros(len(people))
     overlap = box_iou if key == "bbox" else mask_iou

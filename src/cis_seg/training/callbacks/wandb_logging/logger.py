@@ -1,4 +1,4 @@
-"""A run as W&B shows it: whose row it is in which group, quiet on the screen, its checkpoints kept there where asked."""
+"""The W&B logger of a run: group, job type and tags, little output, and optionally its checkpoints as an artifact."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from cis_seg.training.run_folder import family
 
 log = logging.getLogger(__name__)
 
-STANDARD_WIDTH = 64  # because channels of a published ResNet go without saying
+STANDARD_WIDTH = 64  # of the published ResNet, not worth a tag
 DATA = "WANDB_DATA_DIR"
 KEPT = ("last.ckpt", "best.ckpt")
 LONGEST_TAG = 64  # W&B refuses longer ones
 
 
 class RunLogger(WandbLogger):
-    """Lightning's logger with names for a group view that is the paper's table: groups are families, job types are stages.
+    """Lightning's logger with groups and job types that make W&B's group view the paper's table: families of runs, and their stages.
 
-    W&B prints some forty lines a run; what of it a reader needs, we say in one. ``WANDB_SHOW_INFO=true`` in the environment brings them
-    back; warnings and errors stay. Offline nothing is sent, not even W&B's reports of its own faults. Files of tables and artifacts wait
-    for ``wandb sync`` in the run's folder, not in the home directory.
+    W&B prints about forty lines per run; they are replaced by one. ``WANDB_SHOW_INFO=true`` in the environment restores them; warnings and
+    errors are always printed. Offline nothing is sent, not even W&B's own error reports. Files of tables and artifacts stay in the run's
+    folder until ``wandb sync``, not in the home directory.
 
     Args:
-        about: of the run's config ``name``, ``init_from``, ``base_overrides``, ``overlap`` (lambda), ``supervision``, ``data``,
+        about: from the run's config ``name``, ``init_from``, ``base_overrides``, ``overlap`` (lambda), ``supervision``, ``data``,
             ``backbone`` and ``neck``.
-        group, job_type: null takes ``group_of`` and ``stage_of``.
+        group, job_type: null: ``group_of`` and ``stage_of``.
         save_dir: the run's folder.
-        tags: beside those of ``tags_of``.
-        offline: record only; ``wandb sync`` sends it later.
-        log_model: keep ``last.ckpt`` and ``best.ckpt`` of a finished run as an artifact; offline they are sent with the run.
-        options: Lightning's and ``wandb.init``'s own.
+        tags: in addition to those of ``tags_of``.
+        offline: record only; ``wandb sync`` uploads the run later.
+        log_model: store ``last.ckpt`` and ``best.ckpt`` of a finished run as an artifact; offline they are uploaded with the run.
+        options: further options of Lightning and of ``wandb.init``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RunLogger(WandbLogger):
         log_model: bool = False,
         **options: Any,
     ) -> None:
-        os.environ.setdefault("WANDB_SHOW_INFO", "false")  # the environment, because W&B reads it before it sees a run's settings
+        os.environ.setdefault("WANDB_SHOW_INFO", "false")  # in the environment, which W&B reads before the settings of a run
         if offline:
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self._data = str(Path(save_dir, "wandb").resolve())
@@ -73,10 +73,10 @@ class RunLogger(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """W&B's run, started when it is first asked for.
+        """W&B's run object, created at the first access.
 
         Raises:
-            ConfigError: online, and nobody is logged in or the server does not answer.
+            ConfigError: online, and nobody is logged in or the server does not respond.
         """
         import wandb
 
@@ -87,7 +87,7 @@ class RunLogger(WandbLogger):
             raise ConfigError("W&B did not start this run", where="logger.wandb", found=error, remedy=remedy) from error
 
     def close(self, folder: Path, *, failed: bool) -> None:
-        """Keeps the checkpoints of the finished run in ``folder`` where asked, ends the run, and says where it is."""
+        """Store the checkpoints of the finished run in ``folder`` if requested, end the run, and log where it is."""
         import wandb
 
         run = self.experiment
@@ -95,7 +95,7 @@ class RunLogger(WandbLogger):
             log_checkpoints(run, folder)
         where = f"wandb sync {Path(run.dir).parent}" if run.offline else run.url
         wandb.finish(exit_code=int(failed))
-        if os.environ.get(DATA) == self._data:  # the next run of a multirun has a folder of its own
+        if os.environ.get(DATA) == self._data:  # the next run of a multirun has its own folder
             del os.environ[DATA]
         log.info("W&B%s: %s", ", recorded offline; to send it" if run.offline else "", where)
 
@@ -109,7 +109,7 @@ def wandb_disabled() -> str | None:
 
 
 def close_loggers(trainer: L.Trainer, folder: Path) -> None:
-    """Ends the W&B run of ``folder``, as failed while an exception passes: else the next job of a multirun would log into this one."""
+    """End the W&B run of ``folder``, as failed during an exception; otherwise the next job of a multirun would log into it."""
     failed = sys.exc_info()[0] is not None
     for logger in trainer.loggers if trainer.is_global_zero else ():
         if isinstance(logger, RunLogger):
@@ -117,30 +117,30 @@ def close_loggers(trainer: L.Trainer, folder: Path) -> None:
 
 
 def log_checkpoints(run: Any, folder: Path) -> None:
-    """``last.ckpt`` and ``best.ckpt`` of a run's folder as one artifact ``checkpoints-<run id>``, by reference to the files."""
+    """Log ``last.ckpt`` and ``best.ckpt`` of a run's folder as one artifact ``checkpoints-<run id>``, without copying the files."""
     import wandb
 
     artifact = wandb.Artifact(f"checkpoints-{run.id}", type="model", metadata={"folder": folder.name})
     for path in (folder / "checkpoints" / name for name in KEPT):
-        if path.is_file():  # there is no best one where no score was measured
-            artifact.add_file(str(path), policy="immutable")  # because the default copies each file into W&B's cache first
+        if path.is_file():  # there is no best one if no score was measured
+            artifact.add_file(str(path), policy="immutable")  # the default copies each file into W&B's cache first
     run.log_artifact(artifact)
 
 
 def group_of(about: Mapping[str, Any]) -> str:
-    """What a run shares with those it is compared with: its name without the stage (``crowd_tiny``) or the sweep's lambda."""
+    """Return the group of runs that are compared: the name without the stage (``crowd_tiny``) or the sweep's lambda."""
     return family(str(about["name"]).removesuffix(f"_{about['overlap']}"))
 
 
 def stage_of(about: Mapping[str, Any]) -> str:
-    """``overlap`` with OverlapLoss, ``control`` for a fine-tune without it, else ``pretrain`` (also a run that makes its own base)."""
+    """Return ``overlap`` with OverlapLoss, ``control`` for a fine-tune without it, else ``pretrain`` (also if a run trains its base)."""
     if about["overlap"]:
         return "overlap"
     return "control" if about["init_from"] is not None and about["base_overrides"] is None else "pretrain"
 
 
 def tags_of(about: Mapping[str, Any]) -> list[str]:
-    """Stage, network, data and lambda, to filter by."""
+    """Return tags to filter by: stage, network, data and lambda."""
     backbone = about["backbone"]
     width = "" if backbone["width"] == STANDARD_WIDTH else f"w{backbone['width']}"
     network = f"r{backbone['depth']}{width}{'_dcn' if backbone['deform_interval'] else ''}_{about['neck']}"

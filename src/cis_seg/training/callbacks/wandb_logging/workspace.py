@@ -1,4 +1,4 @@
-"""The W&B workspace that answers "did OverlapLoss help, and where": a definition anybody can read, and its creation online."""
+"""The W&B workspace that shows whether and where OverlapLoss helps: its definition, and its creation online."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NAME = "Did OverlapLoss help"
 PROJECT = "cis_seg"  # as conf/logger/wandb.yaml names it
 PACKAGE = "wandb-workspaces"
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
-CONNECT_SECONDS = 20  # because without a network W&B would otherwise try on for minutes
-#: what the chart of precision over recall is made of, as ``wandb.plot.line_series`` writes it
+CONNECT_SECONDS = 20  # without a network W&B would otherwise retry for minutes
+#: preset and fields of the precision-recall chart, as ``wandb.plot.line_series`` writes them
 LINE_CHART = "wandb/lineseries/v0"
 LINE_FIELDS = {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"}
 
@@ -36,10 +36,10 @@ Panel = dict[str, Any]
 
 
 def definition(project: str) -> dict[str, Any]:
-    """The workspace of ``[entity/]project`` as plain data.
+    """Return the workspace of ``[entity/]project`` as plain data.
 
-    Rows are grouped by family and stage, so the list of runs is the paper's Table 1: mean over seeds of the last step's scores for
-    pretrain, control and overlap of every network.
+    Rows are grouped by family and stage, so that the list of runs is the paper's Table 1: for pretrain, control and overlap of each
+    network, the mean over seeds of the last step's scores.
     """
     entity, _, name = project.rpartition("/")
     return {
@@ -83,17 +83,17 @@ def _curve(title: str, metrics: Sequence[str]) -> Panel:
 
 
 def create(defined: Mapping[str, Any]) -> str:
-    """Makes the workspace at W&B and returns its address.
+    """Create the workspace at W&B and return its URL.
 
     Raises:
-        ConfigError: the optional package is missing, W&B is offline here, nobody is logged in, or the server refuses.
+        ConfigError: the optional package is missing, W&B is offline, nobody is logged in, or the server refuses the request.
     """
     import wandb
 
-    dry = "look at the definition instead with --dry-run"
+    dry = "print the definition with --dry-run"
     if os.environ.get("WANDB_MODE", "online") in OFFLINE_MODES:
         found = f"WANDB_MODE={os.environ['WANDB_MODE']}"
-        raise ConfigError("a workspace is made at W&B's server, and W&B is offline here", found=found, remedy=f"unset it, or {dry}")
+        raise ConfigError("a workspace is created on W&B's server, and W&B is offline", found=found, remedy=f"unset it, or {dry}")
     try:
         import wandb_workspaces  # noqa: F401
     except ImportError as error:
@@ -105,16 +105,16 @@ def create(defined: Mapping[str, Any]) -> str:
     except (wandb.Error, OSError, ValueError) as error:
         where = f"project {defined['project']} of {defined['entity'] or 'your default entity'}"
         remedy = f"log in with a network (wandb login) and check [entity/]project, or {dry}"
-        raise ConfigError("W&B made no workspace", where=where, found=error, remedy=remedy) from error
+        raise ConfigError("W&B did not create the workspace", where=where, found=error, remedy=remedy) from error
 
 
 def build(defined: Mapping[str, Any]) -> Any:
-    """The ``wandb_workspaces.workspaces.Workspace`` of a definition; nothing is sent. Other keys get panels that W&B generates."""
+    """Return the ``wandb_workspaces.workspaces.Workspace`` of a definition, without sending it; W&B generates panels for other keys."""
     import wandb_workspaces.workspaces as ws
 
     sections = [
-        ws.Section(name=section["name"], panels=[_panel(panel) for panel in section["panels"]], is_open=place < 2)
-        for place, section in enumerate(defined["sections"])
+        ws.Section(name=section["name"], panels=[_panel(panel) for panel in section["panels"]], is_open=index < 2)
+        for index, section in enumerate(defined["sections"])
     ]
     return ws.Workspace(
         name=defined["name"],
