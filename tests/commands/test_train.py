@@ -119,7 +119,7 @@ def test_an_existing_run_is_not_overwritten(whole: Path) -> None:
 
 def test_a_finished_run_is_reported(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (whole / "checkpoints" / "last.ckpt").stat().st_mtime_ns
-    small_run(whole.parents[2], "name=whole", "resume=true", *STEPS)
+    small_run(whole.parents[2], "name=whole", "resume=true", "data.photometric=light", *STEPS)
     assert "mask AP50" in capsys.readouterr().err
     assert (whole / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
 

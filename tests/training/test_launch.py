@@ -58,7 +58,7 @@ def test_what_runs_already_is_not_started_again(
     ("options", "variables", "message"),
     [
         ({}, {**TORCHRUN, "WORLD_SIZE": "2"}, r"torchrun has started another number[\s\S]*2 in all[\s\S]*1 devices x 1 nodes = 1"),
-        ({"devices": 2}, {**TORCHRUN, "WORLD_SIZE": "1"}, "leave torchrun away"),
+        ({"devices": 2}, {**TORCHRUN, "WORLD_SIZE": "1"}, "omit torchrun"),
         ({}, {**SLURM, "SLURM_NTASKS": "4"}, r"SLURM has started[\s\S]*docs/distributed\.md"),
         ({"num_nodes": 2}, {}, r"nothing has started[\s\S]*trainer\.num_nodes"),
         (
