@@ -106,7 +106,8 @@ def compose_base(experiment: str, cfg: Config) -> DictConfig:
     ]
     overrides += [f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "devices", "num_nodes", "strategy", "precision")]
     if HydraConfig.initialized():
-        overrides.append(f"logger={HydraConfig.get().runtime.choices['logger']}")
+        logger = HydraConfig.get().runtime.choices.get("logger")
+        overrides.append("~logger" if logger is None else f"logger={logger}")
     started = GlobalHydra.instance().is_initialized()
     with nullcontext() if started else initialize_config_dir(conf_dir(), version_base="1.3"):
         return compose("config", overrides=[*overrides, *(cfg.base_overrides or [])])
