@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cis_seg.data.images import CORRUPT, opened, read_image, unreadable
 from cis_seg.data.missing import missing_image
+from cis_seg.data.pixels import has_wide_colors
 from cis_seg.errors import DataError
 
 THREADS = 8  # because reading headers waits for the disk, not the processor
@@ -28,7 +29,7 @@ class Header(NamedTuple):
     stored: Size  # (height, width) of the stored pixels
     orientation: int  # EXIF: 1 upright, 2 to 8 turned or mirrored; 1 for a TIFF, which Pillow always turns upright
     animated: bool  # whether there are other frames than the first
-    mode: str  # Pillow's
+    deep: bool  # whether there are more than 8 bits per channel
 
     def size(self, exif: str) -> Size:
         """(height, width) of what ``read_image(path, exif=exif)`` returns."""
@@ -48,13 +49,18 @@ def read_header(path: Path) -> Header:
     """
     try:
         with opened(path) as image:
-            return Header((image.height, image.width), _orientation(image), bool(getattr(image, "is_animated", False)), image.mode)
+            return Header((image.height, image.width), _orientation(image), bool(getattr(image, "is_animated", False)), _is_deep(image))
     except CORRUPT as error:
         raise unreadable(path, error) from error
 
 
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith(("I", "F")) or has_wide_colors(image)
+
+
 def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":
+    # Pillow turns a TIFF itself, and it decodes a PNG to look for EXIF data behind the pixels, where hardly any is
+    if image.format == "TIFF" or (image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys()):
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)

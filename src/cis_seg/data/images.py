@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from cis_seg.data.pixels import brightened, has_wide_colors, to_rgb
 from cis_seg.errors import DataError
 from cis_seg.runtime.file_kinds import file_kind
 
@@ -23,9 +24,10 @@ CORRUPT = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombEr
 def read_image(path: Path, *, exif: str = "ignore") -> NDArray[np.uint8]:
     """The pixels of ``path`` as (H, W, 3) uint8 RGB.
 
-    Grey becomes three equal channels, transparency is dropped, CMYK is converted, 16 bits keep their upper 8, and of several
-    frames the first is used. Up to 178,956,970 pixels are read without a warning, because photographs of 100 megapixels exist.
-    PIL refuses larger images: a small file could fill the memory.
+    Grey becomes three equal channels, transparency is dropped, CMYK is converted, values of more than 8 bits are scaled by the
+    bits that the file uses (``pixels``), floating-point values from 0 to 1 are read, and of several frames the first is used.
+    Up to 178,956,970 pixels are read without a warning, because photographs of 100 megapixels exist. PIL refuses larger images:
+    a small file could fill the memory.
 
     Args:
         path: the file.
@@ -33,14 +35,16 @@ def read_image(path: Path, *, exif: str = "ignore") -> NDArray[np.uint8]:
             Pillow always turns a TIFF.
 
     Raises:
-        DataError: not a readable image, truncated, too large, or of a pixel format without a range (floating point).
+        DataError: not a readable image, truncated, too large, or of a pixel format without a range (floating point beyond 0 to 1).
     """
     try:
         with opened(path) as image:
+            wide = has_wide_colors(image)
             image.load()
+            loaded = brightened(image, path) if wide else image
             if exif == "apply":
-                _turn(image)
-            return _rgb(image)
+                _turn(loaded)
+            return to_rgb(loaded)
     except CORRUPT as error:
         raise unreadable(path, error) from error
 
@@ -75,12 +79,3 @@ def unreadable(path: Path, error: Exception) -> DataError:
         found=found,
         remedy=remedy,
     )
-
-
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is unknown")
-    if image.mode.startswith("I"):  # 16 bits; PIL's own conversion would clip at 255
-        grey = (np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -244,9 +244,12 @@ class InstanceDataModule(lightning.LightningDataModule):
 
 
 def _warn_of_turned_photos(dataset: InstanceDataset) -> None:
-    """Log if boxes seem to be drawn on photos turned by EXIF, and the photos are read as stored, or the other way round."""
-    if (problem := dataset.turned_photos().problem(dataset.exif)) is not None:
+    """Log if boxes seem to be drawn on photos turned by EXIF that are read as stored, or the other way round; and other frames and bits."""
+    turned = dataset.turned_photos()
+    if (problem := turned.problem(dataset.exif)) is not None:
         log.warning("%s: %s; %s", dataset.source, *problem)
+    for remark in turned.remarks():
+        log.warning("%s: %s", dataset.source, remark)
 
 
 def _train_sizes(cfg: DataConfig) -> Sequence[int]:

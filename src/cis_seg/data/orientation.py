@@ -42,11 +42,13 @@ class BoxedPhoto:
 
 @dataclass
 class Turned:
-    """The photos of a data set that EXIF turns."""
+    """The photos of a data set that EXIF turns, and what else the headers of its photos say."""
 
     total: int  # photos that were looked at
     orientations: Counter[int] = field(default_factory=Counter)
     fits: dict[str, list[str]] = field(default_factory=lambda: {"ignore": [], "apply": [], "unknown": []})  # names by the option that fits
+    animated: list[str] = field(default_factory=list)  # names of those with other frames than the first
+    deep: list[str] = field(default_factory=list)  # names of those with more than 8 bits per channel
     votes: tuple[int, int] = (0, 0)  # boxes of the unknown ones that agree with the stored pixels, and with the turned ones
 
     @property
@@ -78,6 +80,12 @@ class Turned:
         counts = ", ".join(f"{count} with orientation {number}" for number, count in sorted(self.orientations.items()))
         return f"EXIF turns {self.orientations.total()} of {self.total} photos looked at ({counts}): {found}", remedy
 
+    def remarks(self) -> list[str]:
+        """What else the headers say."""
+        frames = f"only the first frame of {len(self.animated)} animations or files of several pages is read"
+        bits = f"{len(self.deep)} images have more than 8 bits per channel: each is scaled by the bits that it uses"
+        return [f"{text} ({names[0]} for one)" for text, names in ((frames, self.animated), (bits, self.deep)) if names]
+
 
 #: how a photo is read with an option
 _READ = {"ignore": "stored", "apply": "turned"}
@@ -93,7 +101,11 @@ def turned_photos(folder: Path, photos: Iterable[BoxedPhoto]) -> Turned:
         headers = list(pool.map(lambda photo: _header(folder / photo.name), listed))
     found, unknown = Turned(len(listed)), list[BoxedPhoto]()
     for photo, header in zip(listed, headers, strict=True):
-        if header is None or header.orientation == 1:
+        if header is None:
+            continue
+        found.animated += [photo.name] * header.animated
+        found.deep += [photo.name] * header.deep
+        if header.orientation == 1:
             continue
         found.orientations[header.orientation] += 1
         sizes = {exif: header.size(exif) for exif in ("ignore", "apply")}

@@ -96,8 +96,10 @@ def _check_set(part: str, dataset: InstanceDataset, max_faulty: float) -> Iterat
         # a scored image must be there; in training up to max_faulty others take the places
         yield (warning if part == "training" and len(missing) <= max_faulty * len(places) else problem)(found, remedy)
         return
-    if (turned := dataset.turned_photos().problem(dataset.exif)) is not None:
-        yield warning(f"{part}: {turned[0]}", turned[1])
+    turned = dataset.turned_photos()
+    if (wrong := turned.problem(dataset.exif)) is not None:
+        yield warning(f"{part}: {wrong[0]}", wrong[1])
+    yield from (ok(f"{part}: {remark}") for remark in turned.remarks())
     start = time.perf_counter()
     sides = [dataset.sample(place).original_size for place in spread(len(dataset), OPENED)]
     each = (time.perf_counter() - start) / len(sides)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cis_seg.coco.reader import warn_once
+from cis_seg.data.headers import read_header
 from cis_seg.data.images import read_image
 from cis_seg.data.records import Sample
 from cis_seg.data.transforms import Example, Pixels, TestTransform, resized, resized_size
@@ -54,7 +56,10 @@ def _images(source: Source, exif: str) -> Iterator[tuple[int | None, Pixels]]:
     if source.is_video:
         yield from enumerate(read_frames(source.path))
     else:
-        yield None, read_image(source.path, exif=exif)
+        image = read_image(source.path, exif=exif)
+        if read_header(source.path).animated:
+            warn_once("only the first frame of animations and of files with several pages is predicted")
+        yield None, image
 
 
 def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTransform, number: int, view_side: int) -> Photo:

@@ -125,7 +125,10 @@ def _turned_photos(contents: Contents, exif: str) -> None:
         BoxedPhoto(name, contents.size(image_id) if sizes_stated else (0, 0), np.array(boxes[image_id], float).reshape(-1, 4))
         for image_id, name in names.items()
     )
-    if (problem := turned_photos(contents.folder, photos).problem(exif)) is not None:
+    turned = turned_photos(contents.folder, photos)
+    for remark in turned.remarks():
+        contents.add("whole_file", remark)
+    if (problem := turned.problem(exif)) is not None:
         contents.add("whole_file", "; ".join(problem))
 
 
