@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from cis_seg.commands.train import train
 from cis_seg.config.command_schema import register
+from cis_seg.config.commands import start
 from cis_seg.config.conf_dir import conf_dir
 
 #: a network and images small enough that a step takes a fraction of a second
@@ -57,6 +59,16 @@ def small_run(root: Path, *overrides: str, base: Sequence[str] = SMALL) -> Path:
     cfg = composed(*base, *places(root), *overrides)
     train(cfg)
     return Path(cfg.paths.run)
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, command: str, *overrides: str) -> int:
+    """How a command ends on a command line, in this process."""
+    monkeypatch.setattr("sys.argv", [command, *overrides])
+    try:
+        start(command)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
 
 
 def metrics_of(run: Path) -> dict[str, Any]:

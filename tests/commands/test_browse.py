@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cis_seg.config.commands import start
 from cis_seg.inspection.batch_view import batch_panel
 from cis_seg.structures import Batch, Target
 from cis_seg.visualization.drawing import CROWD_COLOR, PALETTE
+from runs import exit_code
 
 SIZE = (60, 80)  # height, width of the photos
 
@@ -40,12 +40,7 @@ def folder(tmp_path: Path) -> Path:
 def browsed(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
     """The exit code of the command."""
     sizes = ["data.train_sizes=[64]", "data.train_max_size=96", "data.workers=0", "batch_size=2"]
-    monkeypatch.setattr("sys.argv", ["browse", "data=coco", f"data.root={folder}", f"output={folder}/pages, all", *sizes, *overrides])
-    try:
-        start("browse")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    return exit_code(monkeypatch, "browse", "data=coco", f"data.root={folder}", f"output={folder}/pages, all", *sizes, *overrides)
 
 
 def names(folder: Path) -> list[str]:

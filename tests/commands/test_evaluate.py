@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from cis_seg.coco.submission import pack
 from cis_seg.commands import evaluate
 from cis_seg.errors import ConfigError
 from cis_seg.model.condinst import CondInst
+from coco_scores import jittered, pycocotools_scores
 from runs import SMALL, composed, metrics_of, places, small_run
 from small_coco import coco_folder
 
@@ -83,11 +78,10 @@ def test_a_results_file_scores_what_pycocotools_says_for_every_category(
         found = {key for key in metrics if key.startswith(f"{kind}/AP/") and "/crowd_" not in key}
         assert found == {f"{kind}/AP/{name}" for name in names.values()}
         for number in chosen:
-            alone = pycocotools_stats(annotations, results, kind, [number])[0]
-            assert metrics[f"{kind}/AP/{names[number]}"] == (None if alone == -1 else 100 * alone)
-        stats = pycocotools_stats(annotations, results, kind)
-        expected = dict(zip(("AP", "AP50", "AP75", "APs", "APm", "APl"), stats[:6], strict=True)) | {"AR100": stats[8]}
-        assert {key: metrics[f"{kind}/{key}"] for key in expected} == {key: 100 * value for key, value in expected.items()}
+            alone = pycocotools_scores(annotations, results, kind, [names[number]])
+            assert metrics[f"{kind}/AP/{names[number]}"] == alone["AP"]
+        expected = pycocotools_scores(annotations, results, kind)
+        assert {key: metrics[f"{kind}/{key}"] for key in expected} == expected
     assert 5 < metrics["segm/AP"] < 95
     for number in chosen:
         cells = ("-" if value is None else f"{value:.2f}" for value in (metrics[f"{kind}/AP/{names[number]}"] for kind in ("segm", "bbox")))
@@ -135,39 +129,6 @@ def test_people_in_crowds_at_both_sizes_of_the_paper(run: Path, tmp_path: Path, 
     assert entries
     assert {tuple(entry["segmentation"]["size"]) for entry in entries} == {(60, 90)}
     assert metrics_of(tmp_path / "out")["num_annotations"] == 1
-
-
-def jittered(annotations: Path) -> list[dict[str, object]]:
-    """The truth moved by some pixels, with scores from a seed: neither perfect nor hopeless."""
-    truth = json.loads(annotations.read_text())
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    rng = np.random.default_rng(0)
-    entries: list[dict[str, object]] = []
-    for annotation in truth["annotations"]:
-        if annotation["iscrowd"]:
-            continue
-        height, width = sizes[annotation["image_id"]]
-        dx, dy = rng.integers(-6, 7, 2)
-        mask = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(annotation["segmentation"], height, width)))
-        moved = coco_mask.encode(np.asfortranarray(np.roll(mask, (dy, dx), (0, 1))))
-        x, y, w, h = annotation["bbox"]
-        entries.append({
-            "image_id": annotation["image_id"], "category_id": annotation["category_id"], "score": float(rng.random()),
-            "bbox": [x + float(dx), y + float(dy), w, h],
-            "segmentation": {"size": moved["size"], "counts": moved["counts"].decode()},
-        })  # fmt: skip
-    return entries
-
-
-def pycocotools_stats(annotations: Path, results: Path, kind: str, category_ids: list[int] | None = None) -> list[float]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
-        evaluator = COCOeval(truth, truth.loadRes(str(results)), kind)
-        evaluator.params.catIds = category_ids or evaluator.params.catIds
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return [float(value) for value in evaluator.stats]
 
 
 def test_one_thing_is_scored_at_a_time(tmp_path: Path) -> None:

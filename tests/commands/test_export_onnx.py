@@ -20,7 +20,6 @@ from torch import Tensor
 
 from cis_seg import __version__
 from cis_seg.commands import export_onnx
-from cis_seg.config.commands import start
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.schema import DetectionConfig, ModelConfig
 from cis_seg.inference.onnx_graph import OnnxGraph
@@ -29,7 +28,7 @@ from cis_seg.inference.predictor import load_trained
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
 from onnx_agreement import Agreement, agreement, lively, noise, torch_finds
-from runs import composed
+from runs import composed, exit_code
 from tiny_model import tiny_config, tiny_model
 
 pytest.importorskip("onnxscript", reason="the optional dependency cis-seg[export] is not installed")
@@ -53,12 +52,7 @@ def checkpoint_of(model: torch.nn.Module, typed: ModelConfig, path: Path) -> Pat
 
 def exported(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> int:
     """The exit code of the command."""
-    monkeypatch.setattr("sys.argv", ["export_onnx", *overrides])
-    try:
-        start("export_onnx")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    return exit_code(monkeypatch, "export_onnx", *overrides)
 
 
 def session_of(path: Path) -> Any:

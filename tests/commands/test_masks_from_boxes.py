@@ -15,8 +15,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cis_seg.commands import masks_from_boxes
-from cis_seg.config.commands import start
 from cis_seg.data.coco import CocoDataset
+from runs import exit_code
 from tiny_model import tiny_config, tiny_model
 
 NAME = "a,b (1)=c.jpg"  # as CrowdHuman's, and worse
@@ -54,12 +54,7 @@ def folder(tmp_path: Path) -> Path:
 def masked(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
     """The exit code of the command."""
     paths = [f"checkpoint={folder}/tiny.ckpt", f"boxes={folder}/boxes.json", f"images={folder}/photos, all", f"output={folder}/out/m.json"]
-    monkeypatch.setattr("sys.argv", ["masks_from_boxes", *paths, "device=cpu", *overrides])
-    try:
-        start("masks_from_boxes")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    return exit_code(monkeypatch, "masks_from_boxes", *paths, "device=cpu", *overrides)
 
 
 def test_every_box_gets_its_mask(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -14,12 +14,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cis_seg.commands import evaluate, predict
-from cis_seg.config.commands import start
 from cis_seg.errors import DataError
 from cis_seg.inference.inputs import Source
 from cis_seg.inference.video import VideoFile, frame_count, read_frames
 from cis_seg.inference.writer import output_names
-from runs import SMALL, composed, metrics_of, small_run
+from runs import SMALL, composed, exit_code, metrics_of, small_run
 
 # a network of two steps is sure of nothing: these thresholds let enough of what it says through
 UNSURE = ("score_threshold=0.0001", "draw_threshold=0.01", "max_detections=6")
@@ -61,12 +60,7 @@ def photos(run: Path, photo: Image.Image, tmp_path_factory: pytest.TempPathFacto
 
 def predicted(monkeypatch: pytest.MonkeyPatch, run: Path, *overrides: str) -> int:
     """The exit code of ``python -m cis_seg.predict`` on the run's checkpoint."""
-    monkeypatch.setattr("sys.argv", ["predict", f"checkpoint={run}/checkpoints/last.ckpt", *UNSURE, *overrides])
-    try:
-        start("predict")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    return exit_code(monkeypatch, "predict", f"checkpoint={run}/checkpoints/last.ckpt", *UNSURE, *overrides)
 
 
 def entries_of(output: Path) -> list[dict[str, Any]]:

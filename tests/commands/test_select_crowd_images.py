@@ -17,7 +17,7 @@ from cis_seg.coco.rle import from_segmentation
 from cis_seg.commands import check_dataset, evaluate, select_crowd_images
 from cis_seg.config.commands import start
 from cis_seg.config.plain import to_dataclass
-from runs import SMALL, composed, metrics_of, places, small_run
+from runs import SMALL, composed, exit_code, metrics_of, places, small_run
 
 SCRIPT = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "merge_annotations.py"))
 
@@ -39,12 +39,7 @@ def checkpoint(root: Path) -> Path:
 def selected(monkeypatch: pytest.MonkeyPatch, root: Path, output: Path, *overrides: str) -> int:
     """The exit code of the command."""
     given = [*DATA, "data=crowd", places(root)[1], f"output={output}", "min_side=240", "device=cpu"]
-    monkeypatch.setattr("sys.argv", ["select_crowd_images", *given, *overrides])
-    try:
-        start("select_crowd_images")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    return exit_code(monkeypatch, "select_crowd_images", *given, *overrides)
 
 
 def crowd_truth(root: Path) -> dict[str, list[dict[str, Any]]]:

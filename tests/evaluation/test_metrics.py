@@ -17,6 +17,7 @@ from cis_seg.coco.results import read_results
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.evaluation.baselines import baseline_results, crowd_bins, mask_to_box, mean_overlap_degree
 from cis_seg.evaluation.metrics import baselines, score
+from coco_scores import jittered, pycocotools_scores
 
 SIDE = 100
 FULL = pytest.approx(100)  # COCOeval adds an eps to the precision's denominator
@@ -58,29 +59,6 @@ def truth(folder: Path, annotations: list[dict[str, Any]], images: int = 2) -> G
     return GroundTruth(written(folder, annotations, images))
 
 
-def jittered(truth_file: Path, seed: int) -> list[dict[str, Any]]:
-    """The truth as predictions: shifted, some left out, some doubled, scored at random, with box and mask."""
-    rng = np.random.default_rng(seed)
-    coco = COCO(str(truth_file))
-    results = []
-    for annotation in coco.dataset["annotations"]:
-        for _ in range(int(rng.integers(0, 3))):
-            dy, dx = (int(shift) for shift in rng.integers(-6, 7, 2))
-            mask = np.asfortranarray(np.roll(coco.annToMask(annotation), (dy, dx), (0, 1)))
-            rle = coco_mask.encode(mask)
-            box = [annotation["bbox"][0] + dx, annotation["bbox"][1] + dy, *annotation["bbox"][2:]]
-            results.append(
-                {
-                    "image_id": annotation["image_id"],
-                    "category_id": annotation["category_id"],
-                    "bbox": box,
-                    "score": float(rng.random()),
-                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
-                }
-            )
-    return results
-
-
 @pytest.mark.parametrize("with_boxes", [True, False])
 def test_equals_pycocotools_to_the_last_digit(shared_data: Path, tmp_path: Path, with_boxes: bool) -> None:
     truth_file = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
@@ -92,24 +70,12 @@ def test_equals_pycocotools_to_the_last_digit(shared_data: Path, tmp_path: Path,
     ours = GroundTruth(truth_file)
     scores = score(ours, read_results(results_file, ours)).metrics
     for iou_type in ("segm", "bbox"):
-        with silenced():
-            theirs = COCO(str(truth_file))
-            evaluator = COCOeval(theirs, theirs.loadRes(str(results_file)), iou_type)
-            evaluator.evaluate()
-            evaluator.accumulate()
-            evaluator.summarize()
-        names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-        assert [scores[f"{iou_type}/{name}"] for name in names] == [100 * value for value in evaluator.stats[:6]]
-        assert scores[f"{iou_type}/AR100"] == 100 * evaluator.stats[8]
-        with silenced():
-            alone = COCOeval(theirs, theirs.loadRes(str(results_file)), iou_type)
-            alone.params.catIds = theirs.getCatIds(catNms=["person"])
-            alone.evaluate()
-            alone.accumulate()
-            alone.summarize()
-        assert scores[f"{iou_type}/AP/person"] == 100 * alone.stats[0]
+        theirs = pycocotools_scores(truth_file, results_file, iou_type)
+        assert {name: scores[f"{iou_type}/{name}"] for name in theirs} == theirs
+        alone = pycocotools_scores(truth_file, results_file, iou_type, ["person"])
+        assert scores[f"{iou_type}/AP/person"] == alone["AP"]
         restricted = GroundTruth(truth_file, ["person"])
-        assert score(restricted, read_results(results_file, restricted)).metrics[f"{iou_type}/AP"] == 100 * alone.stats[0]
+        assert score(restricted, read_results(results_file, restricted)).metrics[f"{iou_type}/AP"] == alone["AP"]
     assert scores["num_images"] == 35
     assert scores["num_annotations"] == 366
     assert scores["segm/AP"] is not None

@@ -115,6 +115,7 @@ def test_a_part_of_an_accumulated_step_spoils_all_of_it(root: Path) -> None:
     assert [image["position"] for image in report["images"]] == [8, 9, 10, 11]
 
 
+@pytest.mark.slow
 def test_a_continued_run_goes_on_counting_and_ends_the_same(root: Path) -> None:
     poison, five = spoils("PoisonedLoss", steps=[2, 4]), (*STEPS, "schedule.max_steps=5", "schedule.val_every=5")
     whole = small_run(root, "name=both", *five, *poison)
