@@ -17,11 +17,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
+from cis_seg.config.arguments import is_sweep, normalised, quote_letters
 from cis_seg.config.conf_dir import conf_dir
-from cis_seg.config.messages import explain
-from cis_seg.errors import UserError
+from cis_seg.config.messages import explain, is_mistake
 from cis_seg.runtime.compat import override_value
 
 Task = Callable[[DictConfig], float | None]
@@ -38,6 +37,19 @@ _SWEEP_FUNCTION = re.compile(r"(?:choice|glob|shuffle|sort)\(")
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # makes Hydra raise exceptions instead of printing them
 
 
+def prepared(argv: list[str], config: str) -> list[str]:
+    """Return the command line as Hydra reads it, see ``normalised`` and ``quote_path_overrides``.
+
+    Args:
+        argv: the arguments.
+        config: the command's config file, without ``.yaml``.
+
+    Raises:
+        ConfigError: an argument that is neither an override nor a flag of Hydra's.
+    """
+    return [quote_letters(argument) for argument in quote_path_overrides(normalised(argv, config))]
+
+
 def quote_path_overrides(argv: list[str]) -> list[str]:
     """Quote the values of the path options for Hydra, so that they arrive as typed.
 
@@ -49,7 +61,7 @@ def quote_path_overrides(argv: list[str]) -> list[str]:
     pattern) is one path. Any other value is a sweep whose elements are quoted one by one, unless it contains quotes or is a function such
     as ``choice(...)``, which is Hydra's own grammar.
     """
-    sweeping = any(argument in {"-m", "--multirun"} or argument.lower() == "hydra.mode=multirun" for argument in argv)
+    sweeping = is_sweep(argv)
     return [_quote_override(argument, sweeping) for argument in argv]
 
 
@@ -88,16 +100,16 @@ def run_hydra(task: Task, config_name: str = "config") -> None:
     ``UserError``, is printed as one message and exits with 2; an interrupt exits with 130. Any other exception is a bug and keeps its
     traceback, as every exception does under ``HYDRA_FULL_ERROR=1``.
     """
-    sys.argv[1:] = quote_path_overrides(sys.argv[1:])
     try:
+        sys.argv[1:] = prepared(sys.argv[1:], config_name)
         main = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)
         if os.environ.get(_FULL_ERROR) == "1":
             main(task)()
         else:
             with _environment(_FULL_ERROR, "1"):
                 main(_stop_at_user_error(task))()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if os.environ.get(_FULL_ERROR) == "1":
+    except Exception as error:
+        if os.environ.get(_FULL_ERROR) == "1" or not is_mistake(error):
             raise
         _stop(error)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -124,7 +136,9 @@ def user_errors() -> Iterator[None]:
     """Turn a user's mistake inside the block into one message and exit code 2."""
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
+        if not is_mistake(error):
+            raise
         _stop(error)
 
 

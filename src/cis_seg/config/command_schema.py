@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -194,6 +195,22 @@ COMMANDS = {
     "figure4": Command("figure", FigureConfig, "cis_seg.commands.figure4.figure4"),
     "select_crowd_images": Command("select", SelectConfig, "cis_seg.commands.select_crowd_images.select_and_report"),
 }
+
+
+def options(command: Command) -> Iterator[tuple[str, Field[Any]]]:
+    """Yield the dotted name and the field of every option of a command, those of all data sets included."""
+    yield from _options(command.schema, "")
+    if any(entry.name == "data" for entry in fields(command.schema)):
+        for schema in DATA_SCHEMAS.values():
+            yield from _options(schema, "data.")
+
+
+def _options(schema: Any, prefix: str) -> Iterator[tuple[str, Field[Any]]]:
+    for entry in fields(schema):
+        if "meaning" in entry.metadata:
+            yield prefix + entry.name, entry
+        elif is_dataclass(entry.default_factory):
+            yield from _options(entry.default_factory, f"{prefix}{entry.name}.")
 
 
 def register() -> None:

@@ -11,7 +11,7 @@ import sys
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
-from cis_seg.config.cli import log_lightning_once, quote_path_overrides, run_hydra, user_errors
+from cis_seg.config.cli import log_lightning_once, prepared, run_hydra, user_errors
 from cis_seg.config.command_schema import COMMANDS, register
 from cis_seg.config.help import help_text
 from cis_seg.config.paths import check_paths
@@ -40,8 +40,8 @@ def start(name: str) -> None:
 
     register()
     if HELP.intersection(sys.argv[1:]):
-        overrides = quote_path_overrides([argument for argument in sys.argv[1:] if not argument.startswith("-")])
         with user_errors():
+            overrides = prepared([argument for argument in sys.argv[1:] if not argument.startswith("-")], command.config)
             print(help_text(command, overrides))
     else:
         run_hydra(task, config_name=command.config)

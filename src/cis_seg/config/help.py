@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import Field, fields, is_dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from cis_seg.config.command_schema import Command
+from cis_seg.config.command_schema import Command, options
 from cis_seg.config.conf_dir import conf_dir
-from cis_seg.config.schema import DATA_SCHEMAS
 
 COLUMN = 28  # characters before the meaning of an option
 OPTION_LINE = re.compile(r"^@([\w.]+)$", re.MULTILINE)
@@ -47,22 +45,6 @@ def help_text(command: Command, overrides: Sequence[str] = ()) -> str:
         return f"{f'{key}={_value(cfg, key)}'.ljust(COLUMN - 2)}  {option.metadata['meaning']}{allowed}"
 
     return OPTION_LINE.sub(line, cfg.hydra.help.template)
-
-
-def options(command: Command) -> Iterator[tuple[str, Field[Any]]]:
-    """Yield the dotted name and the field of every option of a command, those of all data sets included."""
-    yield from _options(command.schema, "")
-    if any(option.name == "data" for option in fields(command.schema)):
-        for schema in DATA_SCHEMAS.values():
-            yield from _options(schema, "data.")
-
-
-def _options(schema: Any, prefix: str) -> Iterator[tuple[str, Field[Any]]]:
-    for option in fields(schema):
-        if "meaning" in option.metadata:
-            yield prefix + option.name, option
-        elif is_dataclass(option.default_factory):
-            yield from _options(option.default_factory, f"{prefix}{option.name}.")
 
 
 def _value(cfg: DictConfig, key: str) -> str:

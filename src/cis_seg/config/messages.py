@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationToMissingValueError, MissingMandatoryValue
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
-from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.option_names import dotted, unknown_option
+from cis_seg.config.raw_messages import translated, unreadable
+from cis_seg.config.trainer_options import trainer_option
 from cis_seg.errors import ConfigError, UserError
 from cis_seg.runtime.compat import config_root
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an exception is the user's mistake: ``UserError``, or what Hydra, OmegaConf and its YAML parser raise for a config."""
+    known = isinstance(error, UserError | HydraException | OmegaConfBaseException) or type(error).__module__.startswith("yaml.")
+    return known or (isinstance(error, ValueError) and str(error).startswith("Config group override must be"))
 
 
 def explain(error: BaseException) -> str:
@@ -32,13 +44,15 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return str(_unknown_choice(error.missing_cfg_file, list(error.options)))
     if isinstance(error, OverrideParseException):
-        return str(_unreadable(error))
+        return str(unreadable(error.override))
     for link in chain:
         if key := _missing_key(link):
             return str(ConfigError(f"{key} is needed", expected="a value", remedy=f"set {key}=..."))
     for link in chain:
         if isinstance(link, ConfigKeyError | ConfigAttributeError) and link.full_key and link.parent_node is not None:
-            return str(_unknown_key(str(link.full_key), config_root(link.parent_node), _file_of(error)))
+            return str(_unknown_key(_overridden(chain, str(link.full_key)), config_root(link.parent_node), _file_of(error)))
+    if known := translated([(str(link), getattr(link, "full_key", None)) for link in chain], _file_of(error)):
+        return str(known)
     lines = [line for link in chain[:2] for line in str(link).splitlines()]
     noise = ("reference_type=", "object_type=", "Config search path", "provider=")
     return "\n".join(dict.fromkeys(line for line in lines if not line.strip().startswith(noise))).strip()
@@ -48,6 +62,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _overridden(chain: Sequence[BaseException], key: str) -> str:
+    """Return the whole name of an unknown option: ``SOLVER.BASE_LR`` where OmegaConf knows that there is no ``SOLVER``."""
+    match = re.match(r"Could not override '(\S+)'", str(chain[0]))
+    return match[1] if match and match[1].startswith(f"{key}.") else key
 
 
 def _missing_key(error: BaseException) -> str | None:
@@ -63,35 +83,18 @@ def _file_of(error: BaseException) -> str | None:
     return None if match is None else f"{match[1]}.yaml"
 
 
-def _unreadable(error: OverrideParseException) -> ConfigError:
-    return ConfigError(
-        f"the override {error.override} cannot be read",
-        expected="key=value",
-        found=next((line for line in error.message.splitlines() if not line.startswith("Error parsing")), None),
-        remedy="quote a value with special characters for Hydra, and all of it for the shell: \"key='a,b'\"",
-    )
-
-
 def _unknown_choice(file: str, options: list[str]) -> ConfigError:
     group, _, option = file.rpartition("/")
     close = difflib.get_close_matches(option, options, n=1)
     remedy = f"did you mean {group}={close[0]}?" if close else None
+    if "/" in group and not group.startswith("hydra/"):  # the choice is a path
+        group, _, option = file.partition("/")
+        remedy = f"give its name without folder and .yaml; --config-dir DIR adds the files in DIR/{group}"
     return ConfigError(f"{group}={option}: there is no such choice", expected=f"one of {', '.join(options)}", remedy=remedy)
 
 
 def _unknown_key(key: str, config: DictConfig, file: str | None) -> ConfigError:
-    known = [name for name in _dotted(OmegaConf.to_container(config)) if name.startswith("hydra.") == key.startswith("hydra.")]
-    groups = sorted(path.name for path in Path(conf_dir()).iterdir() if path.is_dir())
-    parent, _, leaf = key.rpartition(".")
-    siblings = sorted(name for name in known if name.rpartition(".")[0] == parent)
-    close = difflib.get_close_matches(key, siblings, n=1) + [name for name in known if name.rpartition(".")[2] == leaf]
-    close += difflib.get_close_matches(key, known + groups, n=1)
-    remedy = f"did you mean {' or '.join(list(dict.fromkeys(close))[:3])}?" if close else None
-    expected = f"one of {', '.join(name.rpartition('.')[2] for name in siblings)}" if siblings else None
-    return ConfigError(f"{key}: there is no such option", where=file, expected=expected, remedy=remedy)
-
-
-def _dotted(tree: Any, prefix: str = "") -> Iterator[str]:
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        yield f"{prefix}{key}"
-        yield from _dotted(value, f"{prefix}{key}.")
+    if replaced := trainer_option(key):
+        return replaced
+    known = [name for name in dotted(OmegaConf.to_container(config)) if name.startswith("hydra.") == key.startswith("hydra.")]
+    return unknown_option(key, known, file)

@@ -263,7 +263,7 @@ class Config:
     resume: Any = option(
         False,
         "true: continue from the run's last checkpoint; an existing run is never overwritten",
-        Rule("true, false or a checkpoint", lambda value: isinstance(value, bool | str)),
+        Rule("true, false or a checkpoint", lambda value: isinstance(value, bool | str) and value not in ("yes", "no", "auto", "last")),
     )
     supervision: str = option("box", "train masks from boxes alone, or from ground-truth masks (the upper bound)", one_of("box", "mask"))
     compile: bool = option(False, "compile the mask head, which takes about ten seconds at the first step")

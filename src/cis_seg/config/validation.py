@@ -1,21 +1,24 @@
 """Validation of a composed config: each option against its rule, and the options of a run against each other.
 
-OmegaConf has checked names and types before. A value that cannot work is refused by its dotted name before anything is read or built.
+OmegaConf has checked types before, and names except those added with ``+``. An unknown name, or a value that cannot work, is refused by its
+dotted name before anything is read or built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from math import prod
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from cis_seg.config.devices import device_count, device_problems
+from cis_seg.config.option_names import dotted, unknown_option
 from cis_seg.config.plain import to_dataclass
-from cis_seg.config.rules import TEXT, Rule
+from cis_seg.config.rules import NOT_NONE, TEXT, Rule
 from cis_seg.config.schema import Config, ModelConfig, OptimConfig
+from cis_seg.config.trainer_options import trainer_problems
 from cis_seg.errors import ConfigError
 
 
@@ -155,12 +158,24 @@ def _needs_no_root(cfg: DictConfig) -> bool:
 
 
 def problems(typed: Any) -> Iterator[ConfigError]:
-    """Yield an error for every option that breaks its rule, or, if there is none, for every two that conflict."""
-    wrong = list(_out_of_range(typed, ""))
+    """Yield an error for every unknown option and every one that breaks its rule, or, if there is none, for every two that conflict."""
+    known = [name for name in dotted(asdict(typed)) if name != "defaults"]
+    wrong = [*_unknown(typed, "", known), *_out_of_range(typed, "")]
     yield from wrong
     if isinstance(typed, Config) and not wrong:
+        yield from trainer_problems(typed)
         yield from device_problems(typed.trainer)
         yield from (_refusal(conflict) for conflict in conflicts(typed))
+
+
+def _unknown(node: Any, prefix: str, known: Sequence[str]) -> Iterator[ConfigError]:
+    """Yield an error for every name that a ``+`` has added to a schema; OmegaConf sets it as an attribute, which nothing reads."""
+    names = {option.name for option in fields(node)}
+    for name, value in vars(node).items():
+        if name not in names:
+            yield unknown_option(prefix + name, known)
+        elif is_dataclass(value):
+            yield from _unknown(value, f"{prefix}{name}.", known)
 
 
 def _out_of_range(node: Any, prefix: str) -> Iterator[ConfigError]:
@@ -179,8 +194,8 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[ConfigError]:
 
 
 def _broken_rule(option: Field[Any], value: Any) -> Rule | None:
-    rules = (TEXT if isinstance(value, str) else None, option.metadata.get("rule"))
-    return next((rule for rule in rules if rule is not None and not rule.holds(value)), None)
+    rules = (NOT_NONE, TEXT) if isinstance(value, str) else ()
+    return next((rule for rule in (*rules, option.metadata.get("rule")) if rule is not None and not rule.holds(value)), None)
 
 
 def _default(option: Field[Any], key: str) -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from cis_seg.build import build_data
 from cis_seg.config import schema
-from cis_seg.config.cli import quote_path_overrides
+from cis_seg.config.cli import prepared
 from cis_seg.config.command_schema import register
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.devices import device_count
@@ -53,7 +53,7 @@ class Subject:
 
     def __init__(self, overrides: Sequence[str]) -> None:
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its notes about hardware would stand above the report
-        self.overrides = quote_path_overrides(list(overrides))
+        self.overrides = prepared(list(overrides), "config")
         register()
         with initialize_config_dir(conf_dir(), version_base="1.3"):
             self.cfg: DictConfig = compose("config", overrides=self.overrides)

@@ -1,0 +1,141 @@
+"""The command line before Hydra parses it: spellings that Hydra cannot read are refused, and shorthands become Hydra's grammar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from cis_seg.config.command_schema import COMMANDS, options
+from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.option_names import own_name
+from cis_seg.config.trainer_options import ARGUMENTS
+from cis_seg.errors import ConfigError
+
+#: Hydra's own flags (tests/config/test_refusals.py compares them with its parser), and those that a value follows
+FLAGS = """--help -h --hydra-help --version --cfg -c --resolve --package -p --run -r --multirun -m --shell-completion -sc
+--config-path -cp --config-name -cn --config-dir -cd --experimental-rerun --info -i"""
+VALUED = """--cfg -c --package -p --config-path -cp --config-name -cn --config-dir -cd --experimental-rerun"""
+#: groups that null switches off, and groups without a choice by default
+SWITCHED_OFF, OPTIONAL = ("logger", "callbacks"), ("experiment", "sweep", "debug")
+NO_CHOICE = re.compile(r"null|true|false|[-+.\d_]+(?:e[-+]?\d+)?|", re.IGNORECASE)
+
+
+def is_sweep(argv: Sequence[str]) -> bool:
+    """Whether the command line asks for a multirun, in which commas separate jobs."""
+    return any(argument in {"-m", "--multirun"} or argument.lower() == "hydra.mode=multirun" for argument in argv)
+
+
+def normalised(argv: Sequence[str], config: str) -> list[str]:
+    """Return the command line in Hydra's grammar.
+
+    A single value of an option that is a list becomes a list of one. ``logger=null`` and ``callbacks=null`` remove the group;
+    ``experiment=null``, ``sweep=null`` and ``debug=null`` are left out, because no choice is their default.
+
+    Args:
+        argv: the arguments.
+        config: the command's config file, without ``.yaml``.
+
+    Raises:
+        ConfigError: an argument that is no override, or a group without a choice.
+    """
+    known, lists = _names(config)
+    _check_spelling(argv, known)
+    sweeping = is_sweep(argv)
+    normal = [_as_list(_group(argument, sweeping), lists, sweeping) for argument in argv]
+    return [argument for argument, given in zip(normal, argv, strict=True) if argument or not given]
+
+
+def _names(config: str) -> tuple[set[str], set[str]]:
+    """Return the options of a command, and those of them that are lists."""
+    command = next(command for command in COMMANDS.values() if command.config == config)
+    types = {name: str(option.type) for name, option in options(command)}
+    groups = {path.name for path in Path(conf_dir()).iterdir() if path.is_dir()} | {f"trainer.{name}" for name in ARGUMENTS}
+    return types.keys() | (groups if config == "config" else set()), {name for name, kind in types.items() if kind.startswith("list")}
+
+
+def _check_spelling(argv: Sequence[str], known: Collection[str]) -> None:
+    """Raise an error for the first argument that is neither a flag of Hydra's nor ``key=value``, ``~key``."""
+    given = iter(range(len(argv)))
+    for index in given:
+        argument, rest = argv[index], argv[index + 1 :]
+        key, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            if not _is_flag(key):
+                raise _refusal(argument, "has dashes in front", key.lstrip("-"), value if equals else _next_value(rest), known)
+            if key in {"--cfg", "-c"} and not equals and rest[:1] not in (["job"], ["hydra"], ["all"]):
+                raise ConfigError(f"{argument} needs a value", expected="job, hydra or all", remedy=f"{argument} job prints the options")
+            if key in VALUED.split() and not equals:
+                next(given, None)
+        elif not equals and not argument.startswith("~") and argument:
+            key, _, value = argument.partition(":")
+            raise _refusal(argument, "has no =", key, value or _next_value(rest), known)
+        elif equals and not value and (value := _next_value(rest)):
+            raise _refusal(argument, "has a space behind the =", key, value, known)
+        elif value.count("[") > value.count("]") and _next_value(rest):
+            whole = " ".join([argument, *rest[: 1 + next((i for i, word in enumerate(rest) if "]" in word), 0)]])
+            raise ConfigError(f"{argument}: the shell splits it at its spaces", expected="one argument", remedy=f'quote it: "{whole}"')
+
+
+def _is_flag(name: str) -> bool:
+    """Whether Hydra has this flag; as argparse does, it accepts the beginning of one."""
+    flags = FLAGS.split()
+    return name in flags or (name.startswith("--") and sum(flag.startswith(name) for flag in flags) == 1)
+
+
+def _next_value(rest: Sequence[str]) -> str:
+    """Return the argument that follows if it can be the value of the one before, otherwise nothing."""
+    words = [word for word in rest[:2] if word != "="]
+    return words[0] if words and "=" not in words[0] and not words[0].startswith(("-", "~", "+")) else ""
+
+
+def _refusal(argument: str, problem: str, key: str, value: str, known: Collection[str]) -> ConfigError:
+    if key in {"help", "hepl", "elp"}:
+        return ConfigError(f"{argument} {problem}", expected="--help", remedy="--help prints the options")
+    name, note = own_name(key, known)
+    remedy = "give every option as key=VALUE; --help lists them"
+    if name in known:
+        remedy = f"write {name}={'VALUE' if note or not value else value}{f' ({note})' if note else ''}"
+    if key.endswith((".yaml", ".yml")) or key.startswith("config"):
+        remedy = "choose a file in conf/experiment with experiment=NAME; --config-dir DIR adds the files in DIR/experiment"
+    return ConfigError(f"{argument} {problem}", expected="key=value", remedy=remedy)
+
+
+def _group(argument: str, sweeping: bool) -> str:
+    """Return the override of a config group as Hydra accepts it; empty if it chooses what is chosen without it."""
+    key, equals, value = argument.partition("=")
+    group = key.lstrip("+")
+    folder = Path(conf_dir()) / group
+    if not equals or not re.fullmatch(r"\w+", group) or not folder.is_dir():
+        return argument
+    if value.lower() == "null" and group in OPTIONAL + SWITCHED_OFF:
+        return f"~{group}" if group in SWITCHED_OFF else ""
+    if any(NO_CHOICE.fullmatch(choice) for choice in (value.split(",") if sweeping else [value])):
+        choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise ConfigError(f"{argument}: this is no choice of the group", expected=f"one of {choices}", remedy=f"set {group}=CHOICE")
+    return argument
+
+
+def _as_list(argument: str, lists: Collection[str], sweeping: bool) -> str:
+    """Return the override of a list, with brackets around a single value."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in lists or not value or re.match(r"[\[(]|\$\{|\w+\(|(?:null|None)$", value):
+        return argument
+    if "," not in value or value[0] in "'\"":
+        return f"{key}=[{value}]"
+    if sweeping:
+        return f"{key}={','.join(f'[{single}]' for single in value.split(','))}"
+    raise ConfigError(f"{argument}: a list has brackets", expected="one value, or a list", remedy=f'write "{key}=[{value}]"')
+
+
+def quote_letters(argument: str) -> str:
+    """Return the override with quotes around every text that has letters beyond ASCII, which Hydra's grammar does not read."""
+    key, equals, value = argument.partition("=")
+    if value.isascii() or re.search(r"['\"]|\$\{", value):
+        return argument
+
+    def quoted(match: re.Match[str]) -> str:
+        letters = any(character.isalpha() and not character.isascii() for character in match[0])
+        return f"'{match[0].strip()}'" if letters else match[0]
+
+    return key + equals + re.sub(r"[^\[\]{},]+", quoted, value)
