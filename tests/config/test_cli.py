@@ -249,9 +249,9 @@ def test_hydras_own_options_work(run: Run, arguments: list[str], expected: str) 
         (["model=byg"], "model=byg: there is no such choice\n  expected: one of big, tiny, typo\n  what to do: did you mean model=big?\n"),
         (["experiment=two"], "error: experiment=two: there is no such choice\n  expected: one of one\n"),
         (["model=typo"], "where: model/typo.yaml"),
-        (["model.channels=many"], "Value 'many' of type 'str' could not be converted to Integer"),
+        (["model.channels=many"], "error: model.channels: this value cannot work\n  expected: a whole number, such as 4\n  found: many\n"),
         (["fail=a(b"], "error: the override fail=a(b cannot be read"),
-        (["weights"], "error: the override weights cannot be read"),
+        (["weights"], "error: weights has no =\n  expected: key=value\n"),
         (["fail=user"], "error: annotation 17 has a negative width\n  where: a.json\n  what to do: mend it\n"),
     ],
 )

@@ -203,7 +203,7 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
     path = tmp_path / "experiment" / "mine.yaml"
     texts = {
         "optim: {learning_rate: 1}": ("did you mean optim.lr?", "where: experiment/mine.yaml"),
-        "optim.lr: 1": ("nest it: optim: {lr: VALUE}",),
+        "{optim.lr: 1}": ("nest it: optim: {lr: VALUE}",),
         "data: {train_sizes: 320}": ("set data.train_sizes=[VALUE], with brackets",),
         "trainer: {max_epochs: 3}": ("trainer.max_epochs is set by another option",),
         "optim: [": (str(path),),

@@ -85,7 +85,7 @@ def test_a_data_set_is_read_and_tried(home: Path) -> None:
         (["optim.lrr=1"], "configuration", "optim.lrr: there is no such option", "did you mean optim.lr?"),
         (["modle=condinst_tiny"], "configuration", "modle", "did you mean model?"),
         (["experiment=coco_minny"], "configuration", "there is no such choice", "coco_mini"),
-        (["optim.lr=fast"], "configuration", "could not be converted to Float", ""),
+        (["optim.lr=fast"], "configuration", "expected: a number, such as 0.5 or 1e-3", "set optim.lr=NUMBER"),
         (["optim.lr=nan"], "configuration", "optim.lr: this value cannot work", "optim.lr=0.01"),
         (["optim.batch_size=6", "optim.accumulate=4"], "configuration", "equal parts", "optim.batch_size=8"),
         (["loss.overlap.reduction=masks"], "configuration", "loss.overlap.reduction has no effect", "leave the option out"),

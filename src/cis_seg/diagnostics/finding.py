@@ -72,7 +72,7 @@ def _explained(error: Exception) -> str | None:
     """Our own messages, and Hydra's in our words; None for any other exception."""
     if isinstance(error, UserError):
         return str(error)
-    if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
+    if not type(error).__module__.startswith(("hydra.", "omegaconf.", "yaml.")):
         return None
     from cis_seg.config.messages import explain  # only where Hydra is there
 
