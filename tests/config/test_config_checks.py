@@ -60,7 +60,10 @@ def base_of(name: str, *overrides: str) -> DictConfig:
         cfg.output = "/nowhere"
     for key in OmegaConf.missing_keys(cfg):
         OmegaConf.update(cfg, key, "/nowhere")
+    trainer = OmegaConf.to_container(cfg.trainer) if "trainer" in cfg else None
     OmegaConf.resolve(cfg)  # because a thousand examples would parse the same interpolations again
+    if trainer is not None:
+        cfg.trainer = trainer  # with its references to options that an example changes
     return cfg
 
 
