@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,14 +12,14 @@ from cis_seg.build import build_data, build_module
 from cis_seg.config.schema import CrowdHumanData, OptimConfig
 from cis_seg.config.validation import checked
 from runs import SMALL, composed
+from small_coco import coco_folder
 
 
-def test_the_config_reaches_criterion_and_postprocess() -> None:
-    cfg = checked(
-        composed(*SMALL, "loss.weights.cls=2", "loss.pairwise.size=5", "loss.overlap.reduction=sum", "eval.nms_threshold=0.3", "seed=3")
-    )
-    data: Any = SimpleNamespace(class_names=("person",), category_ids=(1,), train_dataset=range(4))
-    module = build_module(cfg, {}, data)
+def test_the_config_reaches_criterion_and_postprocess(tmp_path: Path) -> None:
+    own = [option for option in SMALL if not option.startswith("data.num_")]
+    values = ("loss.weights.cls=2", "loss.pairwise.size=5", "loss.overlap.reduction=sum", "eval.nms_threshold=0.3", "seed=3")
+    cfg = checked(composed(*own, "data=coco", f"data.root={coco_folder(tmp_path / 'coco')}", *values))
+    module = build_module(cfg, {}, build_data(cfg.data, home=tmp_path, optim=cfg.optim))
     criterion, post = module.criterion, module.postprocess
     assert criterion.weights == vars(cfg.loss.weights)
     assert (criterion.pairwise, criterion.overlap, criterion.seed) == (cfg.loss.pairwise, cfg.loss.overlap, 3)

@@ -203,10 +203,14 @@ def test_a_symbolic_link_is_followed(place: Path) -> None:
     assert CocoDataset(coco(place, "linked.jpg"), place / "images").sample(0).image.shape == (8, 8, 3)
 
 
-def test_a_file_name_in_a_results_file_is_ignored(place: Path) -> None:
+def test_a_file_name_in_a_results_file_opens_nothing(place: Path) -> None:
+    """It is compared with the names of the data set; one that is not there is refused."""
     truth = GroundTruth(coco(place, "a.jpg"))
     entry = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [1, 1, 4, 4], "file_name": "../secret.jpg"}
     (place / "results.json").write_text(json.dumps([entry]))
+    with pytest.raises(DataError, match="an image that the data set does not have"):
+        read_results(place / "results.json", truth)
+    (place / "results.json").write_text(json.dumps([entry | {"file_name": "a.jpg"}]))
     assert "file_name" not in read_results(place / "results.json", truth)[0]
 
 

@@ -11,7 +11,7 @@ from cis_seg.commands.train import train
 from cis_seg.errors import ConfigError, RunError
 from cis_seg.training.trainer import TimeLimit
 from faulty import differences, state_of
-from runs import SMALL, composed, metrics_of, small_run
+from runs import SMALL, composed, metrics_of, places, small_run
 
 STEPS = ("schedule.max_steps=6", "schedule.val_every=3", "schedule.save_every=100", "data.photometric=light")
 
@@ -32,7 +32,7 @@ def test_it_is_saved_scored_and_continued(
 ) -> None:
     common = (*STEPS, f"optim.accumulate={accumulate}", "optim.batch_size=2")
     stop = ("+callbacks.stop._target_=test_early_end.StopAfter", f"+callbacks.stop.batch={batch}")
-    cfg = composed(*SMALL, f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data", "name=part", *common, *stop)
+    cfg = composed(*SMALL, *places(tmp_path), "name=part", *common, *stop)
     train(cfg, ["name=part", "resume=false"])
     run = Path(cfg.paths.run)
     assert metrics_of(run)["step"] == 2

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from runs import SMALL, metrics_of, places, small_run
+from runs import SMALL, exit_code, metrics_of, places, small_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OVERRIDES = [o for o in SMALL if not o.startswith(("hydra.", "logger="))] + [
@@ -108,9 +108,13 @@ def test_the_command_of_a_wandb_agent(base: Path) -> None:
     assert sweep["metric"]["name"] in columns.split(",")
 
 
-def test_a_fine_tune_without_its_base_says_how_to_make_it(tmp_path: Path) -> None:
-    done = run(tmp_path, "experiment=crowd_tiny_finetune_overlap", "seed=3")
-    assert done.returncode == 2
-    assert "python -m cis_seg.train experiment=crowd_tiny_pretrain seed=3" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_fine_tune_without_its_base_says_how_to_make_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = (f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data", "logger=csv")
+    assert exit_code(monkeypatch, "train", "experiment=crowd_tiny_finetune_overlap", "seed=3", *OVERRIDES, *paths) == 2
+    message = capsys.readouterr().err
+    assert "python -m cis_seg.train experiment=crowd_tiny_pretrain seed=3" in message
+    assert "Traceback" not in message
     assert not (tmp_path / "data").exists(), "refused before a crowd is drawn"
