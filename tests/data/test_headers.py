@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,11 +105,10 @@ def test_the_size_of_a_turned_photo(tmp_path: Path, orientation: int) -> None:
         assert (f"data.exif={other}" in str(error)) == (orientation >= 5)
 
 
-def test_thousands_of_images_take_seconds(tmp_path: Path, write_photo: WritePhoto) -> None:
+def test_a_whole_image_is_not_decoded(tmp_path: Path, write_photo: WritePhoto, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photo(tmp_path / "a.jpg", height=480, width=640)
-    start = time.perf_counter()
-    assert faulty_images(tmp_path, [("a.jpg", (480, 640))] * 1000, Path("a.json"), "ignore") == {}
-    assert time.perf_counter() - start < 5
+    monkeypatch.setattr("cis_seg.data.headers.read_image", lambda *_, **__: pytest.fail("decoded"))
+    assert faulty_images(tmp_path, [("a.jpg", (480, 640))] * 3, Path("a.json"), "ignore") == {}
 
 
 def test_a_text_is_no_header(tmp_path: Path) -> None:
