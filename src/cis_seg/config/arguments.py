@@ -65,7 +65,8 @@ def _check_spelling(argv: Sequence[str], known: Collection[str]) -> None:
                 raise _refusal(argument, "has dashes in front", key.lstrip("-"), value if equals else _next_value(rest), known)
             if key in {"--cfg", "-c"} and not equals and rest[:1] not in (["job"], ["hydra"], ["all"]):
                 raise ConfigError(f"{argument} needs a value", expected="job, hydra or all", remedy=f"{argument} job prints the options")
-            if key in VALUED.split() and not equals:
+            optional = key in {"--info", "-i"} and "=" not in "".join(rest[:1])  # its value can be left out
+            if (key in VALUED.split() or optional) and not equals:
                 next(given, None)
         elif not equals and not argument.startswith("~") and argument:
             key, _, value = argument.partition(":")
