@@ -42,7 +42,7 @@ KINDS = [
     (b"\x00\x00\x00\x20ftypisom", "a video"),
     (b"II*\x00\x10\x00\x00\x00CR\x02\x00", "a Canon raw photo (CR2)"),
     (b"FUJIFILMCCD-RAW 0201", "a Fujifilm raw photo"),
-    (gzip.compress(b"{}"), "a gzip archive"),
+    (gzip.compress(b"{}", mtime=0), "a gzip archive"),
     (zipped("a.json", "b.json"), "a zip archive of a.json, b.json"),
     (zipped("a.json")[:20], "a zip archive that is corrupt"),
     (zipped("archive/data.pkl"), "a PyTorch checkpoint"),
@@ -91,10 +91,11 @@ def test_every_image_that_pillow_writes_is_an_image(tmp_path: Path) -> None:
         (LFS, "Git LFS pointer", "git lfs pull"),
         (HTML, "web page", "download the file itself"),
         (HEIC, "HEIC", "convert it to JPEG"),
-        (gzip.compress(b"x"), "gzip", "gunzip"),
+        (gzip.compress(b"x", mtime=0), "gzip", "gunzip"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG image: ", "cut short"),
         (b'{"a": 1}', "JSON", "give an image"),
     ],
+    ids=["lfs", "html", "heic", "gzip", "jpeg-cut-short", "json"],
 )
 def test_images(tmp_path: Path, content: bytes, words: str, remedy: str) -> None:
     (tmp_path / "photo.jpg").write_bytes(content)
@@ -106,13 +107,14 @@ def test_images(tmp_path: Path, content: bytes, words: str, remedy: str) -> None
     ("content", "words", "remedy"),
     [
         (LFS, "Git LFS pointer", "git lfs pull"),
-        (gzip.compress(b"{}"), "gzip", "gunzip"),
+        (gzip.compress(b"{}", mtime=0), "gzip", "gunzip"),
         (VOC, "Pascal VOC", "export the annotations as COCO"),
         (LATIN, "another encoding than UTF-8: byte 0xe9", "iconv"),
         (zipped("instances.json"), "a zip archive of instances.json", "unzip"),
         (b'{"images": [', "Expecting value", "corrupt or truncated"),
         (b"\xff\xd8\xff\xe0", "a JPEG image", ""),
     ],
+    ids=["lfs", "gzip", "voc", "latin-1", "zip", "cut-short", "jpeg"],
 )
 def test_json(tmp_path: Path, content: bytes, words: str, remedy: str) -> None:
     (tmp_path / "train.json").write_bytes(content)
@@ -129,6 +131,7 @@ def test_json_of_other_unicode_encodings_is_read(tmp_path: Path, encoding: str) 
 @pytest.mark.parametrize(
     ("content", "words"),
     [(LFS, "Git LFS pointer.*git lfs pull"), (HTML, "a web page.*another format"), (zipped("weights.h5"), "a zip archive of weights.h5")],
+    ids=["lfs", "html", "zip"],
 )
 def test_checkpoints(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "best.ckpt").write_bytes(content)
