@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 from cis_seg.commands import masks_from_boxes
 from cis_seg.data.coco import CocoDataset
+from cis_seg.inference import box_masks
 from runs import exit_code
 from tiny_model import tiny_config, tiny_model
 
@@ -94,7 +95,7 @@ def test_our_readers_and_pycocotools_take_the_output(monkeypatch: pytest.MonkeyP
 def test_a_box_s_mask_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     assert masked(monkeypatch, folder, "pages=0") == 0
     together = {a["id"]: a for a in json.loads((folder / "out" / "m.json").read_text())["annotations"]}
-    monkeypatch.setattr(masks_from_boxes, "BOXES_AT_ONCE", 1)
+    monkeypatch.setattr(box_masks, "BOXES_AT_ONCE", 1)
     assert masked(monkeypatch, folder, "pages=0") == 0
     alone = {a["id"]: a for a in json.loads((folder / "out" / "m.json").read_text())["annotations"]}
     for number, annotation in together.items():

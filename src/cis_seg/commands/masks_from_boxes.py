@@ -1,39 +1,28 @@
-"""``python scripts/masks_from_boxes.py checkpoint=... boxes=BOXES.json images=DIR output=MASKS.json``: predict masks for given boxes.
-
-Legend: G boxes of one image.
-"""
+"""``python scripts/masks_from_boxes.py checkpoint=... boxes=BOXES.json images=DIR output=MASKS.json``: predict masks for given boxes."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
-from torch import Tensor
 from tqdm import tqdm
 
 from cis_seg.coco import rle
 from cis_seg.config.command_schema import MasksFromBoxesConfig
-from cis_seg.config.plain import node_from_plain
-from cis_seg.config.schema import ModelConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.headers import check_size
 from cis_seg.data.images import read_image
-from cis_seg.data.records import Sample
-from cis_seg.data.transforms import TestTransform, collate
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.inference.box_file import BoxedImage, BoxFile, read_box_file
-from cis_seg.inference.given_boxes import ANY_CLASS, fit_given_boxes
-from cis_seg.inference.postprocess import render_masks
-from cis_seg.inference.predictor import Trained, load_trained, pick_device, test_transform
-from cis_seg.structures import RLE, MaskSamples
+from cis_seg.inference.box_masks import BoxMask, BoxMasker, labels_of_names
+from cis_seg.inference.predictor import load_trained, pick_device, test_transform
 from cis_seg.visualization.drawing import Drawing, Pixels, draw_instances, side_by_side
 from cis_seg.visualization.pages import Pages
 
@@ -42,7 +31,6 @@ log = logging.getLogger(__name__)
 #: some images could not be used: their annotations are not in the output
 EXIT_SOME_UNREADABLE = 1
 
-BOXES_AT_ONCE = 64  # the mask head needs about 10 MB per box of a large image
 MAX_SIDE = 1280  # px, longer side of an overlay; two fit the width of a page
 
 
@@ -61,14 +49,15 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     boxes = read_box_file(Path(cfg.boxes).expanduser(), Path(cfg.images).expanduser())
     _check(cfg, output, boxes)
     trained = load_trained(Path(cfg.checkpoint))
-    masker = _Masker(trained, boxes, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device), cfg.exif)
+    masker = BoxMasker(trained, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device))
+    labels = dict(zip(boxes.categories, labels_of_names(boxes.categories.values(), trained.class_names), strict=True))
     unreadable: dict[Path, DataError] = {}
     confidences: list[float] = []
     pages = Pages(output.parent, output.stem, cfg.pages)
     with _coco_file(output, boxes) as file, pages, tqdm(boxes.images, desc="masks", unit="image", disable=None) as bar:
         for image in bar:
             try:
-                annotations, pixels = masker(image)
+                annotations, pixels = _with_masks(masker, image, labels, boxes.path, cfg.exif)
             except DataError as error:
                 unreadable[image.path] = error
                 continue
@@ -80,68 +69,27 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     return unreadable
 
 
-class _Masker:
-    """Predicts the masks of one image at a time.
+def _with_masks(
+    masker: BoxMasker, image: BoxedImage, labels: Mapping[int, int], source: Path, exif: str
+) -> tuple[list[dict[str, Any]], Pixels | None]:
+    """Return the annotations of an image with their masks, and its pixels (None for an image without annotations, which is not read).
 
-    Args:
-        trained: the checkpoint; its network moves to ``device``.
-        boxes: their categories are matched with the network's classes by name; a box of another category may be of any class.
-        transform: resizes to the network's input.
-        device: the network runs there.
-        exif: ``apply`` or ``ignore`` the EXIF orientation of the photos.
+    Raises:
+        DataError: the file is corrupt, or its size differs from that in the json.
     """
-
-    def __init__(self, trained: Trained, boxes: BoxFile, transform: TestTransform, device: torch.device, exif: str) -> None:
-        self.model, self.transform, self.device = trained.model.to(device), transform, device
-        self.boxes, self.exif = boxes.path, exif
-        self.size_ranges = node_from_plain(ModelConfig, trained.config["model"]).size_ranges
-        names = trained.class_names
-        self.labels = {i: names.index(name) if name in names else ANY_CLASS for i, name in boxes.categories.items()}
-        unknown = [name for name in boxes.categories.values() if name not in names]
-        if unknown:
-            log.warning("the network does not know %s: such boxes get the mask of the class with the best score", ", ".join(unknown[:20]))
-
-    def __call__(self, image: BoxedImage) -> tuple[list[dict[str, Any]], Pixels | None]:
-        """Return the annotations of an image with their masks, and its pixels (None for an image without annotations, which is not read).
-
-        Raises:
-            DataError: the file is corrupt, or its size differs from that in the json.
-        """
-        if not image.annotations:
-            return [], None
-        pixels = read_image(image.path, exif=self.exif)
-        check_size(image.path, pixels.shape[:2], image.size, self.boxes, self.exif)
-        inside = {a["id"]: box for a in image.annotations if (box := image.box(a)) is not None}
-        labels = [self.labels[a["category_id"]] for a in image.annotations if a["id"] in inside]
-        sample = Sample(pixels, np.array(list(inside.values()), dtype=np.float32).reshape(-1, 4), np.array(labels), None, 0, image.path)
-        found = dict(zip(inside, self._masks(sample), strict=True)) if inside else {}
-        return [_with_mask(a, found.get(a["id"]), image.size) for a in image.annotations], pixels
-
-    @torch.inference_mode()
-    def _masks(self, sample: Sample) -> Iterator[tuple[RLE, float]]:
-        """Yield mask and confidence of each of the G boxes, computed in groups."""
-        batch = collate([self.transform(sample, position=0)]).to(self.device)
-        dense = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
-        boxes, labels = _at_input_size(sample, batch.image_sizes[0]).to(self.device), torch.from_numpy(sample.labels).to(self.device)
-        for few, of_few in zip(boxes.split(BOXES_AT_ONCE), labels.split(BOXES_AT_ONCE), strict=True):
-            fits = fit_given_boxes(dense, 0, few, of_few, padded_size=batch.padded_size, size_ranges=self.size_ranges)
-            zeros, counts = torch.zeros_like(fits.loc_inds), (len(few),)
-            logits = self.model.mask_logits(dense, MaskSamples(zeros, fits.loc_inds, zeros, counts, counts))
-            masks = render_masks(logits, batch.image_sizes[0], sample.original_size, batch.padded_size)
-            yield from zip(masks, fits.confidence.tolist(), strict=True)
+    if not image.annotations:
+        return [], None
+    pixels = read_image(image.path, exif=exif)
+    check_size(image.path, pixels.shape[:2], image.size, source, exif)
+    found = masker(pixels, [image.box(a) for a in image.annotations], [labels[a["category_id"]] for a in image.annotations])
+    return [_with_mask(annotation, mask) for annotation, mask in zip(image.annotations, found, strict=True)], pixels
 
 
-def _at_input_size(sample: Sample, size: tuple[int, int]) -> Tensor:
-    """Return the boxes ``(G, 4)`` in pixels of the network's input, including empty ones, which a training target leaves out."""
-    scale = np.array([size[1] / sample.original_size[1], size[0] / sample.original_size[0]] * 2, dtype=np.float32)
-    return torch.from_numpy(sample.boxes * scale)
-
-
-def _with_mask(annotation: dict[str, Any], found: tuple[RLE, float] | None, size: tuple[int, int]) -> dict[str, Any]:
+def _with_mask(annotation: dict[str, Any], found: BoxMask) -> dict[str, Any]:
     if annotation.get("iscrowd"):
         return annotation
-    mask, confidence = found or (rle.empty(size), 0.0)
-    return {"iscrowd": 0} | annotation | {"segmentation": rle.to_json(mask), "area": rle.area(mask), "confidence": round(confidence, 4)}
+    mask = {"segmentation": rle.to_json(found.mask), "area": rle.area(found.mask), "confidence": found.confidence}
+    return {"iscrowd": 0} | annotation | mask
 
 
 class _Annotations:
