@@ -61,12 +61,12 @@ def _compose(overrides: Sequence[str], subjects: list[Subject]) -> Iterator[Line
 
 def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
     """Run the checks that depend on the configuration; a problem in one does not stop the next."""
-    from cis_seg.diagnostics import dataset, room
+    from cis_seg.diagnostics import dataset, storage
 
     checks: dict[str, CheckOfRun] = {
         "devices": gpus.check_wishes,
-        "disk": room.check_disk,
-        "sharing": room.check_sharing,
+        "disk": storage.check_disk,
+        "sharing": storage.check_sharing,
         "weights": dataset.check_weights,
         "data": dataset.check_data,
     }

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from cis_seg import doctor
-from cis_seg.diagnostics import gpus, machine, room
+from cis_seg.diagnostics import gpus, machine, storage
 from cis_seg.diagnostics.finding import Finding, Line, Status, findings_of, ok
 from cis_seg.diagnostics.subject import Subject
 from cis_seg.diagnostics.trial import in_words
@@ -137,8 +137,8 @@ def test_damaged_data(home: Path) -> None:
 
 
 def test_too_little_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 2**20, 2**20))
-    monkeypatch.setattr(room, "open_file_limit", lambda: 64)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 2**20, 2**20))
+    monkeypatch.setattr(storage, "open_file_limit", lambda: 64)
     found = report("data.workers=2", "data.train_sizes=[800]", "data.train_max_size=1333")
     assert [f.status for f in found["disk"]] == [Status.PROBLEM, Status.PROBLEM], "the run, and the crowd"
     assert "1 MB free" in found["disk"][0].found
@@ -152,7 +152,7 @@ def test_the_size_of_a_run_is_near_the_truth() -> None:
     """The paper's network with AdamW: 34 million numbers three times in each of four checkpoints."""
     subject = Subject(["data=coco", "data.root=.", "model=condinst_r50_fpn", "schedule.val_every=2000", "schedule.max_steps=2000"])
     checkpoints = 4 * 3 * 4 * 34_000_000
-    assert checkpoints < room.run_bytes(subject.typed) < 1.1 * checkpoints
+    assert checkpoints < storage.run_bytes(subject.typed) < 1.1 * checkpoints
 
 
 def test_libraries_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ def ignore_terminal_signals() -> None:
     the parent is killed, torch's own watchdog ends the worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the inherited Lightning handler would save and requeue the SLURM job from here
+    if hasattr(signal, "SIGUSR1"):  # not on Windows
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the inherited Lightning handler would save and requeue the SLURM job from here
     if hasattr(signal, "sigwaitinfo"):  # not on macOS, where a SIGTERM to the group stops the run immediately
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         Thread(target=_exit_on_sigterm_from, args=(os.getppid(),), daemon=True).start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -88,11 +87,6 @@ def free_memory() -> int | None:
     except (OSError, ValueError):  # no container, or one without a limit: "max"
         return free
     return min(free, limit)
-
-
-def open_file_limit() -> int:
-    """Files that this process may have open at once."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def gigabytes(count: float) -> str:

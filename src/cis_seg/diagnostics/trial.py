@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import tempfile
 import time
 import warnings
@@ -27,6 +26,7 @@ from cis_seg.diagnostics.dataset import at_hand
 from cis_seg.diagnostics.finding import Line, ok, problem, warning
 from cis_seg.diagnostics.machine import gigabytes
 from cis_seg.diagnostics.subject import Subject
+from cis_seg.runtime.usage import peak_host_memory
 from cis_seg.training.initial_weights import load_start
 
 #: the first step finds memory and algorithms and is not timed
@@ -146,7 +146,8 @@ def _peak() -> str:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         total = torch.cuda.get_device_properties(0).total_memory
         return f"peak memory {gigabytes(torch.cuda.max_memory_reserved())} of {gigabytes(total)} on the GPU"
-    return f"peak memory {gigabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)}"
+    peak = peak_host_memory()
+    return "peak memory unknown" if peak is None else f"peak memory {gigabytes(peak)}"
 
 
 def _duration(subject: Subject, data: InstanceDataModule, watch: Stopwatch) -> Line:

@@ -122,6 +122,8 @@ def _megabytes(size: int) -> str:
 
 def _flush_folder(folder: Path) -> None:
     """Makes a rename survive a power cut: the name belongs to the folder, not to the file."""
+    if os.name == "nt":  # Windows opens no folders
+        return
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -53,6 +53,8 @@ class SignalWatch:
             return
         for signum in STOPPING:
             signal.signal(signum, self._remember)
+        if not hasattr(signal, "SIGUSR1"):  # Windows
+            return
         handler = signal.getsignal(signal.SIGUSR1)
         if callable(handler) and handler != self._remember_requeue:
             self.requeue = handler

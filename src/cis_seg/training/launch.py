@@ -42,7 +42,7 @@ GRACE = 30
 MASK_TERMS = ("mask", "proj", "pairwise", "overlap")
 #: of the Trainer's device options; every machine can run with them
 DEFAULTS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
-HANDLED = (Signals.SIGTERM, Signals.SIGINT, Signals.SIGHUP, Signals.SIGQUIT)
+HANDLED = [number for number in Signals if number.name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")]  # Windows lacks two
 
 
 def processes_to_start(trainer: Mapping[str, Any]) -> int:
@@ -71,6 +71,8 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
             remedy="set trainer.devices to the processes per node and trainer.num_nodes to the nodes, as in "
             "docs/distributed.md; on one machine omit torchrun",
         )
+    if not hasattr(os, "killpg"):
+        raise ConfigError("several processes cannot be started on Windows", where="trainer.devices", remedy="set trainer.devices=1")
     return wanted
 
 

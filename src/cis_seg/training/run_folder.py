@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from filelock import Timeout
 
 from cis_seg.checkpoints.reading import LAST, PREVIOUS, load_file
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.runtime.atomic_files import PARTIAL, write_atomically
+from cis_seg.runtime.file_lock import locked
 from cis_seg.training.csv_log import last_step, rewind
 
 _STAGE = re.compile(r"_(pretrain|finetune|finetune_overlap|ov[\d.]+)$")
@@ -110,21 +111,17 @@ def held(run: Path) -> Iterator[None]:
         ConfigError: another process holds the lock.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with (run / LOCK).open("w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(run / LOCK, wait=False))
+        except Timeout as error:
+            raise ConfigError(
+                f"another process is training the run {run}",
+                remedy="wait for it or end it, then continue with resume=true; or give this run another name=... or seed=...",
+            ) from error
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                log.warning("%s cannot be locked: %s; make sure that no second process trains this run", run, error)
-            else:
-                raise ConfigError(
-                    f"another process is training the run {run}",
-                    remedy="wait for it or end it, then continue with resume=true; or give this run another name=... or seed=...",
-                ) from error
-        try:
-            yield
-        finally:
-            (run / LOCK).unlink(missing_ok=True)
+            log.warning("%s cannot be locked: %s; make sure that no second process trains this run", run, error)
+        yield
 
 
 def make_ready(run: Path, step: int, *, repeated: Sequence[str]) -> None:

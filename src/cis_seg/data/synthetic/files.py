@@ -7,12 +7,9 @@ It is written to a temporary folder and renamed when complete.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
@@ -26,6 +23,7 @@ from cis_seg.data.synthetic.card import crowd_card
 from cis_seg.data.synthetic.records import DrawnImage, coco_file, draw_image
 from cis_seg.data.synthetic.spec import SPLITS, CrowdPaths, CrowdSpec
 from cis_seg.errors import DataError
+from cis_seg.runtime.file_lock import locked
 
 GENERATOR_VERSION = 1  # raise it with every change that alters pixels or annotations
 
@@ -50,7 +48,7 @@ def ensure_crowd(root: Path, spec: CrowdSpec, workers: int = 2) -> CrowdPaths:
         return paths
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(root.parent / f".{root.name}.lock"):
+        with locked(root.parent / f".{root.name}.lock", wait=True):
             if not _is_complete(paths, spec):
                 _draw_all(paths, spec, workers)
     except OSError as error:
@@ -61,14 +59,6 @@ def ensure_crowd(root: Path, spec: CrowdSpec, workers: int = 2) -> CrowdPaths:
             remedy="set data.root to a writable folder with enough space",
         ) from error
     return paths
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on ``path``; it is released even if the process is killed."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _is_complete(paths: CrowdPaths, spec: CrowdSpec) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +9,11 @@ from typing import Any
 import lightning as L
 import torch
 
+from cis_seg.runtime.usage import peak_host_memory
 from cis_seg.training.callbacks.metric_names import LEARNING_RATE, PEAK_CUDA, PEAK_RSS, RAW, SPEED, WEIGHTED
 from cis_seg.training.callbacks.wandb_logging.dashboard import wandb_runs
 
 GIGABYTE = 1e9
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage reports bytes on macOS and kilobytes elsewhere
 
 
 class StepMetrics(L.Callback):
@@ -59,7 +57,8 @@ class StepMetrics(L.Callback):
 
 def peak_memory(device: torch.device) -> dict[str, float]:
     """Return the peak memory of this process in 10^9 bytes: of the host, and of the GPU if it trains on one."""
-    memory = {PEAK_RSS: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / GIGABYTE}
+    host = peak_host_memory()
+    memory = {} if host is None else {PEAK_RSS: host / GIGABYTE}
     return memory | ({PEAK_CUDA: torch.cuda.max_memory_allocated(device) / GIGABYTE} if device.type == "cuda" else {})
 
 

@@ -12,9 +12,10 @@ import torch
 from cis_seg.build import crowd_spec
 from cis_seg.config.schema import Config, CrowdData
 from cis_seg.diagnostics.finding import Line, ok, problem, warning
-from cis_seg.diagnostics.machine import gigabytes, open_file_limit
+from cis_seg.diagnostics.machine import gigabytes
 from cis_seg.diagnostics.subject import Subject
 from cis_seg.model.build import build_model
+from cis_seg.runtime.usage import open_file_limit
 
 #: last, the one before it, best, and one that is being written
 CHECKPOINTS = 4
@@ -93,8 +94,8 @@ def check_sharing(subject: Subject) -> Iterator[Line]:
         yield problem(text, remedy) if free < needed else warning(text, remedy) if free < 2 * needed else ok(text)
     tensors = 2 + 4 * batch  # pixels with and without augmentation; boxes, labels, masks and regions of each image
     files, limit = SPARE_FILES + waiting * tensors, open_file_limit()
-    text = f"up to {files} open files, {limit} allowed"
-    yield ok(text) if files <= limit else warning(text, f"ulimit -n {2 * files}, or set data.workers lower")
+    text = f"up to {files} open files, {'any number' if limit is None else limit} allowed"
+    yield ok(text) if limit is None or files <= limit else warning(text, f"ulimit -n {2 * files}, or set data.workers lower")
 
 
 def batch_bytes(cfg: Config, batch: int) -> int:
