@@ -1,4 +1,4 @@
-"""Locks between processes: exclusive, free after a kill although forked workers live on, and never a mere file."""
+"""Locks between processes: exclusive, and released when the process is killed although its forked workers live on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_lock_of_a_killed_process_is_free_while_its_workers_live(tmp_path: P
             pass
         holder.kill()
         holder.wait()
-        os.kill(worker, 0)  # raises if it is gone
+        os.kill(worker, 0)  # raises if the worker does not exist
         with locked(path, wait=False):
             assert path.is_file()
         assert not path.exists()
@@ -52,7 +52,7 @@ def test_the_lock_of_a_killed_process_is_free_while_its_workers_live(tmp_path: P
         holder.stdout.close()
 
 
-def test_a_file_system_without_locks_is_mentioned(
+def test_a_file_system_without_locks_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def missing(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The package without what Windows lacks; a simulation on POSIX, no Windows machine was tried."""
+"""The package without the modules, signals and calls that Windows lacks, simulated on POSIX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cis_seg.errors import ConfigError
 from cis_seg.runtime.signals import SignalWatch
 from cis_seg.training.launch import processes_to_start
 
-#: other libraries are imported first: they choose their own ways by sys.platform
+#: other libraries are imported first: they choose their implementation by sys.platform
 WITHOUT_POSIX = """
 import importlib, os, pkgutil, signal, sys
 import albumentations, filelock, lightning.pytorch, matplotlib, torch.distributed.launcher.api, torchvision, wandb

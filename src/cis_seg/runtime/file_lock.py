@@ -1,4 +1,4 @@
-"""Locks between processes, which the system releases when their process ends, in whatever way it ends."""
+"""Locks between processes. The operating system releases a lock when its process ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from filelock import FileLock
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of the file ``path``, which is deleted at the end.
+    """Hold an exclusive lock on the file ``path``; the file is deleted on release.
 
-    Forked processes do not inherit the lock: filelock closes its file in them. The process itself may take it again.
+    Forked processes do not inherit the lock, because filelock closes its file in them. The same process may acquire it again.
 
     Args:
-        path: in an existing folder.
-        wait: for another process that holds it; otherwise its lock is an error.
+        path: lock file in an existing folder.
+        wait: whether to wait while another process holds the lock.
 
     Raises:
-        filelock.Timeout: another process holds the lock.
-        OSError: the file system has no locks.
+        filelock.Timeout: another process holds the lock, and ``wait`` is False.
+        OSError: the file system does not support locks.
     """
     # no soft fallback: a file that merely exists would outlive a killed run
     lock = FileLock(path.resolve(), is_singleton=True, fallback_to_soft=False)

@@ -1,4 +1,4 @@
-"""What the system says about this process: its peak memory and its limit of open files. Windows says neither."""
+"""Resource usage of this process: peak memory and the limit of open files. Neither is known on Windows."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def test_second_call_reuses_and_touches_nothing(crowd: CrowdPaths) -> None:
     assert {path: path.stat().st_mtime_ns for path in crowd.root.rglob("*")} == before
 
 
-def test_nothing_but_the_lock_is_left_beside_the_folder(crowd: CrowdPaths) -> None:
-    assert {path.name for path in crowd.root.parent.iterdir()} == {"crowd", ".crowd.lock"}
+def test_nothing_is_left_beside_the_folder(crowd: CrowdPaths) -> None:
+    assert {path.name for path in crowd.root.parent.iterdir()} == {"crowd"}
 
 
 def test_another_spec_is_refused_and_nothing_is_overwritten(crowd: CrowdPaths) -> None:
