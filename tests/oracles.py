@@ -93,6 +93,28 @@ def color_similarity(image: list[Grid], valid: Grid, size: int, dilation: int) -
 
 
 # ---------------------------------------------------------------- convolutions
+def mean_field(
+    p: Grid, lab: list[Grid], box: Grid, *, sigma: float, dilations: tuple[int, ...], unary: float, strength: float, iterations: int
+) -> Grid:
+    """Refined scores of one mask ``p`` (h, w) on colours (3, h, w): at each step every pixel looks at the scores of the step before."""
+    h, w = len(p), len(p[0])
+    q = [[p[y][x] * box[y][x] for x in range(w)] for y in range(h)]
+    for _ in range(iterations):
+        new = [[0.0] * w for _ in range(h)]
+        for y, x in product(range(h), range(w)):
+            total = votes = 0.0
+            for dy, dx in (offset for dilation in dilations for offset in offsets(3, dilation)):
+                if 0 <= y + dy < h and 0 <= x + dx < w:
+                    squares = sum((channel[y][x] - channel[y + dy][x + dx]) ** 2 for channel in lab)
+                    weight = math.exp(-squares / (2 * sigma**2))
+                    total += weight
+                    votes += weight * (2 * q[y + dy][x + dx] - 1)
+            if box[y][x]:
+                new[y][x] = sigmoid(unary * math.log(p[y][x] / (1 - p[y][x])) + strength * votes / total)
+        q = new
+    return q
+
+
 def modulated_deform_conv(x: list[Grid], weight: list[list[Grid]], raw: list[Grid], stride: int) -> list[Grid]:
     """3x3 with padding 1: tap t of output (i, j) stands at its place plus ``raw[2 t], raw[2 t + 1]`` (y, x), times sigmoid(raw[18 + t])."""
 
