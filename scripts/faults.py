@@ -1,7 +1,7 @@
-"""Tries faults on small runs and prints what became of each: ``python scripts/faults.py [--short] [--only WORD] [--json FILE]``.
+"""Fault injection: ``python scripts/faults.py [--short] [--only WORD] [--json FILE]``.
 
-Every case lives in ``scripts/fault_cases``, one module a subject, as a ``Fault`` in its list ``FAULTS``. Exit code 1 where one lost
-something.
+Injects faults into small training runs and prints the outcome of each. The cases are in ``scripts/fault_cases``, one module per subject,
+each a ``Fault`` in its module's list ``FAULTS``. The exit code is 1 if any run loses something.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))  # the small runs and the faults are those of the tests
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))  # which define the small runs and the faults
 
 from fault_cases import checkpoints, data, numbers, processes, signals
-from fault_cases.frame import Fault, Outcome, Place
+from fault_cases.frame import Fault, Outcome, Sandbox
 
 SUBJECTS: dict[str, list[Fault]] = {
     "checkpoints": checkpoints.FAULTS,
@@ -29,7 +29,7 @@ SUBJECTS: dict[str, list[Fault]] = {
     "numbers": numbers.FAULTS,
     "data": data.FAULTS,
 }
-#: last lines of what the processes of a lost case have said
+#: lines of output shown for a failed case
 SHOWN = 60
 
 
@@ -43,9 +43,10 @@ def main() -> None:
         if (fault.short or not arguments.short) and arguments.only in f"{subject}: {fault.name}"
     ]
     if not chosen:
-        sys.exit(f"no fault is called {arguments.only!r}; there are: {', '.join(f.name for faults in SUBJECTS.values() for f in faults)}")
+        names = ", ".join(fault.name for faults in SUBJECTS.values() for fault in faults)
+        sys.exit(f"there is no fault {arguments.only!r}; choose from: {names}")
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        rows = [_tried(subject, fault, Path(folder), number) for number, (subject, fault) in enumerate(chosen)]
+        rows = [_run_case(subject, fault, Path(folder), number) for number, (subject, fault) in enumerate(chosen)]
     Console(width=None if sys.stdout.isatty() else 160).print(_table(rows))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
@@ -53,34 +54,34 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Tries faults on small runs and prints what became of each.")
-    parser.add_argument("--short", action="store_true", help="a few cases, each a minute at most")
-    parser.add_argument("--only", default="", metavar="WORD", help="cases whose subject or name has this in it")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    parser = argparse.ArgumentParser(description="Inject faults into small training runs and print the outcome of each.")
+    parser.add_argument("--short", action="store_true", help="only a few cases, each of a minute at most")
+    parser.add_argument("--only", default="", metavar="WORD", help="only cases with WORD in their subject or name")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table to FILE")
     return parser.parse_args()
 
 
-def _tried(subject: str, fault: Fault, folder: Path, number: int) -> dict[str, str | bool | float]:
-    """One row of the table: an exception of the case is a failure too."""
-    place = Place(folder / f"case{number}", folder / "shared")
-    for path in (place.folder, place.shared):
+def _run_case(subject: str, fault: Fault, folder: Path, number: int) -> dict[str, str | bool | float]:
+    """Run one case and return its row of the table; an exception counts as a failure."""
+    sandbox = Sandbox(folder / f"case{number}", folder / "shared")
+    for path in (sandbox.folder, sandbox.shared):
         path.mkdir(exist_ok=True)
     began = time.monotonic()
     try:
-        outcome = fault.case(place)
-    except Exception as error:  # whatever a case did not expect
+        outcome = fault.case(sandbox)
+    except Exception as error:  # not expected by the case
         traceback.print_exc()
         outcome = Outcome(f"{type(error).__name__}: {error}", nothing_lost=False)
     row = {"subject": subject, "fault": fault.name, "expected": fault.expected, "happened": outcome.happened}
     seconds = round(time.monotonic() - began, 1)
-    if not outcome.nothing_lost and (place.folder / "said.txt").is_file():
-        print("".join(place.said().splitlines(keepends=True)[-SHOWN:]), file=sys.stderr)
+    if not outcome.nothing_lost and (sandbox.folder / "output.txt").is_file():
+        print("".join(sandbox.output().splitlines(keepends=True)[-SHOWN:]), file=sys.stderr)
     print(f"{subject}: {fault.name}: {outcome.happened} ({seconds} s)", file=sys.stderr, flush=True)
     return row | {"nothing_lost": outcome.nothing_lost, "seconds": seconds}
 
 
 def _table(rows: list[dict[str, str | bool | float]]) -> Table:
-    table = Table("fault", "what happened", "nothing lost?", "s", title="faults tried and survived", title_justify="left")
+    table = Table("fault", "outcome", "nothing lost?", "s", title="fault injection", title_justify="left")
     for row in rows:
         happened = row["happened"] if row["nothing_lost"] else f"{row['happened']}\n(expected: {row['expected']})"
         table.add_row(f"{row['subject']}: {row['fault']}", str(happened), "yes" if row["nothing_lost"] else "NO", str(row["seconds"]))

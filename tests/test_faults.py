@@ -1,4 +1,4 @@
-"""The short fault campaign; ``make faults`` runs the long one."""
+"""The short version of the fault injection; ``make faults`` runs the long one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "faults.json").read_text())
     assert len(rows) >= 2
     assert all(row["nothing_lost"] for row in rows)
-    assert "faults tried and survived" in done.stdout
+    assert "fault injection" in done.stdout
 
 
 @pytest.mark.slow
 def test_an_unknown_fault_is_refused() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), "--only", "earthquake"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "no fault is called 'earthquake'" in done.stderr
+    assert "there is no fault 'earthquake'" in done.stderr
     assert "SIGTERM" in done.stderr

@@ -1,1 +1,1 @@
-"""Faults that a run must survive, one module per subject; ``scripts/faults.py`` tries them all."""
+"""Faults that a run must survive, one module per subject; ``scripts/faults.py`` injects them all."""

@@ -1,6 +1,6 @@
-"""``python -m fault_cases.killed_while_writing WRITE CALL [overrides]``: trains, and is killed inside the WRITE-th write of ``last.ckpt``.
+"""``python -m fault_cases.killed_while_writing WRITE CALL [overrides]``: train, and die inside the WRITE-th write of ``last.ckpt``.
 
-CALL 0 is half-way through the file; CALL n, the n-th system call after the file was written: flush, second name, rename, rename, flush.
+CALL 0 is half-way through the file; CALL n is the n-th system call after it: flush, second name, rename, rename, flush.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
             _arm(call, path, content)
         write_atomically(path, content, **options)
 
-    setattr(checkpoint_io, "write_atomically", killing)  # noqa: B010  # mypy takes an imported name for another module's
+    setattr(checkpoint_io, "write_atomically", killing)  # noqa: B010  # mypy refuses an assignment to a name that the module imports
     train.main()
 
 

@@ -1,4 +1,4 @@
-"""Runs of several processes: one of them dies, the one that started them dies, two against one, one continued with two."""
+"""Runs of several processes: a process or the launcher dies, and runs with one and with two processes are compared."""
 
 from __future__ import annotations
 
@@ -9,88 +9,91 @@ from pathlib import Path
 
 import torch
 
-from fault_cases.frame import Fault, Outcome, Place, steps_logged, wait_for
+from fault_cases.frame import IDENTICAL, Fault, Outcome, Sandbox, steps_logged, wait_for
 from faulty import rows_of, state_of
 from process_faults import left_behind
 
 PAIR = ("trainer.devices=2", "trainer.accelerator=cpu")
-#: float64, where a difference between two runs is one of the computation and not of its rounding
+#: train in float64, so that a difference between two runs is not due to rounding
 EXACT = ("+callbacks.double._target_=process_faults.Double", "~callbacks.card")
-#: seconds in which a run must end when one of its processes has
+#: seconds within which a run must end after one of its processes has
 MINUTE = 60
-#: relative difference of two runs' losses that rounding explains: a few parts stay in float32
+#: relative difference of two runs' losses that rounding explains, because a few parts stay in float32
 ROUNDING = 1e-6
 
 
-def rank_fails(place: Place, kind: str, rank: int, code: int, told: str) -> Outcome:
-    """In the fifth step; what the others then run into must not stand before the cause."""
+def process_fails(sandbox: Sandbox, kind: str, rank: int, code: int, message: str) -> Outcome:
+    """A process fails in the fifth step; the error reported last must be its own, not a consequence in another process."""
     fault = {"_target_": "process_faults.Fault", "kind": kind, "rank": rank, "step": 5}
-    found_code = place.finish(place.command("name=failed", *PAIR, *(f"+callbacks.fault.{k}={v}" for k, v in fault.items())), **_mark(place))
-    seconds = time.time() - (place.run_of("failed") / "touch").stat().st_mtime
-    left = left_behind(f"PLACE={place.folder}")
-    said = told in place.said().splitlines()[-5:] and place.said().count("Traceback") == (kind == "raise")
+    found_code = sandbox.finish(
+        sandbox.command("name=failed", *PAIR, *(f"+callbacks.fault.{k}={v}" for k, v in fault.items())), **_mark(sandbox)
+    )
+    seconds = time.time() - (sandbox.run_of("failed") / "touch").stat().st_mtime
+    left = left_behind(f"SANDBOX={sandbox.folder}")
+    reported = message in sandbox.output().splitlines()[-5:] and sandbox.output().count("Traceback") == (kind == "raise")
     problems = [f"exit code {found_code}"] if found_code != code else []
     problems += [f"left {len(left)} processes"] if left else []
-    problems += [] if said else ["the first error is not the last word"]
-    problems += place.resumed("failed", *PAIR)
+    problems += [] if reported else ["the first error is not reported last"]
+    problems += sandbox.resumed("failed", *PAIR)
     return _outcome(f"the run ended {seconds:.0f} s later, exit code {found_code}", problems, seconds < MINUTE)
 
 
-def launcher_killed(place: Place) -> Outcome:
-    """SIGKILL to the process that a person started: its own must not train on unseen."""
-    process = place.start(place.command("name=failed", *PAIR), **_mark(place))
-    wait_for(partial(_reached, place.run_of("failed"), 5), process)
+def launcher_killed(sandbox: Sandbox) -> Outcome:
+    """SIGKILL to the process that the user started: the processes that it started must not continue to train."""
+    process = sandbox.start(sandbox.command("name=failed", *PAIR), **_mark(sandbox))
+    wait_for(partial(_reached, sandbox.run_of("failed"), 5), process)
     process.kill()
     process.wait()
     began = time.monotonic()
-    while left_behind(f"PLACE={place.folder}") and time.monotonic() < began + MINUTE:
+    while left_behind(f"SANDBOX={sandbox.folder}") and time.monotonic() < began + MINUTE:
         time.sleep(0.2)
     seconds = time.monotonic() - began
-    return _outcome(f"the others ended within {seconds:.0f} s", place.resumed("failed", *PAIR), seconds < MINUTE)
+    return _outcome(f"the others ended within {seconds:.0f} s", sandbox.resumed("failed", *PAIR), seconds < MINUTE)
 
 
-def stopped(place: Place, signum: signal.Signals) -> Outcome:
-    """To the process that a person started; all save at the same step."""
-    process = place.start(place.command("name=failed", *PAIR), **_mark(place))
-    wait_for(partial(_reached, place.run_of("failed"), 5), process)
+def stopped(sandbox: Sandbox, signum: signal.Signals) -> Outcome:
+    """A signal to the process that the user started: all processes save at the same step."""
+    process = sandbox.start(sandbox.command("name=failed", *PAIR), **_mark(sandbox))
+    wait_for(partial(_reached, sandbox.run_of("failed"), 5), process)
     process.send_signal(signum)
     code = process.wait()
-    told = "resume=true" in place.said() and "Traceback" not in place.said()
-    problems = [] if told and code == 128 + signum else [f"exit code {code}, said how to continue: {told}"]
-    problems += ["processes left"] if left_behind(f"PLACE={place.folder}") else []
-    return _outcome(f"saved, exit code {code}", [*problems, *place.resumed("failed", *PAIR)], True)
+    reported = "resume=true" in sandbox.output() and "Traceback" not in sandbox.output()
+    problems = [] if reported and code == 128 + signum else [f"exit code {code}, message on how to resume: {reported}"]
+    problems += ["processes left"] if left_behind(f"SANDBOX={sandbox.folder}") else []
+    return _outcome(f"saved, exit code {code}", [*problems, *sandbox.resumed("failed", *PAIR)], True)
 
 
-def two_against_one(place: Place) -> Outcome:
-    """Twelve steps, validated twice, with everything that draws at random."""
-    largest, steps = _largest_difference(place.whole(*PAIR, *EXACT), place.whole(*EXACT))
+def two_compared_with_one(sandbox: Sandbox) -> Outcome:
+    """Twelve steps with two validations and everything that is random."""
+    largest, steps = _largest_difference(sandbox.undisturbed(*PAIR, *EXACT), sandbox.undisturbed(*EXACT))
     return Outcome(f"largest relative difference of a loss in {steps} steps: {largest:.1e}", nothing_lost=largest < ROUNDING)
 
 
-def one_continued_with_two(place: Place) -> Outcome:
-    """Stopped after some steps of one process, ended by two."""
-    process = place.start(place.command("name=grown", *EXACT))
-    wait_for(partial(_reached, place.run_of("grown"), 5), process)
+def one_resumed_with_two(sandbox: Sandbox) -> Outcome:
+    """Stop a run of one process, and resume it with two."""
+    process = sandbox.start(sandbox.command("name=grown", *EXACT))
+    wait_for(partial(_reached, sandbox.run_of("grown"), 5), process)
     process.send_signal(signal.SIGTERM)
     process.wait()
-    step = state_of(place.run_of("grown"))["global_step"]
-    code = place.finish(place.command("name=grown", "resume=true", *PAIR, *EXACT))
+    step = state_of(sandbox.run_of("grown"))["global_step"]
+    code = sandbox.finish(sandbox.command("name=grown", "resume=true", *PAIR, *EXACT))
     if code:
-        return Outcome(f"continuing it failed with exit code {code}", nothing_lost=False)
-    largest, steps = _largest_difference(place.run_of("grown"), place.whole(*EXACT))
-    told = "trainer.devices is 2 now, was 1" in place.said()
-    happened = f"went on at step {step} of {steps}, {'said so' if told else 'said nothing'}; largest relative difference {largest:.1e}"
-    return Outcome(happened, nothing_lost=told and largest < ROUNDING)
+        return Outcome(f"resuming failed with exit code {code}", nothing_lost=False)
+    largest, steps = _largest_difference(sandbox.run_of("grown"), sandbox.undisturbed(*EXACT))
+    reported = "trainer.devices is 2 now, was 1" in sandbox.output()
+    message = "with a message" if reported else "without a message"
+    happened = f"resumed at step {step} of {steps}, {message}; largest relative difference {largest:.1e}"
+    return Outcome(happened, nothing_lost=reported and largest < ROUNDING)
 
 
 def _largest_difference(run: Path, other: Path) -> tuple[float, int]:
-    """Of the losses of all steps, relative; and the number of steps."""
+    """Return the largest relative difference of the losses of all steps, and the number of steps."""
     one, two = (
         {(row["step"], key): float(value) for row in rows_of(folder) for key, value in row.items() if key.startswith("train/loss")}
         for folder in (run, other)
     )
     if one.keys() != two.keys():
-        raise RuntimeError(f"{run} and {other} have not logged the same: {sorted(one.keys() ^ two.keys())[:3]}")
+        raise RuntimeError(f"{run} and {other} have logged different steps or losses: {sorted(one.keys() ^ two.keys())[:3]}")
     mine, theirs = (torch.tensor([values[key] for key in one], dtype=torch.float64) for values in (one, two))
     return float(((mine - theirs).abs() / theirs.abs().clamp(min=1e-9)).max()), len({step for step, _ in one})
 
@@ -99,13 +102,13 @@ def _reached(run: Path, step: int) -> bool:
     return steps_logged(run) >= step
 
 
-def _mark(place: Place) -> dict[str, str]:
-    """A variable by which the processes of a place are found again."""
-    return {"PLACE": str(place.folder)}
+def _mark(sandbox: Sandbox) -> dict[str, str]:
+    """Return an environment variable that identifies the processes of a sandbox."""
+    return {"SANDBOX": str(sandbox.folder)}
 
 
 def _outcome(happened: str, problems: list[str], in_time: bool) -> Outcome:
-    ended = "continued, it ended bit-equal" if not problems else "; ".join(problems[:3])
+    ended = "when resumed, it ended bit-identical" if not problems else "; ".join(problems[:3])
     return Outcome(f"{happened}; {ended}", nothing_lost=in_time and not problems)
 
 
@@ -113,27 +116,27 @@ KILLED, RAISED = "error: process {} of 2 was killed; the others were stopped", "
 FAULTS = [
     Fault(
         "one of two killed (SIGKILL)",
-        "ends within a minute, says so, leaves nothing; continues to the same bits",
-        partial(rank_fails, kind="kill", rank=1, code=1, told=KILLED.format(1)),
+        f"ends within a minute with a message, leaves no process; {IDENTICAL}",
+        partial(process_fails, kind="kill", rank=1, code=1, message=KILLED.format(1)),
     ),
     Fault(
         "the first of two killed (SIGKILL)",
         "the same",
-        partial(rank_fails, kind="kill", rank=0, code=1, told=KILLED.format(0)),
+        partial(process_fails, kind="kill", rank=0, code=1, message=KILLED.format(0)),
     ),
     Fault(
         "an exception in one of two",
-        "ends within a minute with its traceback alone; continues to the same bits",
-        partial(rank_fails, kind="raise", rank=1, code=1, told=RAISED.format(1)),
+        f"ends within a minute with this traceback only; {IDENTICAL}",
+        partial(process_fails, kind="raise", rank=1, code=1, message=RAISED.format(1)),
     ),
     Fault(
-        "a user's mistake that one of two meets",
-        "ends within a minute with the message alone; continues to the same bits",
-        partial(rank_fails, kind="refuse", rank=0, code=2, told="error: the mistake of the test"),
+        "a user error raised in one of two",
+        f"ends within a minute with the message only; {IDENTICAL}",
+        partial(process_fails, kind="refuse", rank=0, code=2, message="error: the mistake of the test"),
     ),
-    Fault("what started two processes killed (SIGKILL)", "nothing trains on; continues to the same bits", launcher_killed),
-    Fault("SIGTERM to a run of two processes", "saves, 143; continues to the same bits", partial(stopped, signum=signal.SIGTERM)),
-    Fault("SIGINT to a run of two processes", "saves, 130; continues to the same bits", partial(stopped, signum=signal.SIGINT)),
-    Fault("two processes against one", "the same losses but for rounding", two_against_one),
-    Fault("begun with one process, continued with two", "the same losses but for rounding, and says so", one_continued_with_two),
+    Fault("the launcher of two processes killed (SIGKILL)", f"the processes end; {IDENTICAL}", launcher_killed),
+    Fault("SIGTERM to a run of two processes", f"saved, exit code 143; {IDENTICAL}", partial(stopped, signum=signal.SIGTERM)),
+    Fault("SIGINT to a run of two processes", f"saved, exit code 130; {IDENTICAL}", partial(stopped, signum=signal.SIGINT)),
+    Fault("two processes compared with one", "the same losses up to rounding", two_compared_with_one),
+    Fault("started with one process, resumed with two", "a message; the same losses up to rounding", one_resumed_with_two),
 ]

@@ -64,7 +64,7 @@ def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
     from cis_seg.diagnostics import dataset, storage
 
     checks: dict[str, CheckOfRun] = {
-        "devices": gpus.check_wishes,
+        "devices": gpus.check_devices,
         "disk": storage.check_disk,
         "sharing": storage.check_sharing,
         "weights": dataset.check_weights,

@@ -1,4 +1,4 @@
-"""What the doctor says about a sound run, and about broken ones: the fault's name, and what to do."""
+"""The doctor's findings for a valid run and for broken ones: what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cis_seg import doctor
 from cis_seg.diagnostics import gpus, machine, storage
 from cis_seg.diagnostics.finding import Finding, Line, Status, findings_of, ok
 from cis_seg.diagnostics.subject import Subject
-from cis_seg.diagnostics.trial import in_words
+from cis_seg.diagnostics.trial import duration
 from cis_seg.errors import DataError
 from cis_seg.training.initial_weights import load_start
 from runs import SMALL
@@ -49,8 +49,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_sound_run_is_tried_and_foretold(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The crowd is not drawn yet: a small one stands in, in a folder that is removed again."""
+def test_trial_estimates_time_and_memory(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The crowd does not exist yet, so the trial generates a small one in a temporary folder."""
     options = [*(o for o in SMALL if not o.startswith("hydra")), "schedule.max_steps=400", "schedule.val_every=100", "logger=wandb"]
     code = doctor.main([*options, "--json", "report.json"])
     said, content = capsys.readouterr().out, json.loads(Path("report.json").read_text())
@@ -58,17 +58,17 @@ def test_a_sound_run_is_tried_and_foretold(home: Path, capsys: pytest.CaptureFix
     assert content["problems"] == 0
     assert [f["found"] for f in content["findings"] if f["status"] != "ok" and f["check"] not in ("processors", "GPUs")] == []
     trial = [f["found"] for f in content["findings"] if f["check"] == "trial"]
-    assert "s a step of 2 images" in trial[0]
+    assert "s per step of 2 images" in trial[0]
     assert "images/s" in trial[0]
     assert trial[1].startswith("loss ")
     assert "peak memory" in trial[1]
     assert trial[2].startswith("400 steps in about ")
     assert "4 validations of 3 images" in trial[2]
     assert all(f["check"] in said for f in content["findings"])
-    assert sorted(path.name for path in home.iterdir()) == ["report.json"], "nothing of the run itself is made"
+    assert sorted(path.name for path in home.iterdir()) == ["report.json"], "the run's own folder is not created"
 
 
-def test_a_data_set_is_read_and_tried(home: Path) -> None:
+def test_trial_on_a_coco_data_set(home: Path) -> None:
     found = report("data=coco", f"data.root={coco_folder(home / 'coco')}", "data.workers=1", *NETWORK, trial=True)
     texts = [finding.found for finding in found["data"]]
     assert "classes: person, car" in texts[0]
@@ -94,16 +94,16 @@ def test_a_data_set_is_read_and_tried(home: Path) -> None:
         (["data=coco", "data.root=/nowhere"], "data", "there is no such data folder", "set data.root"),
         (["data.root=/nowhere/crowd"], "data", "there is no such data folder", "mkdir -p"),
         (["init_from=/nowhere/last.ckpt"], "weights", "there is no checkpoint", "check the path"),
-        (["experiment=cis_r50_fpn_finetune", "data.root=."], "weights", "is not there", "experiment=cis_r50_fpn_pretrain"),
+        (["experiment=cis_r50_fpn_finetune", "data.root=."], "weights", "does not exist", "experiment=cis_r50_fpn_pretrain"),
         (["model.backbone.weights=/nowhere/r.pth"], "weights", "there is no checkpoint", "check the path"),
-        (["model=condinst_r50_fpn"], "weights", "resnet50-0676ba61.pth is not there", "without a network put"),
+        (["model=condinst_r50_fpn"], "weights", "resnet50-0676ba61.pth does not exist", "without internet access, copy"),
         (["paths.runs=/proc/runs"], "disk", "/proc cannot be written", "set paths.runs"),
         (["trainer.accelerator=gpu"], "devices", "these devices cannot be used", "set trainer.accelerator=auto"),
         (["trainer.precision=16-mixed"], "devices", "becomes bf16 on a CPU", "trainer.precision=32-true"),
         (["trainer.precision=bf16-true"], "configuration", "trainer.precision: this value cannot work", "set trainer.precision=bf16-mixed"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_problem_and_remedy_are_reported(
     home: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], check: str, words: str, remedy: str
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(home))
@@ -111,17 +111,17 @@ def test_what_is_wrong_is_named(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     found = report(*overrides)
     assert any(words in f.found and remedy in f.remedy and f.status != Status.OK for f in found[check]), found[check]
-    assert {"Python", "libraries", "processors"} <= found.keys(), "the other checks say what they can"
+    assert {"Python", "libraries", "processors"} <= found.keys(), "the other checks still report"
 
 
-def test_a_run_that_is_there_already(home: Path) -> None:
+def test_existing_run_is_a_problem(home: Path) -> None:
     Path("runs/crowd_tiny/seed0").mkdir(parents=True)
     Path("runs/crowd_tiny/seed0/metrics.json").touch()
     assert "exists already" in worst(report()["configuration"]).found
     assert worst(report("resume=true")["configuration"]).status == Status.OK
 
 
-def test_damaged_data(home: Path) -> None:
+def test_corrupt_data(home: Path) -> None:
     root = coco_folder(home / "coco")
     (root / "val2017" / "1.jpg").unlink()
     image = root / "train2017" / "0.jpg"
@@ -136,7 +136,7 @@ def test_damaged_data(home: Path) -> None:
     assert "not valid JSON" in report("data=coco", f"data.root={root}")["data"][-1].found
 
 
-def test_too_little_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_and_memory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 2**20, 2**20))
     monkeypatch.setattr(storage, "open_file_limit", lambda: 64)
     found = report("data.workers=2", "data.train_sizes=[800]", "data.train_max_size=1333")
@@ -148,14 +148,14 @@ def test_too_little_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "end other programs" in next(iter(machine.check_processors()))[2]
 
 
-def test_the_size_of_a_run_is_near_the_truth() -> None:
+def test_estimated_size_of_a_run() -> None:
     """The paper's network with AdamW: 34 million numbers three times in each of four checkpoints."""
     subject = Subject(["data=coco", "data.root=.", "model=condinst_r50_fpn", "schedule.val_every=2000", "schedule.max_steps=2000"])
     checkpoints = 4 * 3 * 4 * 34_000_000
     assert checkpoints < storage.run_bytes(subject.typed) < 1.1 * checkpoints
 
 
-def test_libraries_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_versions_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     real = metadata.version
 
     def version(name: str) -> str:
@@ -172,13 +172,13 @@ def test_libraries_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("constraints.txt" in remedy for status, _, remedy in lines if status == Status.PROBLEM)
 
 
-def test_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_python_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version", "3.14.1 (main)")
     ((status, found, _),) = machine.check_python()
-    assert (status, "wanted" in found) == (Status.PROBLEM, True)
+    assert (status, "required" in found) == (Status.PROBLEM, True)
 
 
-def test_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_gpu_with_an_old_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "version").touch()
     monkeypatch.setattr(gpus, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -193,7 +193,7 @@ def test_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "built without CUDA" in found
 
 
-def test_a_gpu_that_is_older_than_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_not_supported_by_the_torch_build(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> torch.Tensor:
         raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
 
@@ -213,7 +213,7 @@ def test_a_gpu_that_is_older_than_the_build(monkeypatch: pytest.MonkeyPatch) -> 
     assert "sm_90" in remedy
 
 
-def test_a_check_reports_its_own_failure() -> None:
+def test_exception_in_a_check_becomes_a_finding() -> None:
     def fails() -> Iterator[Line]:
         yield ok("first")
         raise ZeroDivisionError("a bug")
@@ -229,8 +229,8 @@ def test_a_check_reports_its_own_failure() -> None:
     assert (refused.found, refused.remedy) == ("the file is empty\n  where: a.json", "write it again")
 
 
-def test_a_trial_that_finds_no_number(home: Path) -> None:
-    """A start that blows up is seen before the days are spent."""
+def test_trial_with_a_diverging_loss(home: Path) -> None:
+    """Divergence is reported before the run starts."""
     found = report(*NETWORK, "optim.lr=100", "optim.name=sgd", "optim.clip_norm=null", "optim.warmup_steps=0", trial=True)["trial"]
     assert [f for f in found if "loss" in f.found]
 
@@ -248,7 +248,7 @@ sys.exit(doctor.main([]))
     "names",
     [("rich", "torch"), *(pytest.param(names, marks=pytest.mark.slow) for names in (("hydra", "omegaconf"), ("packaging", "lightning")))],
 )
-def test_it_speaks_where_libraries_are_missing(home: Path, names: tuple[str, ...]) -> None:
+def test_missing_libraries_are_reported(home: Path, names: tuple[str, ...]) -> None:
     wide = {**os.environ, "COLUMNS": "200"}  # no line of the table is broken
     done = subprocess.run([sys.executable, "-c", MISSING.format(names=names)], capture_output=True, text=True, env=wide)
     assert done.returncode == 1
@@ -258,8 +258,8 @@ def test_it_speaks_where_libraries_are_missing(home: Path, names: tuple[str, ...
     assert "pip install -e . -c constraints.txt" in " ".join(done.stdout.split())
 
 
-def test_a_duration_reads_well() -> None:
-    assert [in_words(seconds) for seconds in (5, 90, 600, 5400, 100_000, 260_000)] == [
+def test_duration_format() -> None:
+    assert [duration(seconds) for seconds in (5, 90, 600, 5400, 100_000, 260_000)] == [
         "5 s",
         "2 min",
         "10 min",
@@ -269,9 +269,9 @@ def test_a_duration_reads_well() -> None:
     ]
 
 
-def test_load_start_needs_no_network_in_a_trial(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that would be downloaded are left out, and the report says so."""
+def test_trial_downloads_no_weights(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that would be downloaded are not loaded, and the report states it."""
     monkeypatch.setenv("TORCH_HOME", str(home))
     monkeypatch.setattr("cis_seg.diagnostics.trial.load_start", lambda *args, **kwargs: pytest.fail(str(load_start)))
     found = report(*NETWORK, "model.backbone.depth=18", "model.backbone.weights=imagenet", "model.backbone.norm=batch", trial=True)["trial"]
-    assert "its weights are not at hand" in found[1].found
+    assert "the initial weights are not available yet" in found[1].found

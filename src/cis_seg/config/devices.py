@@ -1,4 +1,4 @@
-"""Validation of ``trainer``'s devices and precision, without torch: what can be told before a device is looked for."""
+"""Validation of ``trainer``'s devices and precision without torch: the checks that need no device."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from cis_seg.errors import ConfigError
 
-#: values of trainer.precision; the short ones are Lightning's names of the mixed ones
+#: values of trainer.precision; the short ones are other names of 32-true and the mixed ones
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-#: spellings of other tools and versions -> what to write
+#: spellings of other tools and versions -> ours
 _PRECISION_MEANT = {"16-true": "16-mixed", "fp16": "16-mixed", "half": "16-mixed", "bf16-true": "bf16-mixed", "bfloat16": "bf16-mixed"}
 _REMOVED_STRATEGIES = ("dp", "ddp2", "ddp_spawn", "ddp_fork", "ddp_notebook", "horovod")
 
 
 def device_count(devices: Any) -> int:
-    """Return the number of devices that ``trainer.devices`` names; 1 if only the machine can tell (``auto``, -1)."""
+    """Return the number of devices that ``trainer.devices`` names; 1 for ``auto`` and -1, which depend on the machine."""
     if isinstance(devices, list):
         return len(devices)
     number = int(devices) if isinstance(devices, int) or str(devices).isdecimal() else 1
@@ -24,7 +24,7 @@ def device_count(devices: Any) -> int:
 
 
 def device_problems(trainer: Any) -> Iterator[ConfigError]:
-    """Yield an error for every device option of ``trainer`` that no machine can run with."""
+    """Yield an error for every device option of ``trainer`` that is invalid on any machine."""
     if not isinstance(trainer, Mapping):
         return
     checks = {"accelerator": _accelerator, "devices": _devices, "num_nodes": _num_nodes, "strategy": _strategy, "precision": _precision}

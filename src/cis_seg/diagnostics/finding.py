@@ -1,4 +1,4 @@
-"""What a check found, and how a check that fails reports itself. Nothing but the standard library: it must work where nothing else does."""
+"""Findings of a check, and the conversion of an exception into one. Uses the standard library only, because others may be missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cis_seg.errors import UserError
 
 
 class Status(StrEnum):
-    """How bad it is; the first problem is where a run would end."""
+    """Severity of a finding; a problem would stop the run."""
 
     OK = "ok"
     WARNING = "warning"
@@ -27,53 +27,53 @@ class Finding:
     remedy: str = ""
 
 
-#: what one check yields: how bad, what was found, what to do
+#: one result of a check: severity, what was found, what to do
 Line = tuple[Status, str, str]
 Check = Callable[[], Iterable[Line]]
 
 
 def ok(found: str) -> Line:
-    """Nothing to do."""
+    """Return a line without a remedy."""
     return Status.OK, found, ""
 
 
 def warning(found: str, remedy: str) -> Line:
-    """A run works, but not as well as it could, or not as its user may think."""
+    """Return a line about something that makes the run slower or worse, or that the user may not expect."""
     return Status.WARNING, found, remedy
 
 
 def problem(found: str, remedy: str) -> Line:
-    """A run would end here."""
+    """Return a line about something that would stop the run."""
     return Status.PROBLEM, found, remedy
 
 
 def findings_of(name: str, check: Check) -> Iterator[Finding]:
-    """The findings of ``check`` one by one; whatever it raises becomes the last of them."""
+    """Yield the findings of ``check``; an exception becomes the last finding."""
     try:
         for status, found, remedy in check():
             yield Finding(name, status, found, remedy)
-    except Exception as error:  # every fault of a machine and of its libraries is what this command is there to report
-        found, remedy = in_words(error)
+    except Exception as error:  # any error of the machine or its libraries belongs in the report
+        found, remedy = explained(error)
         yield Finding(name, Status.PROBLEM, found, remedy)
 
 
-def in_words(error: Exception) -> tuple[str, str]:
-    """What an exception says, and what to do about it."""
+def explained(error: Exception) -> tuple[str, str]:
+    """Return what an exception reports, and what to do about it."""
     if isinstance(error, ModuleNotFoundError):
         return f"the library {error.name} is missing", "install everything: pip install -e . -c constraints.txt"
-    text = _explained(error)
+    text = _message(error)
     if text is None:
-        return f"this check failed: {type(error).__name__}: {error}", "mend what the message names; if it is our fault, report it"
+        return f"this check failed: {type(error).__name__}: {error}", "fix what the message names; if it is a bug in cis_seg, report it"
     found, _, remedy = text.partition("\n  what to do: ")
     return found, remedy
 
 
-def _explained(error: Exception) -> str | None:
-    """Our own messages, and Hydra's in our words; None for any other exception."""
+def _message(error: Exception) -> str | None:
+    """Return the message of our own errors and the explanation of Hydra's; None for any other exception."""
     if isinstance(error, UserError):
         return str(error)
     if not type(error).__module__.startswith(("hydra.", "omegaconf.", "yaml.")):
         return None
-    from cis_seg.config.messages import explain  # only where Hydra is there
+    from cis_seg.config.messages import explain  # imports Hydra
 
     return explain(error)

@@ -1,4 +1,4 @@
-"""The accelerators: whether torch can use what is built in, and in which precision."""
+"""Checks of the GPUs: whether torch can use them, and in which precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def check_gpus() -> Iterator[Line]:
-    """Every GPU with a small computation on it; where torch sees none, why."""
+    """Run a small computation on every GPU; without a usable GPU, report the reason."""
     import torch
 
     if torch.cuda.is_available():
@@ -25,11 +25,11 @@ def check_gpus() -> Iterator[Line]:
     elif not DRIVER.is_file():
         yield ok("no NVIDIA driver: training runs on the CPU")
     elif torch.version.cuda is None:
-        remedy = "install the ordinary builds of torch and torchvision from the package index: pip install -e . -c constraints.txt"
-        yield problem(f"there is an NVIDIA driver, but torch {torch.__version__} is built without CUDA", remedy)
+        remedy = "install the standard builds of torch and torchvision: pip install -e . -c constraints.txt"
+        yield problem(f"an NVIDIA driver is installed, but torch {torch.__version__} is built without CUDA", remedy)
     else:
         found = f"torch {torch.__version__} is built for CUDA {torch.version.cuda} and cannot use the GPU: {_reason()}"
-        yield problem(found, "update the NVIDIA driver, or install a torch built for it; nvidia-smi shows which CUDA it knows")
+        yield problem(found, "update the NVIDIA driver, or install a torch build for it; nvidia-smi shows the CUDA version it supports")
 
 
 def _reason() -> str:
@@ -39,7 +39,7 @@ def _reason() -> str:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
         return str(error).splitlines()[0]
-    return "the driver shows no device (CUDA_VISIBLE_DEVICES?)"
+    return "the driver reports no device (is CUDA_VISIBLE_DEVICES set?)"
 
 
 def _gpu(index: int) -> Line:
@@ -52,16 +52,19 @@ def _gpu(index: int) -> Line:
         free, total = torch.cuda.mem_get_info(index)
     except RuntimeError as error:
         built = ", ".join(torch.cuda.get_arch_list())
-        remedy = f"take another GPU with CUDA_VISIBLE_DEVICES, or a torch built for it (this one: {built}); nvidia-smi shows who uses it"
+        remedy = (
+            f"select another GPU with CUDA_VISIBLE_DEVICES, or install a torch build for this one (installed: {built}); "
+            "nvidia-smi shows which programs use it"
+        )
         return problem(f"{shown}: {str(error).splitlines()[0]}", remedy)
     shown += f", {gigabytes(free)} of {gigabytes(total)} free, CUDA {torch.version.cuda}"
     if free < total / 2:
-        return warning(f"{shown}: another program uses it", "nvidia-smi shows which; CUDA_VISIBLE_DEVICES=1 would take the second GPU")
+        return warning(f"{shown}: another program uses it", "nvidia-smi shows which; CUDA_VISIBLE_DEVICES=1 selects the second GPU")
     return ok(shown + (", bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else ", no bf16"))
 
 
-def check_wishes(subject: Subject) -> Iterator[Line]:
-    """``trainer.devices``, ``trainer.accelerator`` and ``trainer.precision`` against what is there."""
+def check_devices(subject: Subject) -> Iterator[Line]:
+    """Check ``trainer.devices``, ``trainer.accelerator`` and ``trainer.precision`` against the machine."""
     from cis_seg.runtime.processor import on_gpu, slow_precision
     from cis_seg.training.launch import processes_to_start
 

@@ -1,4 +1,4 @@
-"""The machine and what is installed on it: Python, libraries, processors, memory, open files."""
+"""Checks of the machine and its software: Python, libraries, processors, memory, open files."""
 
 from __future__ import annotations
 
@@ -12,70 +12,71 @@ from cis_seg.diagnostics.finding import Line, ok, problem, warning
 
 DISTRIBUTION = "cis-seg"
 INSTALL = "pip install -e . -c constraints.txt"
-#: named in the report when all is well; every other one is counted
+#: libraries whose versions are shown; the others are only counted
 SHOWN = ("torch", "torchvision", "lightning", "hydra-core", "numpy", "wandb")
-#: because importing the libraries takes 0.8 GB before any work, and the tiny network as much again
-LEAST_MEMORY = 2 * 2**30
+#: bytes; importing the libraries takes 0.8 GB, and training the tiny network as much again
+MIN_MEMORY = 2 * 2**30
 
 
 def check_python() -> Iterator[Line]:
-    """This interpreter against ``requires-python``."""
+    """Check this interpreter against ``requires-python``."""
     from packaging.specifiers import SpecifierSet
 
     version, wanted = sys.version.split()[0], metadata.metadata(DISTRIBUTION)["Requires-Python"]
     if SpecifierSet(wanted).contains(version, prereleases=True):
         yield ok(f"Python {version}")
     else:
-        yield problem(f"Python {version}, wanted {wanted}", "make a virtual environment of another Python: make install PYTHON=python3.12")
+        remedy = "create a virtual environment with another Python: make install PYTHON=python3.12"
+        yield problem(f"Python {version}, required {wanted}", remedy)
 
 
 def check_libraries() -> Iterator[Line]:
-    """Every dependency against its range, and that torch and torchvision belong together."""
+    """Check the version of every dependency, and that torchvision matches torch."""
     from packaging.requirements import Requirement
 
     needed = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
-    there: dict[str, str] = {}
+    installed: dict[str, str] = {}
     for requirement in needed:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield problem(f"{requirement.name} is missing, wanted {requirement.specifier}", INSTALL)
+            yield problem(f"{requirement.name} is missing, required {requirement.specifier}", INSTALL)
             continue
-        there[requirement.name] = version
+        installed[requirement.name] = version
         if not requirement.specifier.contains(version, prereleases=True):
             yield problem(f"{requirement.name} {version} is outside its range {requirement.specifier}", INSTALL)
-    shown = ", ".join(f"{name} {there[name]}" for name in SHOWN if name in there)
-    yield ok(f"{len(there)} libraries: {shown} ...")
+    shown = ", ".join(f"{name} {installed[name]}" for name in SHOWN if name in installed)
+    yield ok(f"{len(installed)} libraries: {shown} ...")
     yield from _operators()
 
 
 def _operators() -> Iterator[Line]:
-    """A torchvision made for another torch imports, and lacks its operators."""
+    """Call an operator of torchvision: built for another torch, torchvision imports but lacks its operators."""
     import torch
     from torchvision.ops import nms
 
     try:
         nms(torch.zeros(1, 4), torch.ones(1), 0.5)
     except (RuntimeError, NotImplementedError, AttributeError) as error:
-        found = f"torchvision {metadata.version('torchvision')} does not belong to torch {torch.__version__}: {error}"
-        yield problem(found, f"install a pair that was made together: {INSTALL}")
+        found = f"torchvision {metadata.version('torchvision')} does not match torch {torch.__version__}: {error}"
+        yield problem(found, f"install matching versions: {INSTALL}")
 
 
 def check_processors() -> Iterator[Line]:
-    """Cores that this process may use, and free memory."""
+    """Report the cores that this process may use, and the free memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = free_memory()
     text = f"{cores} CPU cores" + (f", {gigabytes(free)} of memory free" if free is not None else "")
-    if free is not None and free < LEAST_MEMORY:
-        yield warning(text, f"end other programs: the smallest run needs about {gigabytes(LEAST_MEMORY)}")
+    if free is not None and free < MIN_MEMORY:
+        yield warning(text, f"end other programs: the smallest run needs about {gigabytes(MIN_MEMORY)}")
     else:
         yield ok(text)
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take: of the machine, and of its container; None where Linux's files are not there."""
+    """Return the bytes of memory left to this process, limited by machine and container; None without Linux's ``/proc/meminfo``."""
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     except OSError:
@@ -84,11 +85,11 @@ def free_memory() -> int | None:
     group = Path("/sys/fs/cgroup")
     try:
         limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no container, or one without a limit: "max"
+    except (OSError, ValueError):  # no container, or no limit ("max")
         return free
     return min(free, limit)
 
 
 def gigabytes(count: float) -> str:
-    """12.3 GB, 45 MB"""
+    """Format a number of bytes: ``12.3 GB``, ``45 MB``."""
     return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"

@@ -12,16 +12,16 @@ from cis_seg.diagnostics.finding import Line, ok, warning
 from cis_seg.diagnostics.subject import Subject
 from cis_seg.runtime.processor import on_gpu
 
-#: channels, height, width: on a CPU without bf16 instructions a tenth of a second in bf16, and on a GPU enough work to time
+#: channels, height, width: a tenth of a second in bf16 on a CPU without bf16 instructions, and long enough to time on a GPU
 CPU_SIZE, GPU_SIZE = (64, 32, 48), (256, 200, 304)
 REPEATS = 3
-#: how many times slower than the fastest precision is worth a warning; because one convolution is not a whole step
+#: slowdown relative to the fastest precision that causes a warning; smaller ones may not show in a whole step
 MUCH_SLOWER = 1.5
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def check_speed(subject: Subject) -> Iterator[Line]:
-    """A 3x3 convolution, forward and backward, in every precision of this device."""
+    """Time a 3x3 convolution, forward and backward, in every precision of this device."""
     gpu = on_gpu(subject.typed.trainer) and torch.cuda.is_available()
     device, size = ("cuda", GPU_SIZE) if gpu else ("cpu", CPU_SIZE)
     seconds = {name: convolution_seconds(device, dtype, size) for name, dtype in DTYPES.items() if gpu or name != "16-mixed"}
@@ -36,7 +36,7 @@ def check_speed(subject: Subject) -> Iterator[Line]:
 
 
 def convolution_seconds(device: str, dtype: torch.dtype, size: tuple[int, int, int]) -> float:
-    """Return the shortest of ``REPEATS`` runs, in the memory format of the network; autocast as in training."""
+    """Return the shortest time of ``REPEATS`` runs, with the network's memory format and training's autocast."""
     channels, height, width = size
     layer = nn.Conv2d(channels, channels, 3, padding=1).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.ones(1, channels, height, width, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -1,4 +1,4 @@
-"""The findings as a table for people and as JSON for programs."""
+"""Output of the findings as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLORS = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold re
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """The table, with rich where it is there: a report about missing libraries must not need them."""
+    """Print the findings as a table, or as plain lines if rich is missing."""
     try:
         _print_table(findings)
     except ImportError:
@@ -44,16 +44,16 @@ def _lines(finding: Finding) -> list[str]:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """2 problems, 1 warning"""
+    """Return the last line of the report, such as ``2 problems, 1 warning``."""
     counts = Counter(finding.status for finding in findings)
     problems, warnings = counts[Status.PROBLEM], counts[Status.WARNING]
     if not problems and not warnings:
-        return "nothing to mend"
+        return "no problems found"
     return f"{problems} problem{'s' * (problems != 1)}, {warnings} warning{'s' * (warnings != 1)}"
 
 
 def write_json(path: Path, findings: Sequence[Finding]) -> None:
-    """``{"problems": n, "warnings": n, "findings": [{"check", "status", "found", "remedy"}]}``"""
+    """Write ``{"problems": n, "warnings": n, "findings": [{"check", "status", "found", "remedy"}]}``."""
     counts = Counter(finding.status for finding in findings)
     content: dict[str, Any] = {"problems": counts[Status.PROBLEM], "warnings": counts[Status.WARNING]}
     path.write_text(json.dumps(content | {"findings": [asdict(finding) for finding in findings]}, indent=1) + "\n")

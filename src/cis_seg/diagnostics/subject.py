@@ -1,4 +1,4 @@
-"""What is checked: the training run that a command line describes, taken apart once for all checks."""
+"""The training run under examination: its config, data and warnings, read once for all checks."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.schema import Config, CrowdData
 from cis_seg.config.validation import option_of, problems, without_effect
 from cis_seg.data.instance_datamodule import InstanceDataModule
-from cis_seg.diagnostics.finding import Line, in_words, ok, problem, warning
+from cis_seg.diagnostics.finding import Line, explained, ok, problem, warning
 from cis_seg.evaluation.score_table import METRICS
 from cis_seg.training.run_folder import checkpoints_of
 
 
 def check_options(subject: Subject) -> Iterator[Line]:
-    """Ranges, conflicts, options without effect, and whether the run is there already."""
-    wrong = [problem(*in_words(error)) for error in problems(subject.typed)]
+    """Check ranges, conflicts and options without effect, and whether the run exists already."""
+    wrong = [problem(*explained(error)) for error in problems(subject.typed)]
     yield from wrong
     idle = without_effect(subject.typed, [option_of(override) for override in subject.overrides])
     yield from (warning(line, "leave the option out, or change what it depends on") for line in idle)
     run = Path(subject.typed.paths.run)
     if not subject.typed.resume and (checkpoints_of(run) or (run / METRICS).is_file()):
-        yield problem(f"the run {run} exists already", "continue it with resume=true, or give this one another name=... or seed=...")
+        yield problem(f"the run {run} exists already", "continue it with resume=true, or choose another name=... or seed=...")
     if not wrong:
-        given = ", ".join(subject.overrides) or "nothing overridden"
-        yield ok(f"composes ({given}); every value is in its range; run {run}")
+        given = ", ".join(subject.overrides) or "no overrides"
+        yield ok(f"valid ({given}); run {run}")
 
 
 class Subject:
@@ -48,28 +48,28 @@ class Subject:
         overrides: as for ``python -m cis_seg.train``.
 
     Raises:
-        HydraException, OmegaConfBaseException: they do not compose.
+        HydraException, OmegaConfBaseException: the overrides do not compose.
     """
 
     def __init__(self, overrides: Sequence[str]) -> None:
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its notes about hardware would stand above the report
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # otherwise it logs notes about the hardware above the report
         self.overrides = prepared(list(overrides), "config")
         register()
         with initialize_config_dir(conf_dir(), version_base="1.3"):
             self.cfg: DictConfig = compose("config", overrides=self.overrides)
         self.plain: dict[str, Any] = to_plain(self.cfg)
         self.typed: Config = to_dataclass(self.cfg)
-        self.data_warnings: list[str] = []  # logged while the annotation files were read
+        self.data_warnings: list[str] = []  # warnings about the annotation files
 
     @property
     def micro_batch(self) -> int:
-        """Images that one device has in memory at once."""
+        """Images that one device processes at once."""
         parts = self.typed.optim.accumulate * device_count(self.typed.trainer["devices"])
         return max(self.typed.optim.batch_size // parts, 1)
 
     @property
-    def to_be_drawn(self) -> bool:
-        """Whether the data are a generated crowd that the run will draw first."""
+    def generates_crowd(self) -> bool:
+        """Whether the run will first generate its data."""
         root = Path(self.typed.data.root).expanduser()
         home = Path(self.typed.paths.data).resolve()
         empty = home in root.resolve().parents if not root.exists() else root.is_dir() and not any(root.iterdir())
@@ -77,19 +77,19 @@ class Subject:
 
     @cached_property
     def data(self) -> InstanceDataModule:
-        """The data module, its annotation files read.
+        """The data module, with its annotation files read.
 
         Raises:
-            UserError: a file is missing or makes no sense.
+            UserError: a file is missing or invalid.
         """
-        assert not self.to_be_drawn
+        assert not self.generates_crowd
         module = self.data_module(self.typed.data)
         with _warnings_of(logging.getLogger("cis_seg")) as self.data_warnings:
             module.setup("fit")
         return module
 
     def data_module(self, data: schema.DataConfig) -> InstanceDataModule:
-        """The data module of ``data`` with this run's other options."""
+        """Return a data module for ``data`` with this run's other options."""
         typed = self.typed
         masks = typed.supervision == "mask"
         return build_data(data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=masks)
@@ -97,7 +97,7 @@ class Subject:
 
 @contextmanager
 def _warnings_of(logger: logging.Logger) -> Iterator[list[str]]:
-    """Collect the warnings that are logged meanwhile, so that the report lists them."""
+    """Collect the warnings logged inside the block, so that the report can list them."""
     found: list[str] = []
 
     class Collector(logging.Handler):
