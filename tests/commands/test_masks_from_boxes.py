@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -18,7 +16,7 @@ from cis_seg.commands import masks_from_boxes
 from cis_seg.data.coco import CocoDataset
 from cis_seg.inference import box_masks
 from runs import exit_code
-from tiny_model import tiny_config, tiny_model
+from tiny_model import tiny_checkpoint
 
 NAME = "a,b (1)=c.jpg"  # as CrowdHuman's, and worse
 
@@ -43,11 +41,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "photos, all").mkdir()
     for name in (NAME, "b.png"):
         Image.fromarray(noise).save(tmp_path / "photos, all" / name)
-    state = {f"model.{name}": value for name, value in tiny_model(num_classes=2).state_dict().items()}
-    state["model.head.cls_logits.bias"] += 4  # untrained, the network is sure of next to nothing, ...
-    state["model.head.box_pred.bias"].fill_(2.0)  # ... and its boxes are points
-    card = {"config": {"model": asdict(tiny_config()), "data": {"test_size": 64, "test_max_size": 128}}, "class_names": ["dog", "person"]}
-    torch.save({"state_dict": state, "cis_seg": card}, tmp_path / "tiny.ckpt")
+    tiny_checkpoint(tmp_path / "tiny.ckpt")
     (tmp_path / "boxes.json").write_text(json.dumps(content()))
     return tmp_path
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from cis_seg.data.pixels import brightened, has_wide_colors, to_rgb
 from cis_seg.errors import DataError
@@ -39,14 +39,43 @@ def read_image(path: Path, *, exif: str = "ignore") -> NDArray[np.uint8]:
     """
     try:
         with opened(path) as image:
-            wide = has_wide_colors(image)
-            image.load()
-            loaded = brightened(image, path) if wide else image
+            loaded = _loaded(image, path)
             if exif == "apply":
                 _turn(loaded)
             return to_rgb(loaded)
     except CORRUPT as error:
         raise unreadable(path, error) from error
+
+
+def pil_pixels(image: Image.Image, *, exif: str = "ignore") -> NDArray[np.uint8]:
+    """The pixels of an image that Pillow has opened or made, as ``read_image`` gives them for its file; ``image`` is not turned.
+
+    Of a colour image with 16 bits per channel that is already loaded, Pillow has kept the upper 8.
+
+    Raises:
+        DataError: as ``read_image``.
+    """
+    path = Path(getattr(image, "filename", "") or "image")
+    try:
+        loaded = _loaded(image, path)
+        if exif == "apply" and _is_turned(loaded):
+            loaded = loaded.copy()
+            _turn(loaded)
+        return to_rgb(loaded)
+    except CORRUPT as error:
+        raise unreadable(path, error) from error
+
+
+def _loaded(image: Image.Image, path: Path) -> Image.Image:
+    wide = has_wide_colors(image)
+    image.load()
+    return brightened(image, path) if wide else image
+
+
+def _is_turned(image: Image.Image) -> bool:
+    with contextlib.suppress(Exception):  # as in _turn
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
+    return False
 
 
 def _turn(image: Image.Image) -> None:

@@ -36,6 +36,7 @@ class BoxMask:
     """The mask of one given box."""
 
     mask: RLE  # at the image's size; empty if no part of the box with an area is inside the image
+    label: int  # the given class, or for ``ANY_CLASS`` the best one of the selected location
     confidence: float  # agreement of the network's own detection with the box, 0 to 1, four digits (``fit_given_boxes``)
 
 
@@ -62,7 +63,7 @@ class BoxMasker:
             labels: class of each box; ``ANY_CLASS`` uses the best class of each location.
         """
         size = pixels.shape[0], pixels.shape[1]
-        found = [BoxMask(rle.empty(size), 0.0)] * len(boxes)
+        found = [BoxMask(rle.empty(size), label, 0.0) for label in labels]
         parts = {index: part for index, box in enumerate(boxes) if box is not None and (part := inside(box, size)) is not None}
         if parts:
             corners = np.array(list(parts.values()), dtype=np.float32)
@@ -82,7 +83,8 @@ class BoxMasker:
             zeros, counts = torch.zeros_like(fits.loc_inds), (len(few),)
             logits = self.model.mask_logits(dense, MaskSamples(zeros, fits.loc_inds, zeros, counts, counts))
             masks = render_masks(logits, batch.image_sizes[0], sample.original_size, batch.padded_size)
-            yield from (BoxMask(mask, round(confidence, 4)) for mask, confidence in zip(masks, fits.confidence.tolist(), strict=True))
+            rows = zip(masks, fits.labels.tolist(), fits.confidence.tolist(), strict=True)
+            yield from (BoxMask(mask, label, round(confidence, 4)) for mask, label, confidence in rows)
 
 
 def labels_of_names(names: Iterable[str], known: Sequence[str]) -> list[int]:

@@ -24,6 +24,7 @@ class BoxFits:
     """The selected location of each given box of an image."""
 
     loc_inds: Tensor  # (G,) int64
+    labels: Tensor  # (G,) int64, the given class, or for ANY_CLASS the best one of the location
     confidence: Tensor  # (G,) float32 in [0, 1]; 0 for a fallback
     fallback: Tensor  # (G,) bool, the box has no candidate location, so the nearest one of its level is used
 
@@ -56,7 +57,8 @@ def fit_given_boxes(
     best, loc_inds = fit.max(dim=0)
     fallback = best < 0
     loc_inds = torch.where(fallback, _nearest(dense, boxes, size_ranges), loc_inds)
-    return BoxFits(loc_inds, best.clamp(min=0), fallback)
+    labels = torch.where(labels == ANY_CLASS, dense.cls_logits[index, loc_inds].argmax(dim=1), labels)
+    return BoxFits(loc_inds, labels, best.clamp(min=0), fallback)
 
 
 def _scores(dense: DensePredictions, index: int, labels: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Source:
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_sources(text: str, *, leave_out: Path) -> list[Source]:
+def find_sources(text: str, *, leave_out: Path | None = None) -> list[Source]:
     """Return the files that ``text`` refers to, sorted by name.
 
     An existing path is taken literally, even with brackets or asterisks in its name: a file of any suffix, or the images and videos
@@ -58,11 +58,10 @@ def find_sources(text: str, *, leave_out: Path) -> list[Source]:
     root = next(folder for folder in [path, *path.parents] if folder.is_dir())  # brackets in existing folder names are not a pattern
     pattern = "*" if root == path else str(path.relative_to(root))
     matches = {_straight(root, found) for found in glob.glob(pattern, root_dir=root, recursive=True)}
-    own = leave_out.resolve()
-    if own in [root.resolve(), *root.resolve().parents]:
-        files = sorted(file for file in matches if not file.is_dir())
-    else:
-        files = sorted(file for file in matches if not file.is_dir() and own not in file.resolve().parents)
+    files = sorted(file for file in matches if not file.is_dir())
+    own = None if leave_out is None else leave_out.resolve()
+    if own not in [root.resolve(), *root.resolve().parents]:
+        files = [file for file in files if own not in file.resolve().parents]
     kept = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES]
     if not kept:
         raise _nothing(path, files)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -63,13 +64,17 @@ def _images(source: Source, exif: str) -> Iterator[tuple[int | None, Pixels]]:
 
 
 def _photo(source: Source, frame: int | None, image: Pixels, transform: TestTransform, number: int, view_side: int) -> Photo:
-    no_boxes = np.zeros((0, 4), dtype=np.float32)
     image_id = number if source.image_id is None else source.image_id
-    sample = Sample(image, no_boxes, np.zeros(0, dtype=np.int64), None, image_id, source.path)
-    example = transform(sample, position=number - 1)
-    longer = max(sample.original_size)
-    view = image if longer <= view_side else resized(image, *resized_size(*sample.original_size, longer, view_side))
+    example = unlabelled(image, transform, image_id=image_id, path=source.path)
+    longer = max(example.original_size)
+    view = image if longer <= view_side else resized(image, *resized_size(*example.original_size, longer, view_side))
     return Photo(source, frame, example, view)
+
+
+def unlabelled(image: Pixels, transform: TestTransform, *, image_id: int = 0, path: Path = Path()) -> Example:
+    """Return the network's input for an image (H, W, 3) without annotations."""
+    sample = Sample(image, np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64), None, image_id, path)
+    return transform(sample, position=0)
 
 
 def batched(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:

@@ -95,11 +95,12 @@ def neighbour_colors(drawings: Sequence[Drawing], like: Sequence[Drawing] = (), 
 
 
 def view_scale(size: tuple[int, int], max_side: int | None = None) -> float:
-    """Return the scale at which an image of (height, width) is drawn: an integer factor up, or down to ``max_side``."""
+    """Return the scale at which an image of (height, width) is drawn: an integer factor up within ``max_side``, or down to it."""
     longer = max(size)
     if max_side is not None and longer > max_side:
         return max_side / longer
-    return float(max(round(VIEW_SIDE / longer), 1))
+    factor = max(round(VIEW_SIDE / longer), 1)
+    return float(factor if max_side is None else min(factor, max_side // longer))
 
 
 def resized(pixels: Pixels, scale: float, *, smooth: bool = True) -> Pixels:
