@@ -113,7 +113,7 @@ def full_disk(sandbox: Sandbox) -> Outcome:
         (disk / "ballast").unlink(missing_ok=True)
         code = process.wait()
         found = [] if code else sandbox.resumed("full", runs=disk)
-        reported = "paused: no room to write" in sandbox.output()
+        reported = "paused: not enough disk space to write" in sandbox.output()
     found += [f"exit code {code}"] if code else []
     found += [] if reported and not half else [f"message: {reported}; partial files: {half}"]
     return _of_many("paused, and continued when space was available", 1, found)

@@ -17,7 +17,7 @@ from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
 from cis_seg.training.module import CondInstModule
 from cis_seg.training.optim import build_optimizer
-from cis_seg.training.resume import data_card
+from cis_seg.training.resume import data_metadata
 
 
 def build_data(
@@ -85,5 +85,5 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
         max_mask_samples=cfg.model.max_mask_samples,
         size_ranges=cfg.model.size_ranges,
         eval_area=cfg.eval.area,
-        card={"config": plain, **data_card(data)},
+        metadata={"config": plain, **data_metadata(data)},
     )

@@ -1,4 +1,4 @@
-"""Reading checkpoints: what is refused, and that the message names the culprit; what is loaded."""
+"""Reading checkpoints: which files and tensors are refused, with which messages, and what is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from cis_seg.checkpoints.reading import CLASSIFIER, card_of, init_from, load_file, load_strictly, model_state
+from cis_seg.checkpoints.reading import CLASSIFIER, checkpoint_metadata, init_from, load_file, load_strictly, model_state
 from cis_seg.errors import CheckpointError, ConfigError
 from tiny_model import tiny_model
 
@@ -21,10 +21,10 @@ RAN: list[str] = []
 
 
 class Code:
-    """Pickled as a call."""
+    """An object whose pickle calls a function."""
 
     def __reduce__(self) -> Any:
-        return RAN.append, ("code of the file was run",)
+        return RAN.append, ("code from the file was run",)
 
 
 def refusal(path: Path) -> str:
@@ -36,7 +36,7 @@ def refusal(path: Path) -> str:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """A checkpoint as ``cis_seg.train`` writes it."""
+    """A checkpoint in the format of ``cis_seg.train``."""
     path = tmp_path / "last.ckpt"
     state = {f"model.{name}": value for name, value in nn.Linear(3, 2).state_dict().items()} | {"other.weight": torch.zeros(1)}
     torch.save({"state_dict": state, "cis_seg": {"config": {"seed": 0}}, "global_step": 7}, path)
@@ -44,10 +44,10 @@ def saved(tmp_path: Path) -> Path:
 
 
 # ---------------------------------------------------------------- files
-def test_plain_content_is_read(saved: Path) -> None:
+def test_content_is_read(saved: Path) -> None:
     content = load_file(saved)
     assert content["global_step"] == 7
-    assert model_state(content, saved).keys() == {"weight", "bias"}, "the network's own, without the prefix"
+    assert model_state(content, saved).keys() == {"weight", "bias"}, "only the network's tensors, without the prefix"
 
 
 def test_missing_file(saved: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_missing_file(saved: Path, tmp_path: Path) -> None:
     message = refusal(tmp_path / "lst.ckpt")
     assert "best.ckpt, last.ckpt" in message
     assert "no .ckpt file" in refusal(tmp_path / "nowhere" / "last.ckpt")
-    assert "no checkpoint" in refusal(tmp_path), "a folder is none"
+    assert "no checkpoint" in refusal(tmp_path), "a folder"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
@@ -75,33 +75,33 @@ def test_files_of_other_formats(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_whatever_the_bytes_the_message_is_readable(tmp_path: Path) -> None:
+def test_random_bytes_give_a_readable_message(tmp_path: Path) -> None:
     generator, path = random.Random(0), tmp_path / "last.ckpt"
     for _ in range(60):
         path.write_bytes(b"\x80\x02" + generator.randbytes(40))
         assert "what to do" in refusal(path)
 
 
-def test_code_is_named_and_not_run(tmp_path: Path) -> None:
+def test_objects_are_named_and_their_code_is_not_run(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {}, "cis_seg": Code()}, path)
     message = refusal(path)
     assert "getattr" in message
     assert "run code" in message
-    assert "weights_only" not in message, "torch's advice is to run it"
+    assert "weights_only" not in message, "torch advises to load the file unsafely"
     torch.save({"state_dict": {}, "cis_seg": {"run": Path("a")}}, path)
     assert "pathlib" in refusal(path)
     assert RAN == []
 
 
-def test_content_that_is_no_dictionary(tmp_path: Path) -> None:
+def test_content_that_is_not_a_dictionary(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     torch.save([torch.zeros(2)], path)
     assert "found: list" in refusal(path)
 
 
 @pytest.mark.parametrize("content", [{"model": {}, "iteration": 5}, {"state_dict": {}}, {"cis_seg": {}}, {}])
-def test_foreign_checkpoint(content: dict[str, Any], tmp_path: Path) -> None:
+def test_checkpoint_of_another_program(content: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "R_50.pth"
     with pytest.raises(CheckpointError, match=r"R_50\.pth was not written by cis_seg\.train") as info:
         model_state(content, path)
@@ -110,45 +110,45 @@ def test_foreign_checkpoint(content: dict[str, Any], tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- weights
-def test_every_difference_is_named() -> None:
+def test_every_difference_is_listed() -> None:
     model, path = nn.Linear(3, 2), Path("some.ckpt")
     before = model.weight.clone()
     state = {"weight": torch.zeros(5, 3), "head.bias": torch.zeros(7)}
     with pytest.raises(CheckpointError) as info:
         load_strictly(model, state, path)
     message = str(info.value)
-    assert "some.ckpt does not fit the model: 3 tensors differ" in message
+    assert "some.ckpt does not match the model: 3 tensors differ" in message
     assert "missing bias (2,)" in message
-    assert "left over head.bias (7,)" in message
+    assert "unexpected head.bias (7,)" in message
     assert "weight: expected (2, 3), found (5, 3)" in message
-    assert torch.equal(model.weight, before), "nothing is loaded by halves"
+    assert torch.equal(model.weight, before), "nothing is loaded"
 
 
-def test_a_long_list_is_cut() -> None:
+def test_a_long_list_is_shortened() -> None:
     with pytest.raises(CheckpointError, match="41 tensors differ") as info:
         load_strictly(nn.Linear(3, 2), {f"layer{i}": torch.zeros(1) for i in range(39)}, Path("some.ckpt"))
-    assert str(info.value).count("left over") + str(info.value).count("missing") == 10
+    assert str(info.value).count("unexpected") + str(info.value).count("missing") == 10
 
 
 @pytest.fixture
 def three_classes(tmp_path: Path) -> Path:
     """A checkpoint of the tiny network for three classes."""
     path = tmp_path / "best.ckpt"
-    card = {"config": {"model": {}}, "class_names": ["dog", "person", "car"], "category_ids": [1, 2, 3]}
+    metadata = {"config": {"model": {}}, "class_names": ["dog", "person", "car"], "category_ids": [1, 2, 3]}
     state = {f"model.{name}": torch.randn_like(v) if v.is_floating_point() else v for name, v in tiny_model(3).state_dict().items()}
-    torch.save({"state_dict": state, "cis_seg": card}, path)
+    torch.save({"state_dict": state, "cis_seg": metadata}, path)
     return path
 
 
-def started(path: Path, model: nn.Module, *class_names: str, classifier: str = "match") -> str:
-    """What is printed."""
+def initialised(path: Path, model: nn.Module, *class_names: str, classifier: str = "match") -> str:
+    """Initialise ``model`` from ``path`` and return what is printed."""
     text = io.StringIO()
     init_from(model, path, class_names=class_names, classifier=classifier, console=Console(file=text, width=200))
     return text.getvalue()
 
 
 def rows(text: str) -> dict[str, str]:
-    """Number of tensors of each row of the table."""
+    """Return the number of tensors in each row of the table."""
     cells = [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if line.startswith("│")]
     return {line[1]: line[2] for line in cells if line[1]}
 
@@ -159,52 +159,52 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_init_from_the_same_classes(three_classes: Path) -> None:
     model = tiny_model(3)
-    text = started(three_classes, model, "dog", "person", "car")
+    text = initialised(three_classes, model, "dog", "person", "car")
     assert str(three_classes) in text
     assert rows(text) == {"loaded": str(len(model.state_dict())), "reshaped": "0", "missing": "0", "unexpected": "0"}
     assert model.state_dict().keys() == (read := weights(three_classes)).keys()
     assert all(torch.equal(value, read[name]) for name, value in model.state_dict().items())
 
 
-def test_init_from_takes_the_row_of_a_classs_name(three_classes: Path) -> None:
+def test_init_from_selects_rows_by_class_name(three_classes: Path) -> None:
     model = tiny_model(1)
-    text = started(three_classes, model, "person")
+    text = initialised(three_classes, model, "person")
     assert rows(text)["reshaped"] == "2"
-    assert "head.cls_logits.bias (3,) -> (1,): of 3 rows by name person" in text
+    assert "head.cls_logits.bias (3,) -> (1,): selected from 3 rows by name: person" in text
     for name in CLASSIFIER:
         assert torch.equal(model.state_dict()[name], weights(three_classes)[name][1:2])
-    started(three_classes, two := tiny_model(3), "car", "dog", "person")
+    initialised(three_classes, two := tiny_model(3), "car", "dog", "person")
     assert torch.equal(two.head.cls_logits.bias, weights(three_classes)["head.cls_logits.bias"][[2, 0, 1]])
     with pytest.raises(CheckpointError, match="no class bicycle") as info:
-        started(three_classes, tiny_model(2), "person", "bicycle")
+        initialised(three_classes, tiny_model(2), "person", "bicycle")
     assert "init_classifier=fresh" in str(info.value)
 
 
 def test_init_from_with_a_fresh_classifier(three_classes: Path) -> None:
     model = tiny_model(2)
     before = {name: model.state_dict()[name].clone() for name in CLASSIFIER}
-    text = started(three_classes, model, "person", "bicycle", classifier="fresh")
-    assert "starts anew" in text
+    text = initialised(three_classes, model, "person", "bicycle", classifier="fresh")
+    assert "random weights" in text
     expected = weights(three_classes) | before
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
     with pytest.raises(ConfigError, match="match or fresh"):
-        started(three_classes, model, "person", classifier="new")
+        initialised(three_classes, model, "person", classifier="new")
 
 
 def test_init_from_another_network_is_refused_after_the_table(three_classes: Path) -> None:
     text, model = io.StringIO(), tiny_model(3, neck_channels=8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     console = Console(file=text, width=200)
-    with pytest.raises(CheckpointError, match=r"best\.ckpt does not fit"):
+    with pytest.raises(CheckpointError, match=r"best\.ckpt does not match"):
         init_from(model, three_classes, class_names=["dog", "person", "car"], console=console)
     assert int(rows(text.getvalue())["reshaped"]) > 5
     assert "refused" in text.getvalue()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="does not match"):
         init_from(tiny_model(3, mask_branch_convs=2), three_classes, class_names=["dog", "person", "car"], console=console)
-    assert int(rows(text.getvalue())["missing"]) > 0, "the last table"
+    assert int(rows(text.getvalue())["missing"]) > 0, "of the second table"
 
 
-def test_a_card_without_its_network(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match="does not say what network it holds"):
-        card_of(load_file(saved), saved)
+def test_incomplete_metadata(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not describe its network"):
+        checkpoint_metadata(load_file(saved), saved)

@@ -45,8 +45,8 @@ CONTRASTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 def checkpoint_of(model: torch.nn.Module, typed: ModelConfig, path: Path) -> Path:
     """A checkpoint file as a run writes it, of a network for photos of 96 to 160 pixels."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    card = {"config": {"model": asdict(typed), "data": {"test_size": 96, "test_max_size": 160}}, "class_names": CLASSES}
-    torch.save({"state_dict": state, "cis_seg": card}, path)
+    metadata = {"config": {"model": asdict(typed), "data": {"test_size": 96, "test_max_size": 160}}, "class_names": CLASSES}
+    torch.save({"state_dict": state, "cis_seg": metadata}, path)
     return path
 
 

@@ -22,8 +22,8 @@ def write_checkpoint(path: Path, *, sure: float, names: tuple[str, ...] = ("pers
     model = tiny_model(num_classes=len(names))
     torch.nn.init.constant_(model.head.cls_logits.bias, sure)
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    card = {"config": {"model": asdict(tiny_config())}, "class_names": list(names), "category_ids": list(range(1, len(names) + 1))}
-    torch.save({"state_dict": state, "cis_seg": card}, path)
+    metadata = {"config": {"model": asdict(tiny_config())}, "class_names": list(names), "category_ids": list(range(1, len(names) + 1))}
+    torch.save({"state_dict": state, "cis_seg": metadata}, path)
     return path
 
 

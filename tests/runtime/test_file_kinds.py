@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, and that the readers of images, json and checkpoints say it."""
+"""The kind of a file by its first bytes, and its mention in the errors of the readers of images, JSON and checkpoints."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ KINDS = [
 
 @pytest.mark.parametrize(("content", "expected"), KINDS, ids=[name for _, name in KINDS])
 def test_kind_by_first_bytes(tmp_path: Path, content: bytes, expected: str) -> None:
-    path = tmp_path / "file.jpg"  # the suffix is what people gave it
+    path = tmp_path / "file.jpg"  # the suffix is ignored
     path.write_bytes(content)
     kind = file_kind(path)
     assert kind is not None

@@ -1,4 +1,4 @@
-"""Precisions that are slow on a machine: named with the measured time, and with what to set instead."""
+"""Precisions that are slow on a machine are reported with the measured time and an alternative."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import torch
 from cis_seg.config.plain import to_plain
 from cis_seg.data.records import ImageRecord, pack
 from cis_seg.errors import CheckpointError, ConfigError
-from cis_seg.training.resume import FIXED, FREE, SCORING, ResumePoint, check_data, check_options, data_card, log_changes
+from cis_seg.training.resume import FIXED, FREE, SCORING, ResumePoint, check_data, check_options, data_metadata, log_changes
 from runs import SMALL, composed
 
 
@@ -33,8 +33,8 @@ def plain() -> dict[str, Any]:
 @pytest.fixture
 def checkpoint(plain: dict[str, Any], tmp_path: Path) -> Path:
     """Of that run after five steps."""
-    card = {"config": plain, "class_names": ["person"]}
-    torch.save({"cis_seg": card, "global_step": 5, "optimizer_states": []}, tmp_path / "last.ckpt")
+    metadata = {"config": plain, "class_names": ["person"]}
+    torch.save({"cis_seg": metadata, "global_step": 5, "optimizer_states": []}, tmp_path / "last.ckpt")
     return tmp_path / "last.ckpt"
 
 
@@ -146,8 +146,8 @@ def test_the_base_of_a_fine_tune_is_known_again_after_a_move(plain: dict[str, An
     def started(runs: str, base: str) -> dict[str, Any]:
         return changed(changed(plain, "init_from", f"{runs}/{base}/seed0/checkpoints/last.ckpt"), "paths.runs", runs)
 
-    card = {"config": started("/old/runs", "a"), "class_names": ["person"]}
-    torch.save({"cis_seg": card, "global_step": 5, "optimizer_states": []}, tmp_path / "last.ckpt")
+    metadata = {"config": started("/old/runs", "a"), "class_names": ["person"]}
+    torch.save({"cis_seg": metadata, "global_step": 5, "optimizer_states": []}, tmp_path / "last.ckpt")
     check(tmp_path / "last.ckpt", started("/new/runs", "a"))
     with pytest.raises(ConfigError, match=r"init_from: /old/runs/a/.* in the checkpoint, /new/runs/b/.* now"):
         check(tmp_path / "last.ckpt", started("/new/runs", "b"))
@@ -172,7 +172,7 @@ class Data:
 )
 def test_another_data_set_at_the_same_options_is_refused(plain: dict[str, Any], now: Any, found: str) -> None:
     trained: Any = Data(["a.jpg", "b.jpg"])
-    point = ResumePoint(Path("last.ckpt"), 5, -1, {"config": plain, **data_card(trained)})
+    point = ResumePoint(Path("last.ckpt"), 5, -1, {"config": plain, **data_metadata(trained)})
     check_data(point, trained)
     with pytest.raises(ConfigError, match=found):
         check_data(point, now)

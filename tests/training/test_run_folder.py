@@ -135,7 +135,7 @@ def test_wandbs_id_stays(tmp_path: Path) -> None:
     assert wandb_id(tmp_path) == drawn
 
 
-def test_a_sick_disk_is_not_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_io_error_is_not_a_corrupt_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last = checkpoint(tmp_path, "last.ckpt", 4)
     checkpoint(tmp_path, "previous.ckpt", 2)
 
@@ -143,6 +143,6 @@ def test_a_sick_disk_is_not_a_damaged_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(torch, "load", sick)
-    with pytest.raises(RunError, match="cannot be read now"):
+    with pytest.raises(RunError, match="cannot be read at the moment"):
         newest_good(tmp_path, first=True)
     assert last.is_file(), "not put aside"

@@ -1,4 +1,4 @@
-"""How checkpoint files are written and read: whole or not at all, the one before kept, checked on the way in."""
+"""Checkpoint files for Lightning: written atomically, with the previous one kept, and checked when read."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from cis_seg.checkpoints.reading import LAST, PREVIOUS, load_file
-from cis_seg.runtime.atomic_files import PARTIAL, patiently, write_atomically
+from cis_seg.runtime.atomic_files import PARTIAL, retry_while_disk_full, write_atomically
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's way to checkpoint files: atomic, patient with a full disk, weights-only.
+    """Writes checkpoints atomically, waits while the disk is full, and loads tensors and plain containers only.
 
-    Writing ``last.ckpt`` keeps the file it replaces as ``previous.ckpt``. A file's parts carry CRC-32 sums (it is a zip archive), which
-    ``load_file`` checks.
+    ``last.ckpt`` is kept as ``previous.ckpt`` when a new one replaces it. A checkpoint is a zip archive, whose CRC-32 checksums
+    ``load_file`` verifies.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None) -> None:
-        """Writes ``checkpoint``; waits while the disk is full."""
+        """Write ``checkpoint`` to ``path``; wait while the disk is full."""
         target, buffer = Path(path), io.BytesIO()
-        torch.save(checkpoint, buffer)  # in memory first, because torch's own writer hides why a disk refused it
+        torch.save(checkpoint, buffer)  # in memory first, because torch's file writer hides the errno of a failed write
         content = buffer.getbuffer()
         target.parent.mkdir(parents=True, exist_ok=True)
         keep = (lambda: _keep_previous(target)) if target.name == LAST else None
-        patiently(lambda: write_atomically(target, content, before_rename=keep), target, len(content))
+        retry_while_disk_full(lambda: write_atomically(target, content, before_rename=keep), target, len(content))
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """The checkpoint's content on the CPU.
+        """Return the checkpoint's content, with its tensors on the CPU.
 
         Raises:
-            CheckpointError: missing or damaged.
+            CheckpointError: the file is missing or corrupt.
         """
         return load_file(Path(path))
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Deletes the file, if it is there."""
+        """Delete the file if it exists."""
         Path(path).unlink(missing_ok=True)
 
 
 def _keep_previous(last: Path) -> None:
-    """Gives the file at ``last`` a second name; where the file system has no links it is renamed, and ``last`` missing for a moment."""
+    """Link ``last`` as ``previous.ckpt``. On a file system without links it is renamed, and ``last`` is missing for a moment."""
     spare = last.with_name(PREVIOUS + PARTIAL)
     spare.unlink(missing_ok=True)
     if not last.is_file():

@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from cis_seg.checkpoints.reading import card_of, load_strictly, model_state
+from cis_seg.checkpoints.reading import checkpoint_metadata, load_strictly, model_state
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import LossConfig, ModelConfig
 from cis_seg.inference.postprocess import Postprocess
@@ -63,7 +63,7 @@ def replay(path: Path, device: str = "auto") -> Replay:
 
 
 def _module(content: dict[str, Any], path: Path) -> CondInstModule:
-    metadata = card_of(content, path)
+    metadata = checkpoint_metadata(content, path)
     plain = metadata["config"]
     cfg, loss = node_from_plain(ModelConfig, plain["model"]), node_from_plain(LossConfig, plain["loss"])
     module = CondInstModule(

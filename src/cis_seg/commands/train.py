@@ -24,7 +24,7 @@ from cis_seg.data.workers import worker_errors_explained
 from cis_seg.errors import CheckpointError, ConfigError, RunError
 from cis_seg.evaluation.score_table import METRICS, OBJECTIVE, print_report, reported_step
 from cis_seg.model.sync_batch_norm import share_norms
-from cis_seg.runtime.atomic_files import patiently, write_atomically
+from cis_seg.runtime.atomic_files import retry_while_disk_full, write_atomically
 from cis_seg.runtime.compat import number_rows_from
 from cis_seg.runtime.processor import slow_precision
 from cis_seg.training.callbacks.wandb_logging.logger import close_loggers
@@ -56,7 +56,7 @@ def train(cfg: DictConfig, arguments: Sequence[str] = ()) -> float | None:
     finished = point is not None and reported_step(run) >= typed.schedule.max_steps
     if point is not None:
         check_options(point, plain, finished=finished)
-        if finished and typed.data.root == point.card["config"]["data"]["root"]:
+        if finished and typed.data.root == point.metadata["config"]["data"]["root"]:
             return _report_finished(run, point, plain)
     _check_early(typed, fresh=point is None)
     processes = processes_to_start(typed.trainer)
@@ -195,7 +195,7 @@ def _report_early_end(trainer: L.Trainer, run: Path, arguments: Sequence[str]) -
 
 
 def _write(path: Path, text: str) -> None:
-    patiently(lambda: write_atomically(path, text.encode()), path, len(text))
+    retry_while_disk_full(lambda: write_atomically(path, text.encode()), path, len(text))
 
 
 def _quiet_lightning() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cis_seg.build import crowd_spec
-from cis_seg.checkpoints.reading import card_of, load_file, model_state
+from cis_seg.checkpoints.reading import checkpoint_metadata, load_file, model_state
 from cis_seg.config.schema import Config, CrowdData
 from cis_seg.data.records import InstanceDataset
 from cis_seg.diagnostics.finding import Line, ok, problem, warning
@@ -39,7 +39,7 @@ def _init_from(cfg: Config, path: Path) -> Line:
     experiment = missing_base(cfg)
     if experiment is None:
         content = load_file(path)
-        classes = card_of(content, path)["class_names"]
+        classes = checkpoint_metadata(content, path)["class_names"]
         return ok(f"init_from: {path}, {len(model_state(content, path))} tensors, {len(classes)} classes")
     if cfg.base_overrides is not None:
         return ok(f"init_from: {path} does not exist; the run trains experiment={experiment} first")

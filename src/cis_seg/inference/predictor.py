@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cis_seg.checkpoints.reading import card_of, load_file, load_strictly, model_state
+from cis_seg.checkpoints.reading import checkpoint_metadata, load_file, load_strictly, model_state
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import DataConfig, ModelConfig
 from cis_seg.data.transforms import TestTransform
@@ -45,7 +45,7 @@ def load_trained(path: Path) -> Trained:
         CheckpointError: missing, corrupt, or not written by ``cis_seg``.
     """
     content = load_file(path)
-    state, metadata = model_state(content, path), card_of(content, path)
+    state, metadata = model_state(content, path), checkpoint_metadata(content, path)
     names = tuple(metadata["class_names"])
     model = build_model(node_from_plain(ModelConfig, metadata["config"]["model"]), len(names))
     load_strictly(model, state, path)

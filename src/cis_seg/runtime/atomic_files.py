@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, flushed, renamed; a full disk is waited for."""
+"""Atomic file writes: to a temporary file, flushed to disk, then renamed. While the disk is full, they wait and retry."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from cis_seg.runtime.signals import STOPPING, Stopped
+from cis_seg.runtime.signals import STOP_SIGNALS, Stopped
 
 log = logging.getLogger(__name__)
 
-#: what the name of a file ends with while it is being written
+#: suffix of a file that is being written
 PARTIAL = ".partial"
-#: seconds between two looks at a full disk, because a person needs longer to make room
+#: seconds between two attempts on a full disk; freeing space by hand takes longer
 RETRY_SECONDS = 30.0
-#: free space wanted, in sizes of what is to be written, because logs and pictures go on growing meanwhile
-MARGIN = 1.1
-#: what the system says when there is no room: on the disk, or in a person's quota
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+#: required free space as a multiple of the file's size, because logs and images grow meanwhile
+SPACE_FACTOR = 1.1
+#: the disk is full, or the user's quota is used up
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 Bytes = bytes | memoryview
 
 
 def write_atomically(path: Path, content: Bytes, *, before_rename: Callable[[], None] | None = None) -> None:
-    """Writes ``content`` to ``path`` so that at every moment the file is the old one or the new one, also after a power cut.
+    """Write ``content`` to ``path`` atomically: at any time, also after a power failure, the file is either the old or the new one.
 
     Args:
-        path: in an existing folder.
-        content: all of the file.
-        before_rename: called when the new file is safe on the disk and the old one still in its place.
+        path: file in an existing folder.
+        content: the whole content of the file.
+        before_rename: called once the new file is flushed to disk, before it replaces the old one.
 
     Raises:
-        OSError: as the system says; what was begun is removed, the old file untouched.
+        OSError: the write failed; the partial file is removed and the old file is unchanged.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -50,7 +50,7 @@ def write_atomically(path: Path, content: Bytes, *, before_rename: Callable[[], 
         if before_rename is not None:
             before_rename()
         os.replace(partial, path)
-    except BaseException:  # a signal while a disk is waited for ends the run here
+    except BaseException:  # also Stopped, raised by a signal
         with suppress(OSError):
             partial.unlink()
         raise
@@ -58,10 +58,10 @@ def write_atomically(path: Path, content: Bytes, *, before_rename: Callable[[], 
 
 
 def append(path: Path, content: bytes) -> None:
-    """Adds ``content`` to the end of ``path``, all of it or nothing.
+    """Append ``content`` to ``path``, all of it or nothing.
 
     Raises:
-        OSError: as the system says; the file has its old length.
+        OSError: the write failed; the file has its old length.
     """
     with path.open("ab", buffering=0) as file:
         length = file.tell()
@@ -74,46 +74,51 @@ def append(path: Path, content: bytes) -> None:
             raise
 
 
-def patiently(write: Callable[[], None], where: Path, size: int) -> None:
-    """Calls ``write``, which needs ``size`` bytes, once ``where``'s disk has room for it; says so while it waits, without a limit.
+def retry_while_disk_full(write: Callable[[], None], path: Path, size: int) -> None:
+    """Call ``write``, and repeat the call for as long as the disk of ``path`` is full; a warning is logged before each wait.
 
-    Without a limit because what is to be written exists nowhere else: giving up would lose it. A person ends it with Ctrl-C, a scheduler
-    with its signal. In a distributed run the other processes wait in a barrier, whose own time limit holds.
+    The number of attempts has no limit, because the content exists nowhere else and giving up would lose it. Ctrl-C or a scheduler's
+    signal ends the wait. In a distributed run the other processes wait at a barrier, whose time limit applies.
+
+    Args:
+        write: writes the file.
+        path: the file.
+        size: its size in bytes.
 
     Raises:
         Stopped: SIGINT or SIGTERM arrived while waiting.
-        OSError: another than a full disk.
+        OSError: ``write`` failed for another reason than a full disk.
     """
-    problem = _tried(write, where, size)
+    problem = _write_if_space(write, path, size)
     if problem is None:
         return
-    with _signals_end_it(where):
+    with _stop_on_signal(path):
         while problem is not None:
             log.warning(
-                "paused: no room to write %s\n  needed: %s; %s\n  what to do: free some space; looking again every %g s (Ctrl-C ends the "
-                "run with the files as they are)",
-                *(where, _megabytes(int(size * MARGIN)), problem, RETRY_SECONDS),
+                "paused: not enough disk space to write %s\n  needed: %s; %s\n  what to do: free some space; the next attempt is in %g s "
+                "(Ctrl-C ends the run and leaves the files as they are)",
+                *(path, _megabytes(int(size * SPACE_FACTOR)), problem, RETRY_SECONDS),
             )
             time.sleep(RETRY_SECONDS)
-            problem = _tried(write, where, size)
+            problem = _write_if_space(write, path, size)
 
 
-def _tried(write: Callable[[], None], where: Path, size: int) -> str | None:
-    """Why there was no room to write; None where it is written."""
-    problem = _no_room(where.parent, size)
+def _write_if_space(write: Callable[[], None], path: Path, size: int) -> str | None:
+    """Call ``write`` if the disk has enough space. Return None on success, else a description of the missing space."""
+    problem = _missing_space(path.parent, size)
     if problem is None:
         try:
             write()
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in DISK_FULL_ERRNOS:
                 raise
             problem = str(error)
     return problem
 
 
-def _no_room(folder: Path, size: int) -> str | None:
+def _missing_space(folder: Path, size: int) -> str | None:
     free = shutil.disk_usage(folder).free
-    return None if free >= size * MARGIN else f"free: {_megabytes(free)}"
+    return None if free >= size * SPACE_FACTOR else f"free: {_megabytes(free)}"
 
 
 def _megabytes(size: int) -> str:
@@ -121,27 +126,27 @@ def _megabytes(size: int) -> str:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut: the name belongs to the folder, not to the file."""
-    if os.name == "nt":  # Windows opens no folders
+    """Flush ``folder`` to disk, so that a rename in it survives a power failure: a folder stores the names of its files."""
+    if os.name == "nt":  # folders cannot be opened on Windows
         return
-    number = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 @contextmanager
-def _signals_end_it(where: Path) -> Iterator[None]:
-    """While waiting there is no step to finish, so a signal ends the run at once."""
+def _stop_on_signal(path: Path) -> Iterator[None]:
+    """Let a signal end the run immediately: while it waits, there is no training step to finish."""
 
     def stop(signum: int, _frame: FrameType | None) -> None:
-        raise Stopped(signum, f"while waiting for room to write {where}, which stays as it was")
+        raise Stopped(signum, f"while waiting for disk space to write {path}, which is unchanged")
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.signal(signum, stop) for signum in STOPPING}
+    before = {signum: signal.signal(signum, stop) for signum in STOP_SIGNALS}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Numbers that several processes of one training run share; in a single process they are its own."""
+"""Reductions over the processes of a distributed run. In a single process they return their input."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def number_of_processes() -> int:
-    """Processes of a distributed run; 1 where there is none."""
+    """Return the number of processes of a distributed run; 1 if the run is not distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """The mean of ``values`` over all processes of a distributed run; ``values`` itself in a single process."""
+    """Return the mean of ``values`` over all processes, without gradients; ``values`` itself in a single process."""
     if number_of_processes() == 1:
         return values
     total = values.clone()
@@ -24,7 +24,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of ``values`` over all processes, through which gradients flow back to each; ``values`` itself in a single process."""
+    """Return the sum of ``values`` over all processes, with gradients for each; ``values`` itself in a single process."""
     if number_of_processes() == 1:
         return values
     total: Tensor = _Sum.apply(values)
@@ -32,7 +32,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over processes has the sum over processes as its derivative: each one's loss depends on every one's values."""
+    """The gradient of a sum over processes is the sum of their gradients, because the loss of each depends on the values of all."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

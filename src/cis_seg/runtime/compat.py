@@ -1,7 +1,7 @@
-"""The private parts of other libraries that this package uses. No other module reads or overrides one (tests/test_architecture.py).
+"""The private parts of other libraries that this package uses. No other module uses one (tests/test_architecture.py).
 
-Each docstring names the library and the version it was seen in, the reason, and the upstream issue. Look here first after an update.
-Nothing is imported, so that the command line can use this module without torch.
+Each docstring names the library, the version, the reason and the upstream issue. Check this module first after an update.
+It imports none of these libraries, so that the command line can use it without torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 def override_value(override: Any) -> Any:
     """Return the parsed value of a Hydra ``Override``.
 
-    Hydra 1.3: the public ``value()`` strips the quotes, and only the object behind ``_value`` shows whether there were any.
+    Hydra 1.3: the public ``value()`` strips the quotes; only ``_value`` shows whether the value was quoted.
     """
     return override._value
 
@@ -21,7 +21,7 @@ def override_value(override: Any) -> Any:
 def config_root(node: Any) -> Any:
     """Return the whole config that an OmegaConf ``node`` belongs to.
 
-    OmegaConf 2.3: an error carries the node where an unknown key was looked up, and there is no public way up from it.
+    OmegaConf 2.3: an error refers to the node in which an unknown key was looked up, and no public method returns its root.
     """
     return node._get_root()
 
@@ -29,7 +29,7 @@ def config_root(node: Any) -> Any:
 def worker_processes(batches: Any) -> Sequence[Any]:
     """Return the worker processes of a multi-process DataLoader iterator.
 
-    torch 2.14: they have no public name, and torch's timeout does not end a worker that hangs (pytorch#96629, Lightning#21554).
+    torch 2.14: no public attribute holds them, and torch's timeout does not end a worker that hangs (pytorch#96629, Lightning#21554).
     """
     workers: Sequence[Any] = batches._workers
     return workers
@@ -38,7 +38,7 @@ def worker_processes(batches: Any) -> Sequence[Any]:
 def skip_if(optimizer: Any, non_finite: Any) -> None:
     """Make the next step of a fused ``optimizer`` a no-op if the scalar tensor ``non_finite`` is 1.
 
-    torch 2.14: only the gradient scaler sets ``found_inf``, which the fused kernels read on the device, without a wait for the host.
+    torch 2.14: only the gradient scaler sets ``found_inf``, which the fused kernels read on the device, without a host synchronisation.
     """
     optimizer.found_inf = non_finite
 
@@ -47,7 +47,7 @@ def allow_clipping(optimizer: Any) -> None:
     """Let Lightning clip the gradients of a fused ``optimizer`` that a gradient scaler has scaled.
 
     torch 2.14 marks fused optimisers with ``_step_supports_amp_scaling``, and Lightning 2.6 refuses to clip the gradients of a marked one
-    (Lightning#15555, #21435). Without the mark the scaler unscales before the step, as for every other optimiser.
+    (Lightning#15555, #21435). Without the mark the scaler unscales before the step, as it does for other optimisers.
     """
     optimizer._step_supports_amp_scaling = False
 
@@ -55,7 +55,7 @@ def allow_clipping(optimizer: Any) -> None:
 def run_validation(trainer: Any) -> None:
     """Run the validation that was due when the checkpoint being resumed was written.
 
-    Lightning 2.6 counts a validation as done once its step is saved, and has no public way to run the loop inside ``fit``.
+    Lightning 2.6 regards a validation as done once its step is saved, and has no public method to run the loop inside ``fit``.
     """
     loop = trainer.fit_loop.epoch_loop.val_loop
     loop.restarting = False
@@ -65,9 +65,9 @@ def run_validation(trainer: Any) -> None:
 
 
 def number_rows_from(trainer: Any, step: int) -> None:
-    """Give ``step`` to the rows that the coming ``trainer.validate`` logs.
+    """Set the step that the next ``trainer.validate`` logs its metrics for.
 
-    Lightning 2.6 numbers them by ``_batches_that_stepped``, which after ``fit`` is one higher than within it.
+    Lightning 2.6 uses ``_batches_that_stepped``, which after ``fit`` is one higher than within it.
     """
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
 
@@ -81,9 +81,9 @@ def save_requeued_to(trainer: Any, path: str) -> None:
 
 
 class SavesAfterFit:
-    """Mixin of Lightning's ``ModelCheckpoint``: a validation after the last step counts, too.
+    """Mixin of Lightning's ``ModelCheckpoint`` that also saves after a validation that follows the last step.
 
-    Lightning 2.6 saves only while ``trainer.fit`` runs; ``_should_skip_saving_checkpoint`` is the one place that decides it.
+    Lightning 2.6 saves only while ``trainer.fit`` runs, which ``_should_skip_saving_checkpoint`` decides.
     """
 
     def _should_skip_saving_checkpoint(self, trainer: Any) -> bool:
@@ -102,12 +102,12 @@ def drop_wandb_option(logger: Any, name: str) -> None:
 
 
 class ChangedGroundTruth:
-    """Mixin of pycocotools' ``COCOeval``: some annotations differ from the file, without a change to the shared ground truth.
+    """Mixin of pycocotools' ``COCOeval`` that changes annotations for one evaluation, but not in the shared ground truth.
 
-    pycocotools 2.0: ``_prepare`` overwrites ``ignore`` with ``iscrowd`` (cocoapi#123, #466), so the changes are made after it.
+    pycocotools 2.0: ``_prepare`` overwrites ``ignore`` with ``iscrowd`` (cocoapi#123, #466), so the changes are applied after it.
 
     Attributes:
-        changes: for an annotation id, the entries that differ: ``area``, ``ignore``, ``iscrowd``.
+        changes: changed entries by annotation id: ``area``, ``ignore``, ``iscrowd``.
     """
 
     changes: Mapping[int, Mapping[str, Any]]

@@ -1,4 +1,4 @@
-"""Recognising what a file is by its first bytes, for the message if it is not what its reader expects."""
+"""Recognise the kind of a file by its first bytes, for the message if it is not what its reader expects."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-_HEAD = 4096  # bytes that are looked at
-_SHOWN = 60  # characters of a text in a message
+_HEAD = 4096  # bytes that are read
+_SHOWN = 60  # characters of a text file shown in a message
 
-JSON = "JSON"  # name of that kind
+JSON = "JSON"  # name of this kind
 
 
 class FileKind(NamedTuple):
-    """What a file is."""
+    """The kind of a file."""
 
     name: str  # "a HEIC image"
-    remedy: str  # what to do if something else was expected; empty: only the reader knows
-    family: str = ""  # "image": Pillow reads this format; "checkpoint": a PyTorch checkpoint, or the remains of one
+    remedy: str  # what to do if another kind was expected; empty if that depends on the reader
+    family: str = ""  # "image": Pillow reads this format; "checkpoint": a PyTorch checkpoint, possibly corrupt
 
 
 _IMAGE = "the file is corrupt or was cut short: download or copy it again"
@@ -29,7 +29,7 @@ _OTHER = ""
 _UNPACK = "unpack it first: {}"
 _VIDEO = "extract its frames as images, or give the video to cis_seg.predict"
 
-#: offset, bytes and kind; the first match counts
+#: offset, bytes and kind; the first match is used
 _SIGNATURES: list[tuple[int, bytes, FileKind]] = [
     (0, b"version https://git-lfs", FileKind("a Git LFS pointer, not the file itself", "run git lfs pull in the repository")),
     (0, b"\x00\x05\x16\x07", FileKind("macOS metadata (a ._ file)", "delete the files whose names begin with ._")),
@@ -93,7 +93,7 @@ _ZIPS = {
 
 
 def file_kind(path: Path) -> FileKind | None:
-    """What the file ``path`` is by its first bytes; None if it cannot be recognised or read."""
+    """Return the kind of the file ``path`` by its first bytes; None if it cannot be recognised or read."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -124,7 +124,7 @@ def _zip_kind(path: Path) -> FileKind:
 
 
 def _text_kind(head: bytes) -> FileKind | None:
-    """HTML, XML, JSON and other text."""
+    """Return the kind of a text: HTML, XML, JSON or other; None if ``head`` is not text."""
     text = _decoded(head)
     if text is None:
         return None
@@ -142,7 +142,7 @@ def _text_kind(head: bytes) -> FileKind | None:
 
 
 def _decoded(head: bytes) -> str | None:
-    """The bytes as text of any encoding that annotation tools write; None if they are not text."""
+    """Decode bytes in any encoding that annotation tools write; None if they are not text."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return head[: len(head) // 2 * 2].decode("utf-16", errors="replace")
     if any(byte < 9 or 13 < byte < 32 for byte in head.removeprefix(b"\xef\xbb\xbf")):

@@ -1,4 +1,4 @@
-"""Which number formats this machine computes in, and which a run should not use on it."""
+"""The number formats that this machine computes in, and those that are slow on it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import torch
 
-#: measured for one training step of the R50 network on two cores with AVX2 alone: 8 s in float32
+#: measured on two cores with AVX2 only
 SLOW_STEP = "one training step of the R50 network took more than 10 minutes in bf16, and 8 s in float32"
 
 
 def has_bf16() -> bool | None:
-    """Return whether the processor has instructions for bf16; None if torch does not know.
+    """Return whether the processor has instructions for bf16; None if torch cannot tell.
 
-    Older versions of torch have no such list. Without these instructions oneDNN computes convolutions in bf16 by its reference code, 20 to
-    80 times slower than in float32.
+    Older versions of torch do not list capabilities. Without these instructions oneDNN computes convolutions in bf16 with its reference
+    code, 20 to 80 times slower than in float32.
     """
     known = {name: value for name, value in getattr(torch.cpu, "get_capabilities", dict)().items() if "bf16" in name}
     return any(known.values()) if known else None
 
 
 def on_gpu(trainer: Mapping[str, Any]) -> bool:
-    """Return whether the ``trainer`` options choose an NVIDIA GPU, or an Apple one."""
+    """Return whether the ``trainer`` options choose an NVIDIA or Apple GPU."""
     wanted = trainer["accelerator"]
     cuda = torch.cuda.is_available() and wanted in ("auto", "gpu", "cuda")
     return cuda or (torch.backends.mps.is_available() and wanted in ("auto", "gpu", "mps"))
@@ -35,7 +35,7 @@ def slow_precision(trainer: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     if not on_gpu(trainer):
         if has_bf16() is False:
-            found = f"trainer.precision={precision}: this processor has no instructions for bf16; {SLOW_STEP} on another one without them"
+            found = f"trainer.precision={precision}: this processor has no instructions for bf16; {SLOW_STEP} on a similar one"
             return found, "set trainer.precision=32-true"
         if precision.startswith("16"):
             return f"trainer.precision={precision} becomes bf16 on a CPU", "set trainer.precision=32-true, or bf16-mixed"

@@ -1,4 +1,4 @@
-"""Signals that end a run: remembered until the step is done, then turned into an exit with a documented code."""
+"""Signals that end a run: recorded until the current step is done, then turned into an exit with a documented code."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-#: what asks a run to end: a scheduler or ``kill``, and Ctrl-C; the exit code is 128 more, as a shell reports it: 143 and 130
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-#: seconds within which two SIGINT are one press of Ctrl-C, because a launcher passes on what its processes got from the terminal themselves
-ONE_PRESS = 1.0
+#: sent by a scheduler or ``kill``, and by Ctrl-C; the exit code is 128 plus the signal's number, as in a shell: 143 and 130
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: seconds within which two SIGINT count as one Ctrl-C: the terminal sends one to every process, and a launcher forwards its own as well
+REPEAT_SECONDS = 1.0
 
 
 class Stopped(SystemExit):
-    """The run ends because of a signal, with nothing lost; passes through Hydra and Lightning, and so ends a whole multirun.
+    """Raised to end a run after a signal. As a ``SystemExit`` it passes through Hydra and Lightning, and ends a whole multirun.
 
     Args:
         signum: the signal.
-        how: the end of the sentence "stopped by SIGTERM ...".
+        how: completes the sentence "stopped by SIGTERM ...".
     """
 
     def __init__(self, signum: int, how: str) -> None:
@@ -33,14 +33,15 @@ class Stopped(SystemExit):
 
 
 class SignalWatch:
-    """Remembers a signal instead of letting it tear a step apart; a second Ctrl-C does.
+    """Records signals, so that the current step is completed first. A second Ctrl-C interrupts it.
 
-    ``requeue`` is what Lightning registered for SLURM's SIGUSR1, or None: it saves wherever in a step the signal hits, which no resume
-    could be exact from, so it is remembered as well, and called by ``requeue`` when the step is done.
+    Lightning's handler of SLURM's SIGUSR1 saves in the middle of a step, from where a run cannot be resumed exactly. This signal is
+    recorded, too, and the handler is called once the step is done.
 
     Attributes:
-        received: the number of the signal that is to end the run, 0 for none.
-        requeue_wanted: SLURM's signal has come.
+        received: number of the signal that ends the run, 0 if none was received.
+        requeue_wanted: whether SLURM's signal was received.
+        requeue: Lightning's handler of SLURM's signal, or None.
     """
 
     def __init__(self) -> None:
@@ -48,28 +49,28 @@ class SignalWatch:
         self.requeue: Callable[[int, FrameType | None], Any] | None = None
 
     def install(self) -> None:
-        """Takes over the signals of this process; only its main thread may, in another one nothing happens."""
+        """Install the handlers of this process. Does nothing outside the main thread, where handlers cannot be installed."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for signum in STOPPING:
-            signal.signal(signum, self._remember)
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, self._record)
         if not hasattr(signal, "SIGUSR1"):  # Windows
             return
         handler = signal.getsignal(signal.SIGUSR1)
-        if callable(handler) and handler != self._remember_requeue:
+        if callable(handler) and handler != self._record_requeue:
             self.requeue = handler
-            signal.signal(signal.SIGUSR1, self._remember_requeue)
+            signal.signal(signal.SIGUSR1, self._record_requeue)
 
-    def _remember(self, signum: int, _frame: FrameType | None) -> None:
+    def _record(self, signum: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if signum == signal.SIGINT == self.received:
-            if now - self._since < ONE_PRESS:
+            if now - self._since < REPEAT_SECONDS:
                 return
             raise KeyboardInterrupt
         self.received, self._since = signum, now
-        again = "; Ctrl-C once more ends it at once" if signum == signal.SIGINT else ""
-        # because a handler may interrupt a print or a log call, and neither can be entered twice
-        os.write(2, f"{signal.Signals(signum).name}: the step is finished and saved first{again}\n".encode())
+        again = "; press Ctrl-C again to end immediately" if signum == signal.SIGINT else ""
+        # not print or logging: a handler may interrupt a call of either, and neither is reentrant
+        os.write(2, f"{signal.Signals(signum).name}: finishing and saving the current step{again}\n".encode())
 
-    def _remember_requeue(self, _signum: int, _frame: FrameType | None) -> None:
+    def _record_requeue(self, _signum: int, _frame: FrameType | None) -> None:
         self.requeue_wanted = True

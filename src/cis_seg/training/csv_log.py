@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from cis_seg.runtime.atomic_files import append, patiently, write_atomically
+from cis_seg.runtime.atomic_files import append, retry_while_disk_full, write_atomically
 
 Rows = Iterable[dict[str, str]]
 
@@ -64,10 +64,10 @@ class _CsvFile:
         columns = sorted(set(self.columns).union(*self.metrics))
         if columns != self.columns:
             whole = _text(columns, _rows(self.path), header=True)
-            patiently(lambda: write_atomically(self.path, whole), self.path, len(whole))
+            retry_while_disk_full(lambda: write_atomically(self.path, whole), self.path, len(whole))
             self.columns = columns
         rows = _text(columns, self.metrics, header=False)
-        patiently(lambda: append(self.path, rows), self.path, len(rows))
+        retry_while_disk_full(lambda: append(self.path, rows), self.path, len(rows))
         self.metrics = []
 
 
@@ -88,7 +88,7 @@ def rewind(path: Path, step: int, *, repeated: Sequence[str] = ()) -> None:
         return number < step - 1 or (number == step - 1 and not again)
 
     content = _text(_header(path), filter(kept, _rows(path)), header=True)
-    patiently(lambda: write_atomically(path, content), path, len(content))
+    retry_while_disk_full(lambda: write_atomically(path, content), path, len(content))
 
 
 def last_step(path: Path) -> int | None:

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from cis_seg.checkpoints.reading import LAST, card_of, init_from, load_file
+from cis_seg.checkpoints.reading import LAST, checkpoint_metadata, init_from, load_file
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.paths import experiment_of
 from cis_seg.config.plain import node_from_plain
@@ -38,7 +38,7 @@ def follow_weights(cfg: DictConfig, path: Path) -> DictConfig:
     Raises:
         CheckpointError: the file is missing, corrupt, or not a checkpoint of ``cis_seg``.
     """
-    theirs = node_from_plain(ModelConfig, card_of(load_file(path), path)["config"]["model"])
+    theirs = node_from_plain(ModelConfig, checkpoint_metadata(load_file(path), path)["config"]["model"])
     ours: ModelConfig = OmegaConf.to_object(cfg.model)  # type: ignore[assignment]
     for model in (theirs, ours):
         model.backbone.norm = backbone_norm(model.backbone)
@@ -70,7 +70,7 @@ def _is_finished(base: Path) -> bool:
 def _steps(base: Path) -> tuple[int, int]:
     """Return the completed steps of a checkpoint, and the steps of its run."""
     content = load_file(base)
-    return content.get("global_step", 0), card_of(content, base)["config"].get("schedule", {}).get("max_steps", 0)
+    return content.get("global_step", 0), checkpoint_metadata(content, base)["config"].get("schedule", {}).get("max_steps", 0)
 
 
 def check_base_finished(cfg: Config) -> None:

@@ -42,7 +42,7 @@ class CondInstModule(L.LightningModule):
         max_mask_samples: hard cap per image, however many instances it has.
         size_ranges: limits in pixels between the levels' ranges of max(ltrb).
         eval_area: ``published`` or ``mask``, see ``metrics.evaluate``.
-        card: metadata with which a checkpoint can be rebuilt without its run: resolved config, class names, category ids.
+        metadata: metadata with which a checkpoint can be rebuilt without its run: resolved config, class names, category ids.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CondInstModule(L.LightningModule):
         max_mask_samples: int = 500,
         size_ranges: Sequence[float] = (64, 128, 256, 512),
         eval_area: str = "published",
-        card: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.criterion, self.postprocess = model, criterion, postprocess
@@ -66,7 +66,7 @@ class CondInstModule(L.LightningModule):
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.masks_per_image, self.max_mask_samples = masks_per_image, max_mask_samples
         self.size_ranges, self.eval_area = tuple(size_ranges), eval_area
-        self.card = dict(card or {})
+        self.metadata = dict(metadata or {})
         self._results: list[dict[int, list[dict[str, Any]]]] = [{}, {}]
         self._ground_truths: dict[int, GroundTruth] = {}
 
@@ -153,7 +153,7 @@ class CondInstModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["cis_seg"] = self.card
+        checkpoint["cis_seg"] = self.metadata
 
 
 #: scores that are logged as curves during training; metrics.json contains all

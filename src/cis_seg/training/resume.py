@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cis_seg.checkpoints.reading import card_of, load_file
+from cis_seg.checkpoints.reading import checkpoint_metadata, load_file
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.training.initial_weights import BELONG_TO_WEIGHTS
@@ -76,13 +76,13 @@ class ResumePoint:
         path: the file.
         step: completed training steps.
         scored_step: step of the last completed validation, -1 if there is none.
-        card: the checkpoint's metadata: resolved config, classes, training images.
+        metadata: the checkpoint's metadata: resolved config, classes, training images.
     """
 
     path: Path
     step: int
     scored_step: int
-    card: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> ResumePoint:
@@ -99,7 +99,7 @@ class ResumePoint:
                 found=", ".join(sorted(map(str, content))[:8]),
                 remedy=f"start a new run from these weights: init_from='{path}'",
             )
-        return cls(path, content["global_step"], content.get(SCORED_STEP, -1), card_of(content, path))
+        return cls(path, content["global_step"], content.get(SCORED_STEP, -1), checkpoint_metadata(content, path))
 
     def validation_due(self, every_n_steps: int) -> bool:
         """See the function of the same name."""
@@ -129,7 +129,7 @@ def check_options(point: ResumePoint, now: dict[str, Any], *, finished: bool) ->
     Raises:
         ConfigError: a change that is not allowed: its key, the old and the new value.
     """
-    changed = _changed(point.card["config"], now)
+    changed = _changed(point.metadata["config"], now)
     refused = {key: reason for key, (old, new) in changed.items() if (reason := _refusal(key, old, new, point.step, finished=finished))}
     if refused:
         raise _refused(point.path, {key: (*changed[key], reason) for key, reason in refused.items()})
@@ -137,7 +137,7 @@ def check_options(point: ResumePoint, now: dict[str, Any], *, finished: bool) ->
 
 def log_changes(point: ResumePoint, now: dict[str, Any]) -> None:
     """Log the options that ``check_options`` has allowed to change."""
-    for key, (old, new) in _changed(point.card["config"], now).items():
+    for key, (old, new) in _changed(point.metadata["config"], now).items():
         log.info("resume: %s", f"{key} has changed" if key.startswith(WHOLE) else f"{key} is {new} now, was {old}")
 
 
@@ -147,14 +147,14 @@ def check_data(point: ResumePoint, data: InstanceDataModule) -> None:
     Raises:
         ConfigError: they differ.
     """
-    now = data_card(data)
-    before = {key: point.card.get(key, value) for key, value in now.items()}  # older checkpoints lack some
+    now = data_metadata(data)
+    before = {key: point.metadata.get(key, value) for key, value in now.items()}  # older checkpoints lack some
     changes = {name: (before[key], now[key], FIXED["data"]) for key, name in _DATA_NAMES.items() if before[key] != now[key]}
     if changes:
         raise _refused(point.path, changes)
 
 
-def data_card(data: InstanceDataModule) -> dict[str, Any]:
+def data_metadata(data: InstanceDataModule) -> dict[str, Any]:
     """Return what a checkpoint's metadata contain about the data: classes, and the training images' number and fingerprint.
 
     The fingerprint covers ids and file names only, so that annotations may be corrected before a run is resumed.

@@ -29,14 +29,14 @@ class SavedStep:
     batches: tuple[Batch, ...]  # one per micro-batch, of the process that wrote the file
 
 
-def save_step(path: Path, saved: SavedStep, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Write ``saved`` as tensors and plain containers; with ``state`` and ``card`` the file is also a checkpoint for ``init_from``.
+def save_step(path: Path, saved: SavedStep, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write ``saved`` as tensors and plain containers; with ``state`` and ``metadata`` the file is also a checkpoint for ``init_from``.
 
     Args:
         path: the new file.
         saved: the step.
         state: all tensors of the ``CondInstModule``.
-        card: the module's metadata.
+        metadata: the module's metadata.
 
     Raises:
         OSError: the file cannot be written.
@@ -46,7 +46,7 @@ def save_step(path: Path, saved: SavedStep, state: Mapping[str, Tensor], card: M
         PRECISION: saved.precision,
         BATCHES: [_plain(batch) for batch in saved.batches],
         "state_dict": dict(state),
-        "cis_seg": dict(card),
+        "cis_seg": dict(metadata),
     }
     file = io.BytesIO()
     torch.save(content, file)

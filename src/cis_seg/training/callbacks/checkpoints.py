@@ -16,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from cis_seg.checkpoints.reading import LAST
 from cis_seg.runtime.compat import SavesAfterFit, run_validation, save_requeued_to
-from cis_seg.runtime.signals import STOPPING, SignalWatch, Stopped
+from cis_seg.runtime.signals import STOP_SIGNALS, SignalWatch, Stopped
 from cis_seg.training.evaluation_result import EvaluationResult
 from cis_seg.training.resume import SCORED_STEP, resume_command, validation_due
 
@@ -107,7 +107,7 @@ class LastCheckpoint(Checkpoint):
     def _watch(self, trainer: L.Trainer) -> None:
         """Replace Lightning's handler, which ends the run wherever the loop notices the signal and communicates from within a handler."""
         if trainer.received_sigterm:
-            self.watch.received = STOPPING[0]
+            self.watch.received = STOP_SIGNALS[0]
         self.watch.install()
 
     def _agreed(self, trainer: L.Trainer) -> tuple[int, bool]:
@@ -143,7 +143,7 @@ class BestCheckpoint(SavesAfterFit, ModelCheckpoint):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         module: Any = pl_module
-        before, now = _scoring(checkpoint["cis_seg"]["config"]), _scoring(module.card["config"])
+        before, now = _scoring(checkpoint["cis_seg"]["config"]), _scoring(module.metadata["config"])
         self._comparable = all(now.get(key, value) == value for key, value in before.items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

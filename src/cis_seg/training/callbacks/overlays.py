@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cis_seg.coco import rle
-from cis_seg.runtime.atomic_files import patiently, write_atomically
+from cis_seg.runtime.atomic_files import retry_while_disk_full, write_atomically
 from cis_seg.structures import Batch, Instances
 from cis_seg.visualization.drawing import (
     Drawing,
@@ -99,7 +99,7 @@ def _save(picture: Pixels, path: Path) -> None:
     """Write the picture atomically; if the disk is full, wait instead of ending the run."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="png")
-    patiently(lambda: write_atomically(path, buffer.getbuffer()), path, buffer.tell())
+    retry_while_disk_full(lambda: write_atomically(path, buffer.getbuffer()), path, buffer.tell())
 
 
 def _folder(trainer: L.Trainer, dataloader_idx: int) -> Path:

@@ -99,11 +99,11 @@ def write_report(step: WatchedStep, metrics: StepMetrics, skipped: int, trainer:
         module: the module, with the weights before the step.
     """
     rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-    folder, card = Path(trainer.default_root_dir) / FOLDER, module.card
+    folder, metadata = Path(trainer.default_root_dir) / FOLDER, module.metadata
     path = folder / f"step{step.number:06d}{rank}.json"
     report = {
         "step": step.number,
-        "seed": card["config"]["seed"],  # type: ignore[index]
+        "seed": metadata["config"]["seed"],  # type: ignore[index]
         "precision": trainer.precision,
         "learning_rate": step.lr,
         "skipped_steps": skipped,
@@ -114,7 +114,7 @@ def write_report(step: WatchedStep, metrics: StepMetrics, skipped: int, trainer:
         folder.mkdir(parents=True, exist_ok=True)
         if len(list(folder.glob(f"step{'[0-9]' * 6}{rank}.pt"))) < KEPT:
             saved = SavedStep(step.number, trainer.precision, tuple(step.batches))
-            save_step(path.with_suffix(".pt"), saved, module.state_dict(), card)  # type: ignore[arg-type]
+            save_step(path.with_suffix(".pt"), saved, module.state_dict(), metadata)  # type: ignore[arg-type]
             report["reproduce"] = f"python -m cis_seg.replay {shlex.quote(str(path.with_suffix('.pt')))}"
         write_atomically(path, (json.dumps(_json_ready(report), indent=2) + "\n").encode())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or not there, the one before kept, damage noticed."""
+"""Checkpoint files are written atomically, the previous one is kept, and corrupt ones are detected."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from faulty import differences
 
 
 def content(step: int) -> dict[str, Any]:
-    """Tensors and plain containers, as a checkpoint has them."""
+    """Return tensors and plain containers like those of a checkpoint."""
     torch.manual_seed(step)
     return {"global_step": step, "state_dict": {f"w{i}": torch.randn(30, 7) for i in range(5)}, "loops": {"a": [1, 2.5, "three"]}}
 
 
-def test_the_one_before_is_kept(tmp_path: Path) -> None:
+def test_the_previous_checkpoint_is_kept(tmp_path: Path) -> None:
     io = AtomicCheckpointIO()
     for step in (1, 2, 3):
         io.save_checkpoint(content(step), tmp_path / "checkpoints" / "last.ckpt")
@@ -36,7 +36,7 @@ def test_the_one_before_is_kept(tmp_path: Path) -> None:
     assert differences(io.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt"), content(3)) == []
 
 
-def test_without_hard_links_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_previous_checkpoint_is_kept_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -46,33 +46,33 @@ def test_without_hard_links_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {path.name: load_file(path)["global_step"] for path in tmp_path.iterdir()} == {"last.ckpt": 3, "previous.ckpt": 2}
 
 
-def test_any_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
-    """Harmless are the padding and the times in the archive: the content is the same."""
+def test_every_flipped_bit_is_detected_or_harmless(tmp_path: Path) -> None:
+    """Bits of the archive's padding and time stamps are harmless: the content is the same."""
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(content(1), path)
-    good, draw, noticed = path.read_bytes(), random.Random(0), 0
+    good, draw, detected = path.read_bytes(), random.Random(0), 0
     for _ in range(300):
-        damaged = bytearray(good)
-        damaged[draw.randrange(len(good))] ^= 1 << draw.randrange(8)
-        path.write_bytes(damaged)
+        corrupt = bytearray(good)
+        corrupt[draw.randrange(len(good))] ^= 1 << draw.randrange(8)
+        path.write_bytes(corrupt)
         try:
             assert differences(load_file(path), content(1)) == []
         except CheckpointError:
-            noticed += 1
-    assert noticed > 200
+            detected += 1
+    assert detected > 200
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_a_file_cut_short_is_noticed(tmp_path: Path, share: float) -> None:
+def test_a_file_cut_short_is_detected(tmp_path: Path, share: float) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(content(1), path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(CheckpointError, match="damaged, cut short"):
+    with pytest.raises(CheckpointError, match="corrupt, cut short"):
         load_file(path)
 
 
 def killed_at(folder: Path, call: int) -> int:
-    """Writes step 3 over steps 2 and 1, in a process that is killed at its n-th system call that matters; its exit code."""
+    """Write steps 1 and 2, then step 3 in a process that is killed at system call number ``call``; return its exit code."""
     io, path = AtomicCheckpointIO(), folder / "last.ckpt"
     for step in (1, 2):
         io.save_checkpoint(content(step), path)
@@ -101,7 +101,7 @@ def killed_at(folder: Path, call: int) -> int:
 
 
 def test_killed_between_any_two_system_calls(tmp_path: Path) -> None:
-    """There is always a sound last.ckpt, and a sound one before it."""
+    """Both last.ckpt and previous.ckpt are always intact."""
     for call in range(1, 12):
         folder = tmp_path / str(call)
         folder.mkdir()
@@ -109,7 +109,7 @@ def test_killed_between_any_two_system_calls(tmp_path: Path) -> None:
         steps = {path.name: load_file(path)["global_step"] for path in folder.glob("*.ckpt")}
         assert steps in ({"last.ckpt": 2, "previous.ckpt": 1}, {"last.ckpt": 2, "previous.ckpt": 2}, {"last.ckpt": 3, "previous.ckpt": 2})
         if code == 0:
-            assert call > 5, "every call was the last one once"
+            assert call > 5, "the process was killed at every call"
             return
         assert code == -signal.SIGKILL
-    pytest.fail("the write never ended")
+    pytest.fail("the process was killed at every call, so the write did not end")

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and a full disk is waited for."""
+"""Files are written atomically, and writing waits while the disk is full."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from cis_seg.runtime import atomic_files as writing
-from cis_seg.runtime.atomic_files import PARTIAL, append, patiently, write_atomically
+from cis_seg.runtime.atomic_files import PARTIAL, append, retry_while_disk_full, write_atomically
 from cis_seg.runtime.signals import Stopped
 
 Usage = namedtuple("Usage", "total used free")
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, number: int = errno.ENOSPC) -> None:
-    """Lets the system call ``os.<name>`` of the module fail."""
+    """Make the module's call ``os.<name>`` fail."""
 
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -31,7 +31,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, number: int = errno.ENOS
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
     failing(monkeypatch, call)
@@ -41,7 +41,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_old_file_is_there_until_the_new_one_is_safe(tmp_path: Path) -> None:
+def test_the_old_file_exists_until_the_new_one_is_flushed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     seen: list[tuple[bytes, bytes]] = []
@@ -61,10 +61,10 @@ def test_the_file_and_its_folder_are_flushed(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(writing.os, "fsync", spy)
     write_atomically(tmp_path / "file", b"new")
     assert len(flushed) == 2
-    assert flushed[-1], "the folder comes last"
+    assert flushed[-1], "the folder is flushed last"
 
 
-def test_what_cannot_be_appended_whole_is_not_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_append_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
     append(path, b"one\n")
     failing(monkeypatch, "fsync", errno.EDQUOT)
@@ -75,7 +75,7 @@ def test_what_cannot_be_appended_whole_is_not_appended(tmp_path: Path, monkeypat
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets how many bytes are free; looks follow each other at once."""
+    """Set the number of free bytes, with hardly a wait between attempts."""
     monkeypatch.setattr(writing, "RETRY_SECONDS", 0.01)
 
     def free(number: int) -> None:
@@ -84,65 +84,65 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return free
 
 
-def test_a_full_disk_is_waited_for(tmp_path: Path, disk: Callable[[int], None], caplog: pytest.LogCaptureFixture) -> None:
+def test_waits_while_the_disk_is_full(tmp_path: Path, disk: Callable[[int], None], caplog: pytest.LogCaptureFixture) -> None:
     disk(50_000_000)
-    tries: list[int] = []
+    attempts: list[int] = []
     threading.Timer(0.2, disk, [120_000_000]).start()
-    patiently(lambda: tries.append(1), tmp_path / "last.ckpt", 100_000_000)
-    assert tries == [1], "nothing is tried while there is too little room"
-    assert f"paused: no room to write {tmp_path}/last.ckpt\n  needed: 110.0 MB; free: 50.0 MB" in caplog.text
+    retry_while_disk_full(lambda: attempts.append(1), tmp_path / "last.ckpt", 100_000_000)
+    assert attempts == [1], "no attempt while the space is insufficient"
+    assert f"paused: not enough disk space to write {tmp_path}/last.ckpt\n  needed: 110.0 MB; free: 50.0 MB" in caplog.text
 
 
-def test_a_disk_that_fills_while_writing_is_waited_for_too(tmp_path: Path, disk: Callable[[int], None]) -> None:
+def test_waits_if_the_disk_fills_up_while_writing(tmp_path: Path, disk: Callable[[int], None]) -> None:
     disk(10**9)
-    tries: list[int] = []
+    attempts: list[int] = []
 
     def write() -> None:
-        tries.append(1)
-        if len(tries) < 3:
+        attempts.append(1)
+        if len(attempts) < 3:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    patiently(write, tmp_path / "last.ckpt", 10)
-    assert len(tries) == 3
+    retry_while_disk_full(write, tmp_path / "last.ckpt", 10)
+    assert len(attempts) == 3
 
 
-def test_another_failure_is_not_waited_for(tmp_path: Path, disk: Callable[[int], None]) -> None:
+def test_other_errors_are_raised(tmp_path: Path, disk: Callable[[int], None]) -> None:
     disk(10**9)
 
     def write() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output"):
-        patiently(write, tmp_path / "last.ckpt", 10)
+        retry_while_disk_full(write, tmp_path / "last.ckpt", 10)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_waiting(
+def test_a_signal_ends_the_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Callable[[int], None], signum: int, code: int
 ) -> None:
     disk(0)
     before = signal.getsignal(signum)
     monkeypatch.setattr(writing.time, "sleep", lambda _: os.kill(os.getpid(), signum))
-    with pytest.raises(Stopped, match="while waiting for room to write") as stopped:
-        patiently(lambda: None, tmp_path / "last.ckpt", 10)
+    with pytest.raises(Stopped, match="while waiting for disk space to write") as stopped:
+        retry_while_disk_full(lambda: None, tmp_path / "last.ckpt", 10)
     assert stopped.value.code == code
     assert signal.getsignal(signum) == before
 
 
-def test_a_real_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A file system of a megabyte, without the look beforehand: the write itself fails and leaves nothing half done."""
+def test_a_full_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """On a file system of 1 MB, without the check beforehand: the write itself fails and leaves no partial file."""
     monkeypatch.setattr(writing, "RETRY_SECONDS", 0.01)
     if os.system(f"mount -t tmpfs -o size=1m none {tmp_path} 2>/dev/null"):
-        pytest.skip("a small file system needs the right to mount one")
+        pytest.skip("mounting a small file system needs the permission to mount")
     try:
         (tmp_path / "ballast").write_bytes(bytes(700_000))
-        monkeypatch.setattr(writing, "_no_room", lambda *_: None)
+        monkeypatch.setattr(writing, "_missing_space", lambda *_: None)
         with pytest.raises(OSError, match="No space left"):
             write_atomically(tmp_path / "last.ckpt", bytes(500_000))
         assert [p.name for p in tmp_path.iterdir()] == ["ballast"]
         with caplog.at_level(logging.WARNING):
             threading.Timer(0.3, (tmp_path / "ballast").unlink).start()
-            patiently(lambda: write_atomically(tmp_path / "last.ckpt", bytes(500_000)), tmp_path / "last.ckpt", 500_000)
+            retry_while_disk_full(lambda: write_atomically(tmp_path / "last.ckpt", bytes(500_000)), tmp_path / "last.ckpt", 500_000)
         assert (tmp_path / "last.ckpt").stat().st_size == 500_000
         assert "No space left on device" in caplog.text
     finally:

@@ -1,4 +1,4 @@
-"""Signals are remembered until the step is done."""
+"""Signals are recorded until the step is done."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runs import SMALL, places, small_run
 
 @pytest.fixture
 def watch() -> Iterator[SignalWatch]:
-    """Installed, and taken away again."""
+    """A watch that is installed for the duration of a test."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     watch = SignalWatch()
     watch.install()
@@ -30,31 +30,31 @@ def watch() -> Iterator[SignalWatch]:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_is_remembered(watch: SignalWatch, signum: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_first_signal_is_recorded(watch: SignalWatch, signum: int, capfd: pytest.CaptureFixture[str]) -> None:
     os.kill(os.getpid(), signum)
     assert watch.received == signum
-    assert f"{signal.Signals(signum).name}: the step is finished and saved first" in capfd.readouterr().err
+    assert f"{signal.Signals(signum).name}: finishing and saving the current step" in capfd.readouterr().err
 
 
-def test_a_second_ctrl_c_ends_it_at_once(watch: SignalWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_ends_the_run_immediately(watch: SignalWatch, monkeypatch: pytest.MonkeyPatch) -> None:
     os.kill(os.getpid(), signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGINT)  # the same press, passed on by a launcher
-    monkeypatch.setattr(stopping, "ONE_PRESS", 0.0)
+    os.kill(os.getpid(), signal.SIGINT)  # the same Ctrl-C, forwarded by a launcher
+    monkeypatch.setattr(stopping, "REPEAT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_slurms_signal_is_put_off_and_its_handler_kept() -> None:
+def test_slurms_signal_is_recorded_and_its_handler_kept() -> None:
     called: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda signum, _: called.append(signum))
     terminate, interrupt = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     try:
         watch = SignalWatch()
         watch.install()
-        watch.install()  # a second time: for the validation after the last step
+        watch.install()  # again, for the validation after the last step
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert (watch.received, watch.requeue_wanted, called) == (signal.SIGTERM, True, []), "neither is lost over the other"
+        assert (watch.received, watch.requeue_wanted, called) == (signal.SIGTERM, True, []), "neither hides the other"
         assert watch.requeue is not None
         watch.requeue(signal.SIGUSR1, None)
         assert called == [signal.SIGUSR1]
@@ -63,7 +63,7 @@ def test_slurms_signal_is_put_off_and_its_handler_kept() -> None:
             signal.signal(signum, handler)
 
 
-def test_without_slurm_its_signal_is_left_alone(watch: SignalWatch) -> None:
+def test_without_slurm_its_signal_is_not_handled(watch: SignalWatch) -> None:
     assert watch.requeue is None
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
@@ -80,7 +80,7 @@ STEPS = ("schedule.max_steps=4", "schedule.val_every=4", "schedule.save_every=4"
 
 @pytest.mark.slow
 def test_a_sweep_ends_with_the_job_that_a_signal_to_all_processes_stopped(tmp_path: Path) -> None:
-    """As a scheduler sends it, to the readers of images too; the job continues to the same bits."""
+    """The signal also reaches the DataLoader workers, as from a scheduler; the resumed job is bit-identical."""
     overrides = [option for option in SMALL if not option.startswith("hydra.")]
     paths = [*places(tmp_path), f"hydra.sweep.dir={tmp_path}/sweep"]
     slow = [f"+callbacks.slow._target_={Slow.__module__}.Slow", "+callbacks.slow.step=2", "+callbacks.slow.seconds=3"]
