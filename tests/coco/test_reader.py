@@ -18,6 +18,7 @@ from cis_seg.data.coco import CocoDataset
 from cis_seg.errors import DataError
 from cis_seg.inference.box_file import read_box_file
 from cis_seg.inspection.contents import read_contents
+from cis_seg.inspection.oddities import find_oddities
 
 Json = dict[str, Any]
 
@@ -40,10 +41,12 @@ WITH_MASKS, WITH_FILES, WITH_AREAS = ("training", "scoring", "job", "check"), ("
 
 
 def content() -> Json:
-    box = {"bbox": [2, 3, 10, 12], "area": 120, "iscrowd": 0, "segmentation": [[2, 3, 12, 3, 12, 15, 2, 15]]}
+    def box(x: int) -> Json:
+        return {"bbox": [x, 3, 10, 12], "area": 120, "iscrowd": 0, "segmentation": [[x, 3, x + 10, 3, x + 10, 15, x, 15]]}
+
     return {
         "images": [{"id": i, "file_name": f"{i}.jpg", "height": 24, "width": 32} for i in (7, 3)],
-        "annotations": [{"id": i, "image_id": 7, "category_id": 5, **box} for i in (1, 2)],
+        "annotations": [{"id": i, "image_id": 7, "category_id": 5, **box(x)} for i, x in ((1, 2), (2, 14))],
         "categories": [{"id": 90, "name": "dog"}, {"id": 5, "name": "person"}],
     }
 
@@ -92,8 +95,8 @@ SECOND = "annotation 2 of image 7 (7.jpg)"
         ("images", {"id": 7}, "image 7 has no usable id or is listed twice", EVERYONE),
         ("images", {"id": "0c7e-41"}, "image '0c7e-41' has no usable id or is listed twice", EVERYONE),
         ("images", {"height": None}, "image 3 has no usable size", EVERYONE),
-        ("images", {"file_name": "../3.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
-        ("images", {"file_name": "/tmp/3.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
+        ("images", {"file_name": "../gone.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
+        ("images", {"file_name": "/tmp/gone.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
         ("categories", {"id": 90}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
         ("categories", {"name": "dog"}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
         ("categories", {"name": None}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
@@ -114,6 +117,41 @@ def test_the_same_fault_reads_the_same_everywhere(tmp_path: Path, key: str, chan
     for name in set(EVERYONE[:-1]) - set(consumers):  # what a consumer does not need is no fault for it
         if "bbox" not in change:
             CONSUMERS[name](path, images)
+
+
+@pytest.mark.parametrize("name", ["../3.jpg", "..\\media\\3.JPG", "/home/user/photos/3.jpg", "C:\\photos\\3.jpg"])
+def test_a_name_outside_the_image_folder_is_refused_with_the_file_inside(tmp_path: Path, name: str) -> None:
+    changed = content()
+    changed["images"][1]["file_name"] = name
+    path, images = written(tmp_path, changed)
+    for read in (CONSUMERS["training"], CONSUMERS["boxes"]):
+        with pytest.raises(DataError, match=r"does not lie inside(.|\n)*'3.jpg' exists(.|\n)*write '3.jpg' in its place") as refused:
+            read(path, images)
+        assert repr(name) in str(refused.value)
+    contents = read_contents(path, images)
+    find_oddities(contents, pixels=True)
+    (oddity,) = [oddity for oddity in contents.oddities if oddity.kind == "unreadable_image"]
+    assert "write '3.jpg' in its place" in oddity.detail
+
+
+@pytest.mark.parametrize(
+    ("key", "entries", "left_out"),
+    [
+        ("categories", [{"id": 90, "name": "person"}, {"id": 5, "name": "person"}], "; 2 annotations of it are left out too"),
+        ("categories", [{"id": 90, "name": "dog"}, {"id": 5}], "; 2 annotations of it are left out too"),
+        ("images", [{"id": 7, "file_name": "7.jpg"}, {"id": 3, "file_name": "3.jpg", "height": 24, "width": 32}], "; 2 annotations of it"),
+        ("images", [{"id": "7-a", "file_name": "7.jpg", "height": 24, "width": 32}], "; 2 annotations of it are left out too"),
+    ],
+)
+def test_the_check_lists_a_refused_entry_once_and_not_again_for_its_annotations(
+    tmp_path: Path, key: str, entries: list[Json], left_out: str
+) -> None:
+    changed = content()
+    changed[key] = entries
+    for annotation in changed["annotations"]:
+        annotation["image_id"] = changed["images"][0]["id"]
+    (unusable,) = [o.detail for o in read_contents(*written(tmp_path, changed)).oddities if o.kind == "unusable"]
+    assert left_out in unusable
 
 
 def test_numbers_in_quotes_and_whole_floats_are_read_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -163,7 +201,7 @@ def test_a_mask_may_replace_a_box_in_scoring_alone(tmp_path: Path) -> None:
     changed = content()
     changed["annotations"][1]["bbox"] = None
     path, images = written(tmp_path, changed)
-    assert GroundTruth(path).annotations[1]["bbox"] == [2, 3, 10, 12]
+    assert GroundTruth(path).annotations[1]["bbox"] == [14, 3, 10, 12]
     for name in ("training", "boxes", "job", "check"):
         with pytest.raises(DataError, match="no usable box"):
             CONSUMERS[name](path, images)
@@ -175,6 +213,6 @@ def test_faults_are_collected_and_the_rest_is_read(tmp_path: Path) -> None:
     changed["images"].append({"id": 3})
     path, _ = written(tmp_path, changed)
     file = read_coco(path, Needs(["person"]), collect=True)
-    assert [error.problem.split()[0] for error, _ in file.faults] == ["image", "annotation"]
+    assert [fault.error.problem.split()[0] for fault in file.faults] == ["image", "annotation"]
     assert [annotation.id for annotation in file.annotations] == [1]
     assert (file.categories, file.known_category_ids, list(file.images)) == ({5: "person"}, {5, 90}, [7, 3])

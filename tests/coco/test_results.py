@@ -100,7 +100,7 @@ def test_other_categories_of_the_file_are_allowed(tmp_path: Path, ground_truth: 
         (entry(score="absent"), "lacks score"),
         (3, "lacks image_id, category_id, score"),
         (entry(image_id=5), "image_id 5"),
-        (entry(image_id="4"), "image_id '4'"),
+        (entry(image_id="4a"), "image_id '4a'"),
         (entry(image_id=4, file_name="c.jpg"), "file_name 'c.jpg'"),
         (entry(category_id=2), "category_id 2"),
         (entry(score=float("nan")), "finite score"),
@@ -125,6 +125,20 @@ def test_a_file_name_decides_the_image(tmp_path: Path, ground_truth: GroundTruth
     numbered = [entry(image_id=number, file_name=name) for number, name in ((4, "a.jpg"), (99, "val/b.jpg"))]
     assert [found["image_id"] for found in read(tmp_path, ground_truth, *numbered, entry(image_id=6, file_name=None))] == [6, 4, 6]
     assert "results.json: 3 results in 2 of 2 images of truth.json, 2 matched by file name, 1 by image id" in caplog.text
+
+
+def test_numbers_in_quotes_and_flat_polygons_are_read_and_counted(
+    tmp_path: Path, ground_truth: GroundTruth, caplog: pytest.LogCaptureFixture
+) -> None:
+    polygon = [10.0, 5, 30, 5, 30, 15, 10, 15]
+    quoted = entry(image_id="4", category_id="1", score="0.5", bbox=["10", 5, 20, 10.0], segmentation=polygon)
+    written = entry(image_id=4.0, segmentation=[[str(value) for value in polygon]])
+    assert read(tmp_path, ground_truth, quoted, written) == read(tmp_path, ground_truth, *[entry(segmentation=[polygon])] * 2)
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        f"{tmp_path}/results.json: numbers written in quotes or as floats were read as numbers: "
+        "1 bbox, 1 category_id, 2 image_id, 1 score, 1 segmentation",
+        f"{tmp_path}/results.json: 1 masks written as one flat list were read as one polygon each",
+    ]
 
 
 def test_bad_files_are_named(tmp_path: Path, ground_truth: GroundTruth) -> None:

@@ -288,6 +288,14 @@ def test_corners_are_refused(odgt_records: Records, write_odgt: WriteOdgt) -> No
         CrowdHumanDataset(*write_odgt(records))
 
 
+def test_copies_are_mentioned(odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture) -> None:
+    odgt_records[1]["gtboxes"] *= 2
+    path, images = write_odgt(odgt_records)
+    CrowdHumanDataset(path, images)
+    (note,) = [r.getMessage() for r in caplog.records if "left out" not in r.getMessage()]
+    assert note.startswith(f"{path}: 1 annotations repeat the box and class of another one")
+
+
 def test_a_file_of_another_kind_is_named(odgt_records: Records, write_odgt: WriteOdgt) -> None:
     path, images = write_odgt(odgt_records)
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")

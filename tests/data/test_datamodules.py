@@ -14,6 +14,7 @@ import lightning
 import pytest
 import torch
 
+from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.structures import Batch
 from data_modules import coco_data, crowdhuman_data
@@ -277,6 +278,25 @@ def test_what_is_scored_is_checked_before_the_first_step(
 
 def test_areas_are_not_needed_if_those_of_the_masks_are_scored(coco_root: Path) -> None:
     coco_data(coco_root, **SIZES).check_scored("mask")
+
+
+@pytest.mark.parametrize(
+    ("cleared", "words"),
+    [
+        (5, "no annotation has a mask, so only boxes are scored: segm/AP and every other score of masks stays empty"),
+        (1, "1 of 5 annotations have no mask; they count for boxes and are ignore regions for masks"),
+    ],
+)
+def test_a_scored_set_without_masks_is_warned_of_before_the_first_step(
+    coco_root: Path, coco_content: Content, caplog: pytest.LogCaptureFixture, cleared: int, words: str
+) -> None:
+    for annotation in coco_content["annotations"][:cleared]:
+        annotation["segmentation"] = []
+    path = coco_root / "annotations/instances_val2017.json"
+    path.write_text(json.dumps(coco_content))
+    coco_data(coco_root, **SIZES).setup("fit")
+    GroundTruth(path)  # the first validation
+    assert [record.getMessage() for record in caplog.records if "mask" in record.getMessage()] == [f"{path}: {words}"]
 
 
 def test_scored_sets_with_different_category_ids_are_refused(coco_root: Path) -> None:

@@ -92,6 +92,19 @@ def test_faulty_images(tmp_path: Path, write_photo: WritePhoto) -> None:
     }
 
 
+def test_a_file_that_the_system_cannot_read_is_listed(tmp_path: Path, write_photo: WritePhoto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a missing permission nor a failing disk stops the check of the others."""
+    path = write_photo(tmp_path / "a.jpg")
+
+    def fail(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("cis_seg.data.headers._ends_well", fail)
+    (error,) = faulty_images(tmp_path, [("a.jpg", (24, 32))], Path("val.json"), "ignore").values()
+    assert error.problem == "a.jpg cannot be read as an image"
+    assert f"Permission denied: '{path}'" in str(error)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_of_a_turned_photo(tmp_path: Path, orientation: int) -> None:
     """The message names EXIF and the option if the sizes agree after the turn."""

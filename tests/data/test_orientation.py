@@ -69,7 +69,7 @@ def _stored(path: Path) -> tuple[Image.Image, list[int]]:
 
 
 def looked_at(root: Path, exif: str) -> Turned:
-    return coco_data(root, exif=exif, **SIZES).train_dataset.turned_photos()
+    return coco_data(root, exif=exif, **SIZES).train_dataset.turned_photos
 
 
 SIZES: dict[str, Any] = {"train_sizes": [96], "train_max_size": 128, "test_size": 96, "test_max_size": 128}
@@ -132,11 +132,14 @@ def test_upright_photos_are_not_mentioned(tmp_path: Path) -> None:
     assert found.problem("apply") is None
 
 
-def test_training_and_the_check_say_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_and_the_check_say_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path, 3, drawn="apply")
+    data, looked = coco_data(root, **SIZES), list[Path]()
+    monkeypatch.setattr("cis_seg.data.records.turned_photos", lambda folder, photos: looked.append(folder) or turned_photos(folder, photos))
     with caplog.at_level(logging.WARNING):
-        coco_data(root, **SIZES).setup("fit")
-    assert caplog.text.count("EXIF turns 12 of 12") == 2, "once each for the training and the scored set"
+        for stage in ("fit", "fit", "validate"):  # by the command, and by Lightning
+            data.setup(stage)
+    assert caplog.text.count("EXIF turns 12 of 12") == len(looked) == 2, "once each for the training and the scored set"
     assert "set data.exif=apply" in caplog.text
     contents = read_contents(root / "annotations" / "instances_train2017.json", root / "train2017")
     find_oddities(contents, pixels=True)

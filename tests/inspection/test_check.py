@@ -80,7 +80,8 @@ def odd_root(tmp_path: Path) -> Path:
         Image.new("RGB", size).save(tmp_path / "photos" / name)
     (tmp_path / "photos" / "4.jpg").write_text("no image")
     content = {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in (1, 2, 3, 4)] + [{"id": 1}],
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in (1, 2, 3, 4)]
+        + [{"id": 1}, {"id": 5, "file_name": "./2.jpg", "width": 50, "height": 40}],
         "categories": [{"id": 1, "name": "person"}],
         "annotations": [
             person(0, [1, 1, 20, 30]),
@@ -98,6 +99,7 @@ def odd_root(tmp_path: Path) -> Path:
             person(11, [50, 62, 9, 9], iscrowd="no"),
             person(13, [50, 62, 0, 9]),
             person(14, [120, 10, 9, 9], segmentation=[]),
+            person(15, [60, 5, 9, 9], segmentation=[], attributes={"occluded": False, "rotation": 30.0}),
             person(12, [0, 0, 99, 79], iscrowd=1, segmentation={"size": [80, 100], "counts": [0, 8000]}),
         ],
     }
@@ -115,7 +117,10 @@ def test_everything_odd_is_found_and_nothing_stops_the_check(odd_root: Path) -> 
     assert [o.detail for o in contents.oddities if o.kind == "whole_file"] == [
         "numbers written in quotes or as floats were read as numbers: 1 id"
     ]
-    assert ids(contents, "no_mask") == [(5,), (14,)]
+    assert ids(contents, "no_mask") == [(5,), (14,), (15,)]
+    assert ids(contents, "box_twice") == [(0, 1)]
+    assert ids(contents, "rotated_box") == [(15,)]
+    assert [o.image_id for o in contents.oddities if o.kind == "file_twice"] == [5]
     assert ids(contents, "box_without_area") == [(13,)]
     assert ids(contents, "box_off_image") == [(14,)]
     assert ids(contents, "empty_mask") == [(6,)]
@@ -125,7 +130,17 @@ def test_everything_odd_is_found_and_nothing_stops_the_check(odd_root: Path) -> 
     }
     assert images == {"missing_image": [3], "unreadable_image": [4], "other_size": [2]}
     assert {oddity.kind for oddity in contents.oddities} == set(KINDS) - {"faulty_record"}
-    assert statistics(contents)["annotations"] == 9
+    assert statistics(contents)["annotations"] == 10
+
+
+def test_a_file_without_an_instance_is_mentioned(odd_root: Path) -> None:
+    content = json.loads((odd_root / "odd.json").read_text())
+    content["annotations"] = content["annotations"][-1:]  # an ignore region
+    (odd_root / "odd.json").write_text(json.dumps(content))
+    contents = read_contents(odd_root / "odd.json", odd_root / "photos")
+    assert [o.detail for o in contents.oddities if o.kind == "whole_file"] == [
+        "no instance is annotated: nothing can be scored, and training needs data.keep_empty=true"
+    ]
 
 
 def test_the_command_writes_text_json_and_plots(odd_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

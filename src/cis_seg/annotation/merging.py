@@ -20,8 +20,9 @@ from cis_seg.annotation.problems import Problem
 from cis_seg.annotation.problems import as_text as problems_as_text
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import box_iou
+from cis_seg.coco.suspicious import BOX_IOU
 from cis_seg.inspection.contents import read_contents
-from cis_seg.inspection.oddities import BOX_IOU, DUPLICATE_IOU, find_oddities
+from cis_seg.inspection.oddities import DUPLICATE_IOU, find_oddities
 from cis_seg.inspection.report import as_text
 from cis_seg.inspection.statistics import statistics
 

@@ -1,4 +1,4 @@
-"""Recognise boxes in another format than COCO's [x, y, width, height] in pixels, from all boxes of a file.
+"""Recognise boxes in another format than COCO's [x, y, width, height] in pixels, or of other images, from all boxes of a file.
 
 One such box can be valid by accident, a whole file cannot. The shares below separate every data set that was looked at: read as they should
 be, at most 32 % of the boxes are ``ordered`` and at most 3 % leave the image (CIS.json, COCO 2017, CrowdHuman and the generated crowd);
@@ -19,6 +19,7 @@ from cis_seg.errors import DataError
 
 ORDERED = 0.99  # share with width > x and height > y, as corners always have them
 LEAVING, MOSTLY_OUTSIDE = 0.25, 0.1  # shares that leave their image, and that have more than half of their area outside
+FAR_OUTSIDE, FAR = 0.75, 0.01  # share of a box outside that puts its centre there too, and share of such boxes for a warning
 FEW, MANY = 4, 20  # boxes for a warning, and for an error
 UNIT = 0.99  # share of boxes whose four numbers lie within 0..1: smaller than a pixel
 _SAMPLED = 20_000  # because shares of more boxes are no more certain, and a start should be fast
@@ -33,7 +34,7 @@ def check_format(boxes: Sequence[Sequence[float]], sizes: Sequence[tuple[int, in
         source: the file, for messages.
 
     Returns:
-        A warning if another format is likely, otherwise None.
+        A warning if another format is likely, or boxes lie far outside their image; otherwise None.
 
     Raises:
         DataError: another format is certain.
@@ -57,13 +58,23 @@ def check_format(boxes: Sequence[Sequence[float]], sizes: Sequence[tuple[int, in
     outside, outside_as_corners = _outside(written, image), _outside(corners, image)
     leaving, mostly = (outside > 0).mean(), (outside > 0.5).mean()
     if ordered < ORDERED or leaving < LEAVING or (outside_as_corners > 0).mean() > leaving / 2 or len(written) < FEW:
-        return None
+        return _far_outside(written[(outside > FAR_OUTSIDE) & (outside < 1)], len(written))
     found = f"{_some(written)}: {100 * leaving:.0f} % of the boxes leave their image as [x, y, width, height], but fit as [x0, y0, x1, y1]"
     remedy = "write width = x1 - x0 and height = y1 - y0"
     if len(written) >= MANY and mostly >= MOSTLY_OUTSIDE:
         expected = "[x, y, width, height] in pixels of the image"
         raise DataError("the boxes look like corners [x0, y0, x1, y1]", where=source, expected=expected, found=found, remedy=remedy)
     return f"the boxes may be corners [x0, y0, x1, y1]; found {found}; if so, {remedy}"
+
+
+def _far_outside(boxes: NDArray[np.float64], total: int) -> str | None:
+    """A warning of boxes far outside their image if they are many among ``total``; those without a pixel inside are left out anyway."""
+    if total < FEW or len(boxes) < max(FAR * total, 1):
+        return None
+    return (
+        f"{100 * len(boxes) / total:.0f} % of the boxes have more than three quarters of their area outside their image "
+        f"({_some(boxes)}), and are clipped to it; if they were drawn on images of another size, scale them"
+    )
 
 
 def _outside(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeGuard
 
 from pycocotools import mask as coco_mask
 
+from cis_seg.coco.near_files import near_file
 from cis_seg.errors import DataError
 
 #: because no image file is larger (a JPEG has at most 65,535 pixels per side), and an outline takes memory for every pixel
@@ -136,8 +137,8 @@ def check_mask(
         )
 
 
-def check_file_name(name: Any, *, culprit: object, where: object) -> str:
-    """``name`` if it is a relative path that stays inside the image folder.
+def check_file_name(name: Any, *, culprit: object, where: object, folder: Path | None = None) -> str:
+    """``name`` if it is a relative path that stays inside the image folder; the message names a near file of ``folder``.
 
     Raises:
         DataError: not a string, empty, absolute, contains ``..``, or characters that no file name can hold.
@@ -148,12 +149,13 @@ def check_file_name(name: Any, *, culprit: object, where: object) -> str:
                 break
         else:
             return name
+    near = near_file(folder, name) if folder is not None and isinstance(name, str) and "\0" not in name else None
     raise DataError(
         f"{culprit} has a file name that does not lie inside the image folder",
         where=where,
         expected="a path relative to the image folder, without '..'",
-        found=repr(name),
-        remedy="correct the file name",
+        found=repr(name) + (f"; {near}" if near else ""),
+        remedy=f"write {near.name!r} in its place" if near else "correct the file name",
     )
 
 

@@ -5,6 +5,7 @@ The checks run once for each of up to a million annotations, so the words of a f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cis_seg.coco.spelling import Spelling
 from cis_seg.errors import DataError
 
 Json = dict[str, Any]
+Reference = tuple[str, int | str]  # ``image_id`` or ``category_id`` and the id, usable or not
 _WHOLE = ("id", "image_id", "category_id", "iscrowd")
 _SHOWN = 100  # category ids in a message: COCO's 80 fit, LVIS's 1203 do not
 
@@ -33,6 +35,7 @@ class Needs:
         masks: ``ignored``; ``optional``: well-formed if present; ``required``: also present, for every instance whose box overlaps its
             image (a crowd region needs none).
         areas: ``area``, if present, is a number of pixels.
+        folder: the image folder, for messages.
     """
 
     categories: Sequence[str] | None = None
@@ -40,6 +43,7 @@ class Needs:
     boxes: bool = True
     masks: Literal["ignored", "optional", "required"] = "ignored"
     areas: bool = False
+    folder: Path | None = None
 
 
 class Annotation(NamedTuple):
@@ -70,6 +74,8 @@ class Checker:
         self.annotations: list[Annotation] = []
         self.known: frozenset[int] = frozenset()  # category ids of the file
         self.kept: Collection[int] = ()  # the chosen ones
+        self.refused: Collection[Reference] = ()  # to images and categories that did not pass
+        self.left_out: Counter[Reference] = Counter()  # annotations that refer to these alone, which would only repeat their fault
         self.spelling = Spelling()
         self._seen: set[int] = set()
 
@@ -111,7 +117,7 @@ class Checker:
                 remedy="write the size of the file into the json: boxes are clipped and masks are drawn at that size",
             )
         if self.needs.file_names:
-            check_file_name(entry.get("file_name"), culprit=f"image {number}", where=self.path)
+            check_file_name(entry.get("file_name"), culprit=f"image {number}", where=self.path, folder=self.needs.folder)
         self.images[number] = entry
 
     def annotation(self, entry: Json) -> None:
@@ -123,6 +129,9 @@ class Checker:
         if not is_id(number) or number in self._seen:
             self._refuse(number, "has no usable id or is listed twice", "a different integer id for each", f"image_id {image_id!r}")
         self._seen.add(number)
+        if self.refused and (reference := self._refused_entry(image_id, category_id)) is not None:
+            self.left_out[reference] += 1
+            return
         if not is_id(image_id) or image_id not in self.images:
             self._refuse(number, "belongs to an image that is not listed", "the id of one of 'images'", f"image_id {image_id!r}")
         if not is_id(category_id) or category_id not in self.known:
@@ -134,6 +143,13 @@ class Checker:
             box = self._shape(entry, bool(crowd))
             self.annotations.append(Annotation(entry, number, image_id, category_id, box, bool(crowd)))
 
+    def _refused_entry(self, image_id: Any, category_id: Any) -> Reference | None:
+        """The refused entry of an annotation; None if another entry has its id."""
+        for key, number, known in (("image_id", image_id, self.images), ("category_id", category_id, self.known)):
+            if isinstance(number, int | str) and number not in known and (key, number) in self.refused:
+                return key, number
+        return None
+
     def _shape(self, entry: Json, crowd: bool) -> list[float]:
         """The box of an annotation whose ids are right, after a check of box, mask and area."""
         self.spelling.number(entry, "area")
@@ -143,7 +159,7 @@ class Checker:
         if needs.areas and not (area is None or is_area(area)):
             self._refuse(culprit, "has no usable area", "a number of pixels, 0 or more", f"area {area!r}")
         if needs.masks != "ignored":
-            self._check_mask(entry, culprit)
+            self.spelling.check_mask(entry, culprit.image_size, culprit=culprit, where=self.path)
         mask = entry.get("segmentation")
         if not needs.boxes and not box and has_outline(mask):
             code = rle.from_segmentation(mask, culprit.image_size)
@@ -153,15 +169,6 @@ class Checker:
         if needs.masks == "required" and not crowd and (whole := corners(box)) and inside(whole, culprit.image_size):
             check_mask(mask, culprit.image_size, culprit=culprit, where=self.path, required=True)
         return box
-
-    def _check_mask(self, entry: Json, culprit: _Culprit) -> None:
-        """Check a mask as it is written, and then as it may be meant."""
-        try:
-            check_mask(entry.get("segmentation"), culprit.image_size, culprit=culprit, where=self.path)
-        except DataError:
-            if not self.spelling.mask(entry):
-                raise
-            check_mask(entry["segmentation"], culprit.image_size, culprit=culprit, where=self.path)
 
     def _refuse(self, culprit: object, problem: str, expected: object, found: str) -> NoReturn:
         name = culprit if isinstance(culprit, _Culprit) else f"annotation {repr(culprit)[:40]}"

@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from cis_seg.coco import rle
 from cis_seg.coco.checks import degenerate_parts
 from cis_seg.coco.entries import Annotation, Needs
-from cis_seg.coco.reader import read_coco, without_area
+from cis_seg.coco.reader import read_coco, warn_of_maskless, without_area
 
 _CIS_BYTES = 2_372_925  # compared first, so that no other file is read for its checksum
 _CIS_SHA256 = "0e3b68cbd4912142ff6af41f79894421b9b1a3e026fb08dccb044df62727c8df"
@@ -126,10 +126,4 @@ class GroundTruth:
         log.info("%s: %s", self.path.name, known_file(self.path) or f"{len(self.images)} images, {len(self.coco.anns)} annotations")
         if self.dropped_parts:
             log.info("%s: %d polygon parts of fewer than 3 points left out", self.path.name, self.dropped_parts)
-        if self.maskless and self.has_masks:
-            log.warning(
-                "%s: %d of %d annotations have no mask; they count for boxes and are ignore regions for masks",
-                self.path.name,
-                len(self.maskless),
-                len(self.coco.anns),
-            )
+        warn_of_maskless(len(self.maskless), len(self.coco.anns), self.path)

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cis_seg.coco.box_format import check_format
+from cis_seg.coco.checks import has_outline
 from cis_seg.coco.classes import nearest, unused_parents
-from cis_seg.coco.entries import Annotation, Checker, Needs
+from cis_seg.coco.entries import Annotation, Checker, Needs, Reference
+from cis_seg.coco.suspicious import Suspect, boxes_beside_masks, find_suspects, summaries
 from cis_seg.errors import DataError, listing
 from cis_seg.runtime.file_kinds import JSON, file_kind
 
@@ -35,6 +37,7 @@ class Fault(NamedTuple):
 
     error: DataError
     entry: Json
+    reference: Reference | None  # by which annotations refer to it; None for an annotation, or without an id
 
 
 @dataclass
@@ -48,7 +51,9 @@ class CocoFile:
     images: dict[int, Json]  # id -> entry, in the file's order
     annotations: list[Annotation]  # of the chosen categories, in the file's order
     faults: list[Fault]  # empty unless they were to be collected
+    left_out: Counter[Reference]  # number of annotations that refer to an entry of ``faults``
     notes: list[str]  # on the file as a whole: values spelled differently, unused classes, boxes that may be in another format
+    suspects: list[Suspect]  # valid entries that are probably not meant
 
     def image_size(self, image_id: int) -> tuple[int, int]:
         """(height, width) of an image."""
@@ -110,7 +115,7 @@ def read_coco(path: Path, needs: Needs | None = None, *, collect: bool = False) 
     with collector_paused():
         file = check_coco(read_json(path, "the annotation file"), path, needs, collect=collect)
     if not collect:
-        for note in file.notes:
+        for note in (*file.notes, *summaries(file.suspects)):
             warn_once(f"{path}: {note}")
     return file
 
@@ -126,14 +131,17 @@ def check_coco(content: Any, path: Path, needs: Needs | None = None, *, collect:
     _check_lists(content, path)
     needs, faults = needs or Needs(), list[Fault]()
     checker = Checker(path, needs)
-    _check_each(content["categories"], checker.category, faults if collect else None)
+    _check_each(content["categories"], checker.category, faults if collect else None, "category_id")
     checker.known = frozenset(checker.category_ids.values())
     chosen = _chosen(checker.category_ids, needs.categories, path)
     checker.kept = chosen.keys()
-    _check_each(content["images"], checker.image, faults if collect else None)
+    _check_each(content["images"], checker.image, faults if collect else None, "image_id")
+    checker.refused = {fault.reference for fault in faults if fault.reference is not None}
     _check_each(content["annotations"], checker.annotation, faults if collect else None)
     others = {key: value for key, value in content.items() if key not in ("images", "annotations")}
-    file = CocoFile(path, chosen, checker.known, others, checker.images, checker.annotations, faults, checker.spelling.notes())
+    suspects = list(find_suspects(checker.images, checker.annotations))
+    notes = checker.spelling.notes()
+    file = CocoFile(path, chosen, checker.known, others, checker.images, checker.annotations, faults, checker.left_out, notes, suspects)
     try:
         file.notes.extend(_remarks(file))
     except DataError as error:
@@ -155,13 +163,27 @@ def _remarks(file: CocoFile) -> Iterator[str]:
         )
     people = [annotation for annotation in file.annotations if not annotation.crowd]
     sizes = [file.image_size(annotation.image_id) for annotation in people]
-    if (note := check_format([annotation.box for annotation in people], sizes, file.path)) is not None:
+    note = check_format([annotation.box for annotation in people], sizes, file.path) or boxes_beside_masks(people, sizes)
+    if note is not None:
         yield note
 
 
 def without_area(file: CocoFile) -> list[int]:
     """The ids of the annotations without ``area``."""
     return [annotation.id for annotation in file.annotations if annotation.entry.get("area") is None]
+
+
+def without_mask(file: CocoFile) -> list[int]:
+    """The ids of the annotations whose checked mask encloses nothing."""
+    return [annotation.id for annotation in file.annotations if not has_outline(annotation.entry.get("segmentation"))]
+
+
+def warn_of_maskless(maskless: int, total: int, path: Path) -> None:
+    """Log, once per file, how annotations without a mask are scored."""
+    if maskless and maskless == total:
+        warn_once(f"{path}: no annotation has a mask, so only boxes are scored: segm/AP and every other score of masks stays empty")
+    elif maskless:
+        warn_once(f"{path}: {maskless} of {total} annotations have no mask; they count for boxes and are ignore regions for masks")
 
 
 def check_areas(lacking: Sequence[int], area: str, path: Path) -> None:
@@ -184,15 +206,15 @@ def check_areas(lacking: Sequence[int], area: str, path: Path) -> None:
         )
 
 
-def _check_each(entries: Sequence[Json], check: Callable[[Json], None], faults: list[Fault] | None) -> None:
-    """Check every entry; without a list of faults the first one is raised."""
+def _check_each(entries: Sequence[Json], check: Callable[[Json], None], faults: list[Fault] | None, key: str | None = None) -> None:
+    """Check every entry, to which annotations refer by ``key``; without a list of faults the first one is raised."""
     for entry in entries:
         try:
             check(entry)
         except DataError as error:
             if faults is None:
                 raise
-            faults.append(Fault(error, entry))
+            faults.append(Fault(error, entry, (key, number) if key and isinstance(number := entry.get("id"), int | str) else None))
 
 
 def _check_lists(content: Any, path: Path) -> None:

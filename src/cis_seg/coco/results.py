@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cis_seg.coco import rle
-from cis_seg.coco.checks import check_box, check_mask, is_id, is_score
+from cis_seg.coco.checks import check_box, is_id, is_score
 from cis_seg.coco.image_names import match_file_names
-from cis_seg.coco.reader import read_json
+from cis_seg.coco.reader import read_json, warn_once
+from cis_seg.coco.spelling import Spelling
 from cis_seg.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
     entries it stays missing, because pycocotools takes the detections' areas (which decide the small, medium and large
     split) from the boxes if there are any and from the masks otherwise.
 
+    Numbers in quotes, whole numbers as floats and flat polygons are read as in annotation files, and counted in one warning.
+
     Raises:
         DataError: no such file, not JSON, not a list, ambiguous file names, or an entry that cannot be scored; the message
             names the entry.
@@ -86,7 +89,10 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
         )
     named = [entry["file_name"] for entry in entries if _is_named(entry)]
     by_name = match_file_names(named, ground_truth.images, source=ground_truth.path, where=path)
-    checked = [_checked(entry, by_name, ground_truth, f"{path}, entry {index}") for index, entry in enumerate(entries)]
+    spelling = Spelling()
+    checked = [_checked(entry, by_name, ground_truth, spelling, f"{path}, entry {index}") for index, entry in enumerate(entries)]
+    for note in spelling.notes():
+        warn_once(f"{path}: {note}")
     log.info(
         "%s: %d results in %d of %d images of %s, %d matched by file name, %d by image id",
         *(path.name, len(checked), len({entry["image_id"] for entry in checked}), len(ground_truth.images), ground_truth.path.name),
@@ -120,7 +126,7 @@ def _image_id(entry: dict[str, Any], by_name: Mapping[str, int], ground_truth: K
     )
 
 
-def _checked(entry: Any, by_name: Mapping[str, int], ground_truth: KnownImages, where: str) -> dict[str, Any]:
+def _checked(entry: Any, by_name: Mapping[str, int], ground_truth: KnownImages, spelling: Spelling, where: str) -> dict[str, Any]:
     """One entry with the image id of the ground truth and its mask compressed."""
     missing = [k for k in ("image_id", "category_id", "score") if not isinstance(entry, dict) or k not in entry]
     if missing:
@@ -131,6 +137,9 @@ def _checked(entry: Any, by_name: Mapping[str, int], ground_truth: KnownImages, 
             found=str(entry)[:200],
             remedy="write the missing keys",
         )
+    spelling.whole(entry, "image_id", "category_id")
+    spelling.number(entry, "score")
+    spelling.numbers(entry, "bbox")
     image_id, category_id, score = _image_id(entry, by_name, ground_truth, where), entry["category_id"], entry["score"]
     if not is_id(category_id) or category_id not in ground_truth.known_category_ids:
         known = ", ".join(str(known_id) for known_id in sorted(ground_truth.known_category_ids)[:10])
@@ -145,7 +154,7 @@ def _checked(entry: Any, by_name: Mapping[str, int], ground_truth: KnownImages, 
         raise DataError("a result has no finite score", where=where, expected="a number", found=score, remedy="correct or remove the entry")
     checked: dict[str, Any] = {"image_id": image_id, "category_id": category_id, "score": score}
     size = ground_truth.image_size(image_id)
-    check_mask(entry.get("segmentation"), size, culprit="a result", where=where, remedy=_REMEDY)
+    spelling.check_mask(entry, size, culprit="a result", where=where, remedy=_REMEDY)
     mask = rle.from_segmentation(entry.get("segmentation"), size)
     if entry.get("bbox"):
         checked["bbox"] = list(check_box(entry["bbox"], culprit="a result", where=where))

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from typing import Any
 
-from cis_seg.coco.checks import MIN_POLYGON_NUMBERS
+from cis_seg.coco.checks import MIN_POLYGON_NUMBERS, check_mask
+from cis_seg.errors import DataError
 
 _WHOLE = re.compile(r"\s*([+-]?\d{1,19})(\.0*)?\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?\d{1,19}(\.\d*)?([eE][+-]?\d{1,3})?\s*", re.ASCII)
@@ -50,7 +51,16 @@ class Spelling:
             entry[key] = values
             self.counts[key] += 1
 
-    def mask(self, entry: dict[str, Any]) -> bool:
+    def check_mask(self, entry: dict[str, Any], size: tuple[int, int], **message: Any) -> None:
+        """``checks.check_mask`` of an entry's mask as it is written, and then as it may be meant."""
+        try:
+            check_mask(entry.get("segmentation"), size, **message)
+        except DataError:
+            if not self._mask(entry):
+                raise
+            check_mask(entry["segmentation"], size, **message)
+
+    def _mask(self, entry: dict[str, Any]) -> bool:
         """Replace polygons in quotes, and one flat polygon by a list of it; returns whether there were any."""
         mask = entry.get("segmentation")
         if not isinstance(mask, list):

@@ -74,7 +74,7 @@ def _draw_truth(annotations: Path, images: Path, cfg: BrowseConfig, pages: Pages
 
 def _true_panel(truth: GroundTruth, image_id: int, images: Path, exif: str) -> Pixels:
     """Return the photo, and beside it the same photo with its ground truth."""
-    name = check_file_name(truth.images[image_id].get("file_name"), culprit=f"image {image_id}", where=truth.path)
+    name = check_file_name(truth.images[image_id].get("file_name"), culprit=f"image {image_id}", where=truth.path, folder=images)
     pixels = read_image(images / name, exif=exif)
     drawings = true_drawings(truth, image_id)
     crowds = sum(drawing.crowd for drawing in drawings)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cis_seg.coco.boxes import corners, inside
 from cis_seg.coco.entries import Needs
-from cis_seg.coco.reader import CocoFile, collector_paused, read_coco, without_area
+from cis_seg.coco.reader import CocoFile, collector_paused, read_coco, without_area, without_mask
 from cis_seg.data.faults import NO_AREA, OUTSIDE, report_dropped
 from cis_seg.data.records import ImageRecord, InstanceDataset, pack
 from cis_seg.errors import DataError
@@ -54,9 +54,10 @@ class CocoDataset(InstanceDataset):
     ) -> None:
         masks: Literal["required", "optional", "ignored"] = "required" if load_masks else "optional" if scored else "ignored"
         with collector_paused():
-            file = read_coco(annotations, Needs(categories, masks=masks, areas=scored))
+            file = read_coco(annotations, Needs(categories, masks=masks, areas=scored, folder=images))
             found = _records(file, load_masks)
             arealess = without_area(file)
+            maskless = (len(without_mask(file)), len(file.annotations)) if scored else (0, 0)
         names, ids = tuple(file.categories.values()), tuple(file.categories)
         del file  # the packed records need a small part of its memory
         kept = [image for image in found if keep_empty or image.boxes]
@@ -70,7 +71,7 @@ class CocoDataset(InstanceDataset):
             )
         records = pack(kept, with_segmentations=load_masks)
         super().__init__(records, images, class_names=names, category_ids=ids, source=annotations, ignore_regions=ignore_regions, exif=exif)
-        self.arealess = arealess
+        self.arealess, self.maskless = arealess, maskless
 
 
 def _records(file: CocoFile, load_masks: bool) -> list[ImageRecord]:

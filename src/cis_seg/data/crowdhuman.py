@@ -9,7 +9,10 @@ from pathlib import Path
 
 from cis_seg.coco.box_format import check_format
 from cis_seg.coco.boxes import inside
+from cis_seg.coco.entries import Annotation
+from cis_seg.coco.near_files import near_file
 from cis_seg.coco.reader import warn_once
+from cis_seg.coco.suspicious import find_suspects, summaries
 from cis_seg.data.faults import (
     EMPTY_RECORD,
     MAX_FAULTY,
@@ -22,7 +25,7 @@ from cis_seg.data.faults import (
     report_dropped,
 )
 from cis_seg.data.image_sizes import image_sizes
-from cis_seg.data.missing import missing_text, near_file
+from cis_seg.data.missing import missing_text
 from cis_seg.data.odgt import BOX_KEYS, OdgtRecord, checked_entries, read_records
 from cis_seg.data.records import ImageRecord, InstanceDataset, missing_folder, pack
 from cis_seg.errors import DataError
@@ -175,7 +178,7 @@ def _with_sizes(
             kept.append(image)
         else:
             faults.add(MISSING_IMAGE, where, missing_image(images, image.file_name, where))
-    _check_format(kept, source)
+    _check_boxes(kept, source)
     for image in kept:
         clipped = [inside(box, image.size) for box in image.boxes]
         dropped[OUTSIDE] += clipped.count(None)
@@ -185,9 +188,10 @@ def _with_sizes(
     return kept
 
 
-def _check_format(images: list[ImageRecord], source: Path) -> None:
-    """Check the format of the boxes, before they are clipped."""
-    people = [(image.size, box) for image in images for box in image.boxes]
-    boxes = [(x0, y0, x1 - x0, y1 - y0) for _, (x0, y0, x1, y1) in people]
-    if (note := check_format(boxes, [size for size, _ in people], source)) is not None:
+def _check_boxes(images: list[ImageRecord], source: Path) -> None:
+    """Check the boxes of the file as a whole, before they are clipped."""
+    people = [(image, place, [x0, y0, x1 - x0, y1 - y0]) for image in images for place, (x0, y0, x1, y1) in enumerate(image.boxes)]
+    if (note := check_format([box for *_, box in people], [image.size for image, *_ in people], source)) is not None:
+        warn_once(f"{source}: {note}")
+    for note in summaries([*find_suspects({}, [Annotation({}, place, image.image_id, 0, box, False) for image, place, box in people])]):
         warn_once(f"{source}: {note}")

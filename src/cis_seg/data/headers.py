@@ -126,6 +126,8 @@ def _fault(folder: Path, name: str, stated: Size, source: Path, exif: str) -> Da
             read_image(path)
     except DataError as error:
         return error
+    except OSError as error:  # no permission, or a disk that fails
+        return unreadable(path, error)
     return None
 
 

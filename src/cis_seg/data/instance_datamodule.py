@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import lightning
 
 from cis_seg.coco.classes import spelling_remedy
-from cis_seg.coco.reader import check_areas
+from cis_seg.coco.reader import check_areas, warn_of_maskless, warn_once
 from cis_seg.config.schema import DataConfig, OptimConfig
 from cis_seg.data.faults import UnreadableImages, unscorable
 from cis_seg.data.loader import BatchLoader, ExampleDataset, batch_loader, eval_batches
@@ -18,8 +17,6 @@ from cis_seg.data.records import InstanceDataset
 from cis_seg.data.sampler import TrainBatchSampler
 from cis_seg.data.transforms import TestTransform, TrainTransform
 from cis_seg.errors import ConfigError, DataError, listing
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,6 +149,8 @@ class InstanceDataModule(lightning.LightningDataModule):
         if self._rank()[0] == 0:
             for dataset in {used_as.source: used_as for used_as in used}.values():
                 _warn_of_turned_photos(dataset)
+            for dataset in self.scored_datasets:
+                warn_of_maskless(*dataset.maskless, dataset.source)
 
     def check_scored(self, area: str) -> None:
         """Check everything that will be scored, so that no error shows only at the first validation; of images, headers and ends are read.
@@ -245,11 +244,11 @@ class InstanceDataModule(lightning.LightningDataModule):
 
 def _warn_of_turned_photos(dataset: InstanceDataset) -> None:
     """Log if boxes seem to be drawn on photos turned by EXIF that are read as stored, or the other way round; and other frames and bits."""
-    turned = dataset.turned_photos()
+    turned = dataset.turned_photos
     if (problem := turned.problem(dataset.exif)) is not None:
-        log.warning("%s: %s; %s", dataset.source, *problem)
+        warn_once(f"{dataset.source}: {'; '.join(problem)}")
     for remark in turned.remarks():
-        log.warning("%s: %s", dataset.source, remark)
+        warn_once(f"{dataset.source}: {remark}")
 
 
 def _train_sizes(cfg: DataConfig) -> Sequence[int]:

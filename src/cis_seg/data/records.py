@@ -8,7 +8,9 @@ Legend: I images, A trained annotations, R ignore regions, G annotations of one 
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,10 +125,12 @@ class InstanceDataset(Dataset[Sample]):
     Attributes:
         sizes_from_files: the annotation file states no sizes of the images.
         arealess: ids of the annotations without ``area``, if the set is scored.
+        maskless: number of annotations without a mask and of all, if the set is scored.
     """
 
     sizes_from_files = False
     arealess: Sequence[int] = ()
+    maskless: tuple[int, int] = (0, 0)
 
     def __init__(
         self,
@@ -143,7 +147,7 @@ class InstanceDataset(Dataset[Sample]):
             raise missing_folder(images, source)
         self.records, self.images, self.source = records, images, source
         self.class_names, self.category_ids, self.ignore_regions, self.exif = class_names, category_ids, ignore_regions, exif
-        if len(self) and not any(self.path(index).is_file() for index in range(min(len(self), _LOOKED_FOR))):
+        if len(self) and not any(os.path.isfile(self.path(index)) for index in range(min(len(self), _LOOKED_FOR))):
             raise missing_image(images, self.file_name(0), source)
 
     def __len__(self) -> int:
@@ -180,10 +184,11 @@ class InstanceDataset(Dataset[Sample]):
         images = ((self.file_name(index), self.stated_size(index)) for index in chosen)
         return faulty_images(self.images, images, self.source, self.exif)
 
-    def turned_photos(self, most: int = _LOOKED_AT) -> Turned:
-        """The photos that EXIF turns, among ``most`` spread evenly over the data set, and how their boxes were drawn."""
+    @functools.cached_property
+    def turned_photos(self) -> Turned:
+        """The photos that EXIF turns, among those spread evenly over the data set, and how their boxes were drawn; looked at once."""
         starts = self.records.starts
-        chosen = range(0, len(self), -(-len(self) // most) or 1)
+        chosen = range(0, len(self), -(-len(self) // _LOOKED_AT) or 1)
         boxes = (self.records.boxes[starts[index] : starts[index + 1]].astype(np.float64) for index in chosen)
         sizes = ((0, 0) if self.sizes_from_files else self.stated_size(index) for index in chosen)
         return turned_photos(self.images, map(BoxedPhoto, map(self.file_name, chosen), sizes, boxes))
@@ -197,7 +202,7 @@ class InstanceDataset(Dataset[Sample]):
             DataError: the image is missing, corrupt, or its size differs from the annotation file.
         """
         path = self.path(index)
-        if not path.is_file():
+        if not os.path.isfile(path):  # False for names that no file can have
             raise missing_image(self.images, self.file_name(index), self.source)
         image = read_image(path, exif=self.exif)
         height, width = image.shape[:2]

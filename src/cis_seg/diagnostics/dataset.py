@@ -99,10 +99,6 @@ def _check_set(part: str, dataset: InstanceDataset, max_faulty: float) -> Iterat
         # every scored image must exist; a fraction max_faulty of the training images may be missing, because others replace them
         yield (warning if part == "training" and len(missing) <= max_faulty * len(checked) else problem)(found, remedy)
         return
-    turned = dataset.turned_photos()
-    if (wrong := turned.problem(dataset.exif)) is not None:
-        yield warning(f"{part}: {wrong[0]}", wrong[1])
-    yield from (ok(f"{part}: {remark}") for remark in turned.remarks())
     start = time.perf_counter()
     sides = [dataset.sample(index).original_size for index in evenly_spaced(len(dataset), IMAGES_OPENED)]
     each = (time.perf_counter() - start) / len(sides)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cis_seg.coco.boxes import Box, corners, inside
+from cis_seg.coco.entries import Needs
+from cis_seg.coco.near_files import near_file
 from cis_seg.coco.reader import read_coco
-from cis_seg.data.missing import near_file
 from cis_seg.data.records import missing_folder
 from cis_seg.errors import DataError, listing
 
@@ -48,7 +49,7 @@ def read_box_file(path: Path, images: Path) -> BoxFile:
     Raises:
         DataError: a file or folder is missing, or an id, a size or a box is invalid; the message names the annotation.
     """
-    file = read_coco(path)
+    file = read_coco(path, Needs(folder=images))
     annotations: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in file.images}
     for annotation in file.annotations:
         annotations[annotation.image_id].append(annotation.entry)

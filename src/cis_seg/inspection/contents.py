@@ -25,6 +25,9 @@ KINDS = {
     "faulty_record": "records left out",
     "box_without_area": f"{NO_AREA}: left out of training",
     "box_off_image": f"{OUTSIDE}: left out of training",
+    "box_twice": "annotations that repeat the box and class of another one in their image",
+    "rotated_box": "boxes of shapes that are rotated",
+    "file_twice": "images that are listed again under another id",
     "duplicate": "pairs of masks that nearly coincide: one person outlined twice?",
     "box_off_mask": "boxes that disagree with their mask",
     "box_outside": "boxes that leave their image",
@@ -100,11 +103,16 @@ def _contents(file: CocoFile, folder: Path) -> Contents:
     contents = Contents(file.path, folder, sorted({"images", "annotations", *file.others}), file.images, file.categories)
     for note in file.notes:
         contents.add("whole_file", note)
-    for error, entry in file.faults:
+    for error, entry, reference in file.faults:
         ids = (entry["id"],) if {"image_id", "category_id", "bbox"} & entry.keys() and is_id(entry.get("id")) else ()
-        contents.add("unusable", " ".join(str(error).split()), ids=ids)
+        also = f"; {file.left_out[reference]} annotations of it are left out too" if reference and file.left_out[reference] else ""
+        contents.add("unusable", " ".join(str(error).split()) + also, ids=ids)
+    for suspect in file.suspects:
+        contents.add(suspect.kind, suspect.detail, image_id=suspect.image_id, ids=suspect.annotation_ids)
     for annotation in file.annotations:
         _add(annotation, contents)
+    if not contents.people():
+        contents.add("whole_file", "no instance is annotated: nothing can be scored, and training needs data.keep_empty=true")
     return contents
 
 

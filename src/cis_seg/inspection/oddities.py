@@ -15,6 +15,7 @@ import numpy as np
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, box_iou, inside
 from cis_seg.coco.checks import check_file_name
+from cis_seg.coco.suspicious import BOX_IOU
 from cis_seg.data.images import read_image
 from cis_seg.data.missing import missing_text
 from cis_seg.data.orientation import BoxedPhoto, turned_photos
@@ -22,7 +23,6 @@ from cis_seg.errors import DataError
 from cis_seg.inspection.contents import Contents
 
 DUPLICATE_IOU = 0.8  # because the 14 pairs of CIS above it look like one person outlined twice, and none below does (data card)
-BOX_IOU = 0.5  # below, a box does not match its mask's tight box even by COCO's loosest criterion
 
 
 def find_oddities(contents: Contents, *, pixels: bool, exif: str = "ignore") -> None:
@@ -107,7 +107,8 @@ def _file_name(contents: Contents, image_id: int) -> str:
     Raises:
         DataError: it does not, or is no name.
     """
-    return check_file_name(contents.images[image_id].get("file_name"), culprit=f"image {image_id}", where=contents.source)
+    name = contents.images[image_id].get("file_name")
+    return check_file_name(name, culprit=f"image {image_id}", where=contents.source, folder=contents.folder)
 
 
 def _turned_photos(contents: Contents, exif: str) -> None:
