@@ -1,4 +1,4 @@
-"""``python scripts/browse.py data=... output=DIR``: training batches as the model sees them, and the truth, as PNG pages."""
+"""``python scripts/browse.py data=... output=DIR``: training batches as the model sees them, and the ground truth, as PNG pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python scripts/check_dataset.py data=coco data.root=DIR``: counts, statistics and every odd annotation of a data set."""
+"""``python scripts/check_dataset.py data=coco data.root=DIR``: counts, statistics and every suspicious annotation of a data set."""
 
 from __future__ import annotations
 

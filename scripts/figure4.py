@@ -1,4 +1,4 @@
-"""``python scripts/figure4.py checkpoint=A.ckpt other=B.ckpt data=crowd output=DIR``: two checkpoints beside the truth."""
+"""``python scripts/figure4.py checkpoint=A.ckpt other=B.ckpt data=crowd output=DIR``: two checkpoints beside the ground truth."""
 
 from __future__ import annotations
 

@@ -58,12 +58,16 @@ def _merge(args: argparse.Namespace) -> int:
         print(f"{len(wrong)} problems, all in {listed}; nothing was merged: {advice}", file=sys.stderr)
         return EXIT_REFUSED
     if not merged.people:
-        raise DataError("nobody is outlined", where=args.job, expected="at least one mask", found="none", remedy="name the exports")
+        raise DataError(
+            "no person is outlined", where=args.job, expected="at least one mask", found="none", remedy="pass the exported files"
+        )
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(merged.content) + "\n")
     card = args.output.with_suffix(".md")
     card.write_text(data_card(args.output, merged, job, exports))
-    print(f"{args.output}: {len(merged.content['images'])} images, {merged.people} people, {len(merged.dropped)} dropped; {card} says more")
+    print(
+        f"{args.output}: {len(merged.content['images'])} images, {merged.people} people, {len(merged.dropped)} dropped; data card: {card}"
+    )
     return 0
 
 

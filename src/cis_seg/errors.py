@@ -9,7 +9,7 @@ class UserError(ValueError):
     """A mistake that the user can fix.
 
     Args:
-        problem: what is wrong, naming the culprit ("annotation 17 has a negative width").
+        problem: what is wrong, naming the item at fault ("annotation 17 has a negative width").
         where: file, key or option.
         expected: what would have been valid.
         found: the value that was found.

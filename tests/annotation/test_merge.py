@@ -223,7 +223,7 @@ def test_what_is_refused_is_listed_and_what_is_accepted_stands_in_the_card(
     assert run(job, path, "--accept", "duplicate", "unlisted") == 0
     assert len(json.loads((tmp_path / "out" / "MERGED.json").read_text())["annotations"]) == 7
     card = (tmp_path / "out" / "MERGED.md").read_text()
-    assert "## Checked, but for what was accepted" in card
+    assert "## Checked, except for the accepted problems" in card
     assert "annotations 0/99" in card
     assert not (tmp_path / "out" / "MERGED.problems.txt").exists()
 

@@ -146,7 +146,7 @@ def test_frozen_stages_freeze_deformable_blocks() -> None:
 
 
 def test_impossible_deformable_blocks_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)ResNet-18 .*no bottlenecks.*model\.backbone\.deform_interval.*\[50, 101\]"):
+    with pytest.raises(ConfigError, match=r"(?s)ResNet-18 .*not bottlenecks.*model\.backbone\.deform_interval.*\[50, 101\]"):
         ResNet(depth=18, frozen_norm=True, deform_interval=1)
     with pytest.raises(ConfigError, match=r"(?s)negative.*deform_interval.*found: -1"):
         ResNet(depth=50, frozen_norm=True, deform_interval=-1)

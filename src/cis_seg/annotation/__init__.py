@@ -1,1 +1,1 @@
-"""A test set as the paper made it: which images to have outlined, the job for annotators, and what they send back."""
+"""Building a test set like the paper's: the selection of images, the job for annotators, and the merging of their exports."""

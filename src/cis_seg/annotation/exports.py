@@ -21,7 +21,7 @@ from cis_seg.coco import rle
 from cis_seg.inspection.contents import Contents, read_contents
 from cis_seg.inspection.oddities import find_oddities, outline_beyond
 
-SAME_REGION = 0.9  # mask IoU from which an annotation counts as one of the job's ignore regions, which nobody was asked to outline
+SAME_REGION = 0.9  # mask IoU from which an annotation counts as one of the job's ignore regions, which annotators leave unchanged
 ROUNDING = 1.0  # px that a point may lie outside its image, because tools round; it is clipped
 _FROM_CONTENTS = {"unusable", "box_without_area", "degenerate_part", "duplicate", "box_off_mask"}
 _HASH = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's

@@ -36,7 +36,7 @@ _CHECKED = (
 
 
 def data_card(path: Path, merged: Merged, job: Job, exports: Sequence[Export]) -> str:
-    """Markdown about the merged file in ``path``: its contents, the checks, and who was left out.
+    """The data card of the merged file in ``path``, in Markdown: its contents, the checks, and the dropped people.
 
     Args:
         path: the file, already written; its statistics are those that ``scripts/check_dataset.py`` prints.
@@ -52,7 +52,7 @@ def data_card(path: Path, merged: Merged, job: Job, exports: Sequence[Export]) -
         f"{len(contents.images)} images, {merged.people} people with masks, {regions} ignore regions. "
         "Masks show the visible part of a person; the parts of one mask are pieces of one person behind an occluder.",
         _origin(merged, job, exports),
-        f"## Checked{', but for what was accepted' if merged.problems else ''}\n\n" + "\n".join(f"* {rule}" for rule in _CHECKED),
+        f"## Checked{', except for the accepted problems' if merged.problems else ''}\n\n" + "\n".join(f"* {rule}" for rule in _CHECKED),
         _accepted(merged),
         _dropped(merged, job),
         "## Statistics\n\n```\n" + "\n".join(line[2:] for line in as_text(contents, statistics(contents), {}).splitlines()[1:]) + "\n```",
@@ -73,7 +73,7 @@ def _origin(merged: Merged, job: Job, exports: Sequence[Export]) -> str:
         lines.append(f"* {moved} polygons had points up to 1 px outside the image, which were clipped")
     if unflagged:
         lines.append(f"* {unflagged} people were marked as ignore regions (`iscrowd` 1) by the tool and are people here")
-    return "## Where it comes from\n\n" + "\n".join(lines)
+    return "## Origin\n\n" + "\n".join(lines)
 
 
 def _accepted(merged: Merged) -> str:
@@ -82,10 +82,10 @@ def _accepted(merged: Merged) -> str:
 
 def _dropped(merged: Merged, job: Job) -> str:
     if not merged.dropped:
-        return "## Dropped\n\nNobody."
+        return "## Dropped\n\nNone."
     names = {number: job.images[image_id]["file_name"] for image_id, people in job.people.items() for number in people}
     rows = [f"| {number} | {names[number]} | {reason.replace('|', '/')} |" for number, reason in sorted(merged.dropped.items())]
-    gone = f"\n\nImages left out because nobody is left in them: {', '.join(merged.empty_images)}." if merged.empty_images else ""
+    gone = f"\n\nImages omitted because all their people were dropped: {', '.join(merged.empty_images)}." if merged.empty_images else ""
     head = "## Dropped\n\nPeople of the job without a mask; a detection of one of them counts as wrong.\n\n"
     return head + "| id in the job | image | why |\n|---|---|---|\n" + "\n".join(rows) + gone
 
@@ -103,10 +103,10 @@ class Merged:
     content: Json
     problems: list[Problem] = field(default_factory=list)
     dropped: dict[int, str] = field(default_factory=dict)  # annotation id of the job -> why
-    empty_images: list[str] = field(default_factory=list)  # left out because everybody in them was dropped
+    empty_images: list[str] = field(default_factory=list)  # omitted because all their people were dropped
     people: int = 0
     drafted: int = 0  # people who had a draft
-    unchanged: int = 0  # of them, those whose mask is the draft
+    unchanged: int = 0  # drafts that are still the mask
 
 
 def merge(job: Job, exports: Sequence[Export], dropped: Mapping[int, str]) -> Merged:
@@ -159,7 +159,7 @@ def _check(
     name = job.images[image_id]["file_name"]
     missing = tuple(number for number in people if number not in matched)
     if missing:
-        detail = "nobody is outlined in this image" if not matched and not left else "no outline fits the box"
+        detail = "this image has no outlines" if not matched and not left else "no outline fits the box"
         merged.problems.append(Problem("missing", job.path.name, name, missing, detail))
     gone, unlisted = match({number: job.people[image_id][number] for number in job.people[image_id] if number in merged.dropped}, left)
     for number, outline in gone.items():

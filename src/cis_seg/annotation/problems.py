@@ -1,4 +1,4 @@
-"""The problems of outlines that are to become a test set: the kinds, which of them can be accepted, and their list as text."""
+"""Problems of outlines: the kinds, those that can be accepted, and a list as text."""
 
 from __future__ import annotations
 

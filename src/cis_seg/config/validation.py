@@ -114,7 +114,7 @@ def _model(model: ModelConfig) -> Iterator[Conflict]:
 def _losses(cfg: Config) -> Iterator[Conflict]:
     weights = cfg.loss.weights
     if not any(vars(weights).values()):
-        yield Conflict("loss.weights", "every loss has weight 0", "a weight above 0", "0 everywhere", "set loss.weights.cls=1, for one")
+        yield Conflict("loss.weights", "every loss has weight 0", "a weight above 0", "0 everywhere", "for example loss.weights.cls=1")
     if weights.mask and cfg.supervision != "mask":
         found = f"{weights.mask:g} with supervision={cfg.supervision}"
         yield Conflict(

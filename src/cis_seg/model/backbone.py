@@ -133,7 +133,7 @@ def _check_interval(deform_interval: int, depth: int) -> None:
     if deform_interval and ARCHITECTURES[depth][0] is not Bottleneck:
         depths = [d for d, (block, _) in ARCHITECTURES.items() if block is Bottleneck]
         raise ConfigError(
-            f"the blocks of ResNet-{depth} cannot be deformable: they are no bottlenecks",
+            f"the blocks of ResNet-{depth} cannot be deformable: they are not bottlenecks",
             where=where,
             expected=f"model.backbone.depth one of {depths}, or 0",
             found=deform_interval,

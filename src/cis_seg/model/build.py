@@ -74,7 +74,7 @@ def _neck(cfg: ModelConfig, in_channels: dict[int, int]) -> FPN | BiFPN:
             where="model.mask_feat_level",
             expected=f"{LEVELS[0]} (stride 8), a BiFPN's finest level",
             found=cfg.mask_feat_level,
-            remedy="set model.mask_feat_level=3, or take model.neck=fpn",
+            remedy="set model.mask_feat_level=3, or model.neck=fpn",
         )
     return BiFPN(in_channels, channels=cfg.neck_channels)
 
@@ -142,7 +142,7 @@ def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
         state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # no network, or an incomplete download
         raise CheckpointError(
-            f"the ImageNet weights of ResNet-{depth} cannot be had",
+            f"the ImageNet weights of ResNet-{depth} are not available",
             where=target,
             expected=f"the file {target.name}, or a network to download it from {weights.url}",
             found=str(error),

@@ -33,7 +33,7 @@ class RunLogger(WandbLogger):
 
     Args:
         about: from the run's config ``name``, ``init_from``, ``base_overrides``, ``overlap`` (lambda), ``supervision``, ``data``,
-            ``backbone`` and ``neck``.
+            ``backbone`` and ``neck``. The name of the W&B run itself is set in ``conf/logger/wandb.yaml``.
         group, job_type: null: ``group_of`` and ``stage_of``.
         save_dir: the run's folder.
         tags: in addition to those of ``tags_of``.
