@@ -179,6 +179,16 @@ def dice(scores: list[float], truth: list[float]) -> float:
     return 1 - 2 * inter / (squares + 1e-5)
 
 
+def teacher(scores: list[list[float]], targets: list[list[float]], trusted: list[list[bool]], quality: list[float]) -> float:
+    """Dice over the trusted pixels of each mask, weighted by quality, over the masks with a quality."""
+    total, number = 0.0, 0
+    for p, t, pixels, s in zip(scores, targets, trusted, quality, strict=True):
+        kept = [i for i, counts in enumerate(pixels) if counts]
+        total += s * dice([p[i] for i in kept], [t[i] for i in kept])
+        number += s > 0
+    return total / max(number, 1)
+
+
 def projection(scores: list[Grid], boxes: list[Grid]) -> float:
     total = 0.0
     for mask, box in zip(scores, boxes, strict=True):

@@ -18,6 +18,7 @@ from cis_seg.model.build import build_model
 from cis_seg.training.module import CondInstModule
 from cis_seg.training.optim import build_optimizer
 from cis_seg.training.resume import data_metadata
+from cis_seg.training.teacher import Teacher
 
 
 def build_data(
@@ -71,19 +72,22 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
         plain: the same as plain containers, for the checkpoints' metadata.
         data: after ``setup``.
     """
-    model, loss = build_model(cfg.model, len(data.class_names)), cfg.loss
+    model, loss, options = build_model(cfg.model, len(data.class_names)), cfg.loss, cfg.model
     if cfg.compile:
         model.compile_mask_head()
     return CondInstModule(
         model=model,
-        criterion=Criterion(vars(loss.weights), cfg.model.mask_out_stride, loss.pairwise, loss.overlap, seed=cfg.seed),
+        criterion=Criterion(vars(loss.weights), options.mask_out_stride, loss.pairwise, loss.overlap, cfg.teacher, seed=cfg.seed),
         postprocess=Postprocess(cfg.eval),
         optimizer=lambda network: build_optimizer(network, cfg.optim, cfg.schedule),
         class_names=data.class_names,
         category_ids=data.category_ids,
-        masks_per_image=cfg.model.masks_per_image,
-        max_mask_samples=cfg.model.max_mask_samples,
-        size_ranges=cfg.model.size_ranges,
+        masks_per_image=options.masks_per_image,
+        max_mask_samples=options.max_mask_samples,
+        size_ranges=options.size_ranges,
         eval_area=cfg.eval.area,
+        teacher=Teacher(cfg.teacher, options) if loss.weights.teacher else None,
+        momentum=cfg.teacher.momentum if loss.weights.teacher else cfg.ema,
+        use_average=cfg.ema > 0,
         metadata={"config": plain, **data_metadata(data)},
     )

@@ -124,6 +124,20 @@ class MaskSamples:
 
 
 @dataclass(frozen=True)
+class PseudoMasks:
+    """A teacher's masks of the T ground truths of a batch, image by image."""
+
+    masks: Tensor  # (T, h, w) float32 in [0, 1], the targets; 0 outside the box
+    trusted: Tensor  # (T, h, w) bool, the pixels that are compared with them
+    quality: Tensor  # (T,) float32 in [0, 1]; 0 leaves the instance out
+    starts: tuple[int, ...]  # B, index of each image's first instance
+
+    def rows(self, samples: MaskSamples) -> Tensor:
+        """Return the index ``(N,)`` of each sample's instance."""
+        return self.quality.new_tensor(self.starts, dtype=torch.int64)[samples.im_inds] + samples.gt_inds
+
+
+@dataclass(frozen=True)
 class Instances:
     """The detections of one image at its original size, best score first."""
 

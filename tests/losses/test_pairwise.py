@@ -1,4 +1,4 @@
-"""Pairwise loss: loop, typed and golden reference numbers, extreme logits, borders, gradient, precision, nothing, warm-up."""
+"""Pairwise loss: loop, typed and golden reference numbers, extreme logits, borders, gradient, precision, nothing."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 import oracles
 from cis_seg.losses import pairwise
-from cis_seg.losses.pairwise import pairwise_loss, pairwise_warmup
+from cis_seg.losses.pairwise import pairwise_loss
 from golden_arrays import isolated_arrays
 
 
@@ -158,10 +158,3 @@ def test_wrong_shapes_are_named() -> None:
         pairwise_loss(torch.zeros(2, 4, 5), torch.zeros(2, 4, 5), torch.zeros(1, 24, 4, 5), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"\(N, h, w\)"):
         pairwise_loss(torch.zeros(2, 1, 4, 5), torch.zeros(2, 4, 5), torch.zeros(1, 8, 4, 5), torch.zeros(2, dtype=torch.int64))
-
-
-def test_warmup_counts_from_one() -> None:
-    assert pairwise_warmup(1, 10_000) == pytest.approx(1e-4)
-    assert pairwise_warmup(5_000, 10_000) == 0.5
-    assert pairwise_warmup(10_000, 10_000) == pairwise_warmup(10_001, 10_000) == 1.0
-    assert pairwise_warmup(1, 0) == 1.0

@@ -17,16 +17,17 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cis_seg.config.schema import OverlapConfig, PairwiseConfig
+from cis_seg.config.schema import OverlapConfig, PairwiseConfig, TeacherConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.structures import Batch
 from cis_seg.training.module import CondInstModule
-from tiny_model import tiny_batch, tiny_model
+from cis_seg.training.teacher import Teacher
+from tiny_model import tiny_batch, tiny_config, tiny_model
 
 pytestmark = pytest.mark.slow
 
-TERMS = ("cls", "box", "ctr", "mask", "proj", "pairwise", "overlap")
+TERMS = ("cls", "box", "ctr", "mask", "proj", "pairwise", "overlap", "teacher")
 TWO, THREE = [[8.0, 8, 50, 60], [30, 10, 90, 50]], [[5.0, 4, 44, 40], [20, 6, 60, 44], [10, 20, 66, 48]]
 #: name -> boxes of the two images, reduction of OverlapLoss
 CASES: dict[str, tuple[tuple[list[list[float]], list[list[float]]], str]] = {
@@ -55,6 +56,8 @@ class Step(nn.Module):
             class_names=["car", "person"],
             category_ids=[1, 2],
             masks_per_image=6,
+            teacher=Teacher(TeacherConfig(), tiny_config()),
+            momentum=0.9,
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -78,12 +78,13 @@ def _describe_content(path: Path, error: Exception) -> str:
     return f"{size} bytes that are corrupt, cut short or of another format ({type(error).__name__})"
 
 
-def model_state(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+def model_state(content: dict[str, Any], path: Path, prefix: str = MODEL_PREFIX) -> dict[str, Tensor]:
     """Return the network's tensors from a checkpoint that ``cis_seg.train`` or ``scripts/convert_adelaidet.py`` wrote.
 
     Args:
         content: from ``load_file``.
         path: of the checkpoint, for messages.
+        prefix: of the tensors in a module's state.
 
     Raises:
         CheckpointError: another program wrote the file.
@@ -95,7 +96,7 @@ def model_state(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
             found=", ".join(sorted(map(str, content))[:8]),
             remedy="use checkpoints/last.ckpt or best.ckpt of a run; convert an AdelaiDet checkpoint with scripts/convert_adelaidet.py",
         )
-    return {k.removeprefix(MODEL_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(MODEL_PREFIX)}
+    return {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
 
 
 def checkpoint_metadata(content: dict[str, Any], path: Path) -> dict[str, Any]:

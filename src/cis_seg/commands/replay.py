@@ -16,13 +16,15 @@ from torch.nn.utils import get_total_norm
 
 from cis_seg.checkpoints.reading import checkpoint_metadata, load_strictly, model_state
 from cis_seg.config.plain import node_from_plain
-from cis_seg.config.schema import LossConfig, ModelConfig
+from cis_seg.config.schema import LossConfig, ModelConfig, TeacherConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
+from cis_seg.training.average import AVERAGE_PREFIX
 from cis_seg.training.module import CondInstModule
 from cis_seg.training.step_file import SavedStep, load_step
+from cis_seg.training.teacher import Teacher
 
 _SHOWN = 3  # names of parameters printed
 
@@ -66,9 +68,10 @@ def _module(content: dict[str, Any], path: Path) -> CondInstModule:
     metadata = checkpoint_metadata(content, path)
     plain = metadata["config"]
     cfg, loss = node_from_plain(ModelConfig, plain["model"]), node_from_plain(LossConfig, plain["loss"])
+    teacher = node_from_plain(TeacherConfig, plain.get("teacher", {}))
     module = CondInstModule(
         model=build_model(cfg, len(metadata["class_names"])),
-        criterion=Criterion(vars(loss.weights), cfg.mask_out_stride, loss.pairwise, loss.overlap, seed=plain["seed"]),
+        criterion=Criterion(vars(loss.weights), cfg.mask_out_stride, loss.pairwise, loss.overlap, teacher, seed=plain["seed"]),
         postprocess=Postprocess(),
         optimizer=lambda model: (torch.optim.SGD(model.parameters()), None),  # no step is taken
         class_names=metadata["class_names"],
@@ -76,8 +79,12 @@ def _module(content: dict[str, Any], path: Path) -> CondInstModule:
         masks_per_image=cfg.masks_per_image,
         max_mask_samples=cfg.max_mask_samples,
         size_ranges=cfg.size_ranges,
+        teacher=Teacher(teacher, cfg) if loss.weights.teacher else None,
+        momentum=teacher.momentum if loss.weights.teacher else 0.0,
     )
     load_strictly(module.model, model_state(content, path), path)
+    if module.average is not None:
+        load_strictly(module.average, model_state(content, path, AVERAGE_PREFIX), path)
     return module
 
 

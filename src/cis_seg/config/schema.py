@@ -154,6 +154,7 @@ class LossWeights:
     proj: float = option(1.0, "projection loss (BoxInst)", WEIGHT)
     pairwise: float = option(1.0, "pairwise colour affinity loss (BoxInst)", WEIGHT)
     overlap: float = option(0.0, "OverlapLoss, the paper's lambda", WEIGHT)
+    teacher: float = option(0.0, "dice loss with the masks of a teacher, the running average of the network", WEIGHT)
 
 
 @dataclass
@@ -183,6 +184,20 @@ class LossConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     pairwise: PairwiseConfig = field(default_factory=PairwiseConfig)
     overlap: OverlapConfig = field(default_factory=OverlapConfig)
+
+
+@dataclass
+class TeacherConfig:
+    """The teacher, whose masks at the ground-truth boxes are targets; the weight of its loss is loss.weights.teacher."""
+
+    momentum: float = option(0.999, "limit of the momentum of the average, min(momentum, 1 - 1 / (t + 1)) after step t", below(0, 1))
+    ramp_steps: int = option(1000, "steps until the term has its full weight; 0: from the start", STEPS_OR_NONE)
+    locations: int = option(3, "best fitting locations of a box whose masks are averaged", between(1, 100))
+    quality: str = option("confidence", "weight of a mask: confidence, or equal for 1", one_of("confidence", "equal"))
+    targets: str = option("soft", "probabilities as targets, or 0 and 1", one_of("soft", "hard"))
+    ignored: list[float] = option([0.5, 0.5], "pixels of a probability between the two are ignored", each(SHARE, 2))
+    contested: str = option("ignore", "pixels that the masks of several instances claim: ignore or keep", one_of("ignore", "keep"))
+    refine: int = option(0, "iterations of the mean field over colours that refines the masks; 0: none", between(0, 10_000))
 
 
 @dataclass
@@ -270,6 +285,8 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    ema: float = option(0.0, "momentum of the running average of the weights that is scored and saved for use; 0: the weights", below(0, 1))
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

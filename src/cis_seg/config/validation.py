@@ -44,6 +44,8 @@ def _idle(cfg: Config) -> Iterator[tuple[str, str]]:
     weights, data, backbone = cfg.loss.weights, cfg.data, cfg.model.backbone
     if not weights.overlap:
         yield "loss.overlap.", "loss.weights.overlap is 0"
+    if not weights.teacher:
+        yield "teacher.", "loss.weights.teacher is 0"
     if not weights.pairwise:
         yield "loss.pairwise.", "loss.weights.pairwise is 0"
     if not cfg.optim.warmup_steps:
@@ -87,6 +89,7 @@ def conflicts(cfg: Config) -> Iterator[Conflict]:
     """Yield every conflict between a run's options, which would otherwise fail only after the data are read."""
     yield from _model(cfg.model)
     yield from _losses(cfg)
+    yield from _teacher(cfg)
     yield from _batch(cfg.optim, cfg.trainer)
 
 
@@ -119,6 +122,17 @@ def _losses(cfg: Config) -> Iterator[Conflict]:
         found = f"{weights.mask:g} with supervision={cfg.supervision}"
         yield Conflict(
             "loss.weights.mask", "no ground-truth masks are loaded", "0", found, "choose supervision=mask, or set loss.weights.mask=0"
+        )
+
+
+def _teacher(cfg: Config) -> Iterator[Conflict]:
+    teacher = cfg.teacher
+    if teacher.ignored != sorted(teacher.ignored):
+        yield Conflict("teacher.ignored", "the limits do not increase", "[low,high]", teacher.ignored, "set [0.5,0.5] to ignore no pixel")
+    if cfg.loss.weights.teacher and cfg.ema and cfg.ema != teacher.momentum:
+        found = f"ema={cfg.ema:g}, teacher.momentum={teacher.momentum:g}"
+        yield Conflict(
+            "ema", "one running average is kept, which is the teacher", "ema=0 or teacher.momentum", found, "set both to one value"
         )
 
 

@@ -50,15 +50,40 @@ def fit_given_boxes(
         padded_size: (height, width) of the network's input.
         size_ranges: as in ``assign``, with the values of the training.
     """
-    allowed = allowed_pairs(dense.locations, boxes, padded_size=padded_size, size_ranges=size_ranges)
-    ltrb_px = dense.ltrb[index].float() * dense.locations.strides[:, None]
-    iou = box_iou(ltrb_to_boxes(dense.locations.xy, ltrb_px), boxes)  # (K, G)
-    fit = (iou * _scores(dense, index, labels)).masked_fill(~allowed, -1)
-    best, loc_inds = fit.max(dim=0)
+    best, loc_inds = _fits(dense, index, boxes, labels, padded_size, size_ranges).max(dim=0)
     fallback = best < 0
     loc_inds = torch.where(fallback, _nearest(dense, boxes, size_ranges), loc_inds)
     labels = torch.where(labels == ANY_CLASS, dense.cls_logits[index, loc_inds].argmax(dim=1), labels)
     return BoxFits(loc_inds, labels, best.clamp(min=0), fallback)
+
+
+@torch.no_grad()
+def best_locations(
+    dense: DensePredictions,
+    index: int,
+    boxes: Tensor,
+    labels: Tensor,
+    number: int,
+    *,
+    padded_size: tuple[int, int],
+    size_ranges: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """Return the ``number`` locations that fit each box best and their confidences, both ``(number, G)``, best first.
+
+    The other arguments are those of ``fit_given_boxes``. A location that is not a candidate has the confidence 0.
+    """
+    fits, loc_inds = _fits(dense, index, boxes, labels, padded_size, size_ranges).topk(min(number, len(dense.locations.xy)), dim=0)
+    return loc_inds, fits.clamp(min=0)
+
+
+def _fits(
+    dense: DensePredictions, index: int, boxes: Tensor, labels: Tensor, padded_size: tuple[int, int], size_ranges: Sequence[float]
+) -> Tensor:
+    """Return the confidence of every location for every box, ``(K, G)``; -1 for those that are not candidates."""
+    allowed = allowed_pairs(dense.locations, boxes, padded_size=padded_size, size_ranges=size_ranges)
+    ltrb_px = dense.ltrb[index].float() * dense.locations.strides[:, None]
+    iou: Tensor = box_iou(ltrb_to_boxes(dense.locations.xy, ltrb_px), boxes)
+    return (iou * _scores(dense, index, labels)).masked_fill(~allowed, -1)
 
 
 def _scores(dense: DensePredictions, index: int, labels: Tensor) -> Tensor:

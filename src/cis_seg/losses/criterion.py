@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cis_seg.config.schema import OverlapConfig, PairwiseConfig
+from cis_seg.config.schema import OverlapConfig, PairwiseConfig, TeacherConfig
 from cis_seg.losses.detection import centerness_loss, focal_loss, giou_loss
 from cis_seg.losses.dice import dice_loss
 from cis_seg.losses.overlap import ImagePairs, overlap_pairs, reduce_pairs
-from cis_seg.losses.pairwise import pairwise_sums, pairwise_warmup
+from cis_seg.losses.pairwise import pairwise_sums
 from cis_seg.losses.projection import projection_loss
+from cis_seg.losses.ramp import ramp
+from cis_seg.losses.teacher import teacher_sums
 from cis_seg.ops.boxes import boxes_touch
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
 from cis_seg.runtime.collectives import mean_over_processes, number_of_processes, sum_over_processes
-from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples
+from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples, PseudoMasks
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,12 @@ class Criterion:
     """Compute the loss terms with a non-zero weight, under the names of the weights and logs.
 
     Args:
-        weights: ``{"cls", "box", "ctr", "mask", "proj", "pairwise", "overlap"}`` -> weight; a term of weight 0 is neither
-            computed nor logged.
+        weights: ``{"cls", "box", "ctr", "mask", "proj", "pairwise", "overlap", "teacher"}`` -> weight; a term of weight 0 is
+            neither computed nor logged.
         mask_out_stride: pixels of the input per pixel of the mask logits.
         pairwise: neighbourhood, threshold, warm-up and colours of the pairwise loss.
         overlap: reduction and gradient of OverlapLoss.
+        teacher: ramp of the teacher's term.
         seed: seed of OverlapLoss's draws.
     """
 
@@ -41,10 +44,19 @@ class Criterion:
     mask_out_stride: int = 4
     pairwise: PairwiseConfig = field(default_factory=PairwiseConfig)
     overlap: OverlapConfig = field(default_factory=OverlapConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     seed: int = 0
 
     def __call__(
-        self, dense: DensePredictions, assignment: Assignment, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int
+        self,
+        dense: DensePredictions,
+        assignment: Assignment,
+        samples: MaskSamples,
+        mask_logits: Tensor,
+        batch: Batch,
+        *,
+        step: int,
+        pseudo: PseudoMasks | None = None,
     ) -> dict[str, Tensor]:
         """Return the raw terms of one step.
 
@@ -54,13 +66,14 @@ class Criterion:
             samples: the positives of ``mask_logits``.
             mask_logits: ``(N, h, w)`` float32 at ``mask_out_stride``.
             batch: pixels and targets.
-            step: training step, from 1, for the warm-up of the pairwise loss.
+            step: training step, from 1, for the warm-up of the pairwise loss and the ramp of the teacher's term.
+            pseudo: the teacher's masks, if its term has a weight.
 
         Returns:
-            ``{"loss_*": scalar}``; without a positive location a term is 0 with a gradient of 0. ``loss_overlap`` comes with statistics
-            ``overlap_*`` without gradient.
+            ``{"loss_*": scalar}``; without a positive location a term is 0 with a gradient of 0. ``loss_overlap`` and ``loss_teacher``
+            come with statistics ``overlap_*`` and ``teacher_*`` without gradient.
         """
-        return self.detection_losses(dense, assignment) | self.mask_losses(samples, mask_logits, batch, step=step)
+        return self.detection_losses(dense, assignment) | self.mask_losses(samples, mask_logits, batch, step=step, pseudo=pseudo)
 
     def detection_losses(self, dense: DensePredictions, assignment: Assignment) -> dict[str, Tensor]:
         """Return FCOS's terms: focal loss, GIoU loss weighted by centerness, centerness loss.
@@ -79,8 +92,10 @@ class Criterion:
         }
         return {name: value for name, value in losses.items() if self._wanted(name)}
 
-    def mask_losses(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int) -> dict[str, Tensor]:
-        """Return the mask terms: from boxes (projection, pairwise), from ground-truth masks (dice), and OverlapLoss."""
+    def mask_losses(
+        self, samples: MaskSamples, mask_logits: Tensor, batch: Batch, *, step: int, pseudo: PseudoMasks | None = None
+    ) -> dict[str, Tensor]:
+        """Return the mask terms: from boxes (projection, pairwise), from masks (ground truth's, the teacher's), and OverlapLoss."""
         losses: dict[str, Tensor] = {}
         mask_scores = mask_logits.sigmoid()
         number = mask_logits.new_tensor(float(len(mask_logits)))
@@ -93,12 +108,15 @@ class Criterion:
             losses["loss_proj"] = projection_loss(mask_scores, inside) * share
         if self._wanted("loss_pairwise"):
             # the pairwise term starts near 0, since it is misleading while masks are still random (BoxInst)
-            factor = pairwise_warmup(step, self.pairwise.warmup_steps)
+            factor = ramp(step, self.pairwise.warmup_steps)
             losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, inside, batch)
         if self._wanted("loss_mask"):
             losses["loss_mask"] = dice_loss(mask_scores, self._true_masks(samples, mask_logits, batch)) * share
         if self._wanted("loss_overlap"):
             losses |= self._overlap(samples, mask_scores, boxes, batch)
+        if self._wanted("loss_teacher"):
+            assert pseudo is not None, "the teacher's term needs its masks"
+            losses |= self._teacher(samples, mask_scores, pseudo, step)
         return losses
 
     def _wanted(self, name: str) -> bool:
@@ -141,6 +159,13 @@ class Criterion:
         total, images = reduce_pairs(pairs, self.overlap.reduction)
         share = images / number_of_processes() if self.overlap.reduction == "sum" else mean_over_processes(images)
         return {"loss_overlap": total / torch.where(share > 0, share, 1)} | overlap_statistics(pairs, mask_scores, boxes, samples.counts)
+
+    def _teacher(self, samples: MaskSamples, mask_scores: Tensor, pseudo: PseudoMasks, step: int) -> dict[str, Tensor]:
+        """Return the teacher's term, ramped, and its statistics."""
+        rows = pseudo.rows(samples)
+        total, number = teacher_sums(mask_scores, pseudo.masks[rows], pseudo.trusted[rows], pseudo.quality[rows])
+        loss = ramp(step, self.teacher.ramp_steps) * total / shared_normaliser(number.float())
+        return {"loss_teacher": loss} | teacher_statistics(pseudo)
 
     def _true_masks(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch) -> Tensor:
         """Return the ground-truth masks ``(N, h, w)``, sampled at the centres of the mask grid's cells like the box masks."""
@@ -191,3 +216,17 @@ def overlap_statistics(pairs: Sequence[ImagePairs], mask_scores: Tensor, boxes: 
         "overlap_pairs": valid,
         "overlap_shared": shared / claimed.clamp(min=1),
     }
+
+
+@torch.no_grad()
+def teacher_statistics(pseudo: PseudoMasks) -> dict[str, Tensor]:
+    """Return the statistics of a teacher's masks, which are logged under ``train/``.
+
+    Returns:
+        Scalars of the global batch: ``teacher_quality``, the mean quality of the instances; ``teacher_ignored``, the pixels that do not
+        count, as a fraction of the masks' area.
+    """
+    claimed, ignored = (pseudo.masks > 0.5).sum(), (~pseudo.trusted).sum()
+    own = torch.stack([pseudo.quality.sum(), claimed.new_tensor(len(pseudo.quality)), ignored, claimed])
+    quality, number, ignored, claimed = sum_over_processes(own)
+    return {"teacher_quality": quality / number.clamp(min=1), "teacher_ignored": ignored / claimed.clamp(min=1)}

@@ -156,12 +156,3 @@ def _check_shapes(mask_logits: Tensor, box_masks: Tensor, color_similarity: Tens
             f"pairwise_loss: expected mask_logits and box_masks (N, h, w) and color_similarity (B, {num_edges}, h, w), got "
             f"{tuple(mask_logits.shape)}, {tuple(box_masks.shape)} and {tuple(color_similarity.shape)}"
         )
-
-
-def pairwise_warmup(step: int, warmup_steps: int) -> float:
-    """Return the factor of the pairwise loss at training step ``step``, counted from 1: ``min(step / warmup_steps, 1)``.
-
-    BoxInst ramps the term over its first 10,000 iterations; at full weight from the start, untrained masks vanish. ``warmup_steps=0`` means
-    that the warm-up is over, as in a fine-tune.
-    """
-    return min(step / warmup_steps, 1.0) if warmup_steps > 0 else 1.0

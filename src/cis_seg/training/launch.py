@@ -39,7 +39,7 @@ RANK_VARIABLES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "NODE_RANK", "ROLE_"
 #: seconds before the remaining processes are killed once one has ended; also the time to save a checkpoint after SIGTERM
 GRACE = 30
 #: terms of which each trains the mask branch and the controller
-MASK_TERMS = ("mask", "proj", "pairwise", "overlap")
+MASK_TERMS = ("mask", "proj", "pairwise", "overlap", "teacher")
 #: of the Trainer's device options; every machine can run with them
 DEFAULTS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 HANDLED = [number for number in Signals if number.name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")]  # Windows lacks two

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,9 @@ from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.condinst import CondInst
 from cis_seg.structures import Batch, DensePredictions, Instances
+from cis_seg.training.average import as_network, as_trained, follow, momentum_after
 from cis_seg.training.evaluation_result import EvaluationListener, EvaluationResult
+from cis_seg.training.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,9 @@ class CondInstModule(L.LightningModule):
         max_mask_samples: hard cap per image, however many instances it has.
         size_ranges: limits in pixels between the levels' ranges of max(ltrb).
         eval_area: ``published`` or ``mask``, see ``metrics.evaluate``.
+        teacher: predicts targets with the running average of the weights; None without.
+        momentum: limit of the momentum of the running average; 0: no average is kept.
+        use_average: score the average, and save it as the network of a checkpoint.
         metadata: metadata with which a checkpoint can be rebuilt without its run: resolved config, class names, category ids.
     """
 
@@ -58,6 +64,9 @@ class CondInstModule(L.LightningModule):
         max_mask_samples: int = 500,
         size_ranges: Sequence[float] = (64, 128, 256, 512),
         eval_area: str = "published",
+        teacher: Teacher | None = None,
+        momentum: float = 0.0,
+        use_average: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -66,12 +75,19 @@ class CondInstModule(L.LightningModule):
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.masks_per_image, self.max_mask_samples = masks_per_image, max_mask_samples
         self.size_ranges, self.eval_area = tuple(size_ranges), eval_area
+        self.teacher, self.momentum, self.use_average = teacher, momentum, use_average
+        self.average = copy.deepcopy(model).requires_grad_(False) if momentum else None
         self.metadata = dict(metadata or {})
         self._results: list[dict[int, list[dict[str, Any]]]] = [{}, {}]
         self._ground_truths: dict[int, GroundTruth] = {}
 
+    @property
+    def network(self) -> CondInst:
+        """The network that is scored."""
+        return self.average if self.average is not None and self.use_average else self.model
+
     def predict_dense(self, batch: Batch) -> DensePredictions:
-        """Return the predictions at every location for a batch of raw pixels."""
+        """Return the trained network's predictions at every location for a batch of raw pixels."""
         predictions: DensePredictions = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
         return predictions
 
@@ -94,7 +110,8 @@ class CondInstModule(L.LightningModule):
         if samples.dropped:
             ids = ", ".join(map(str, batch.image_ids))
             log.warning("images %s: %d mask samples dropped (model.max_mask_samples=%d)", ids, samples.dropped, self.max_mask_samples)
-        return self.criterion(dense, assignment, samples, self.model.mask_logits(dense, samples), batch, step=step)
+        pseudo = None if self.teacher is None or self.average is None else self.teacher(self.average, batch)
+        return self.criterion(dense, assignment, samples, self.model.mask_logits(dense, samples), batch, step=step, pseudo=pseudo)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         output = self.weighted(self.losses(batch, step=self.global_step + 1))
@@ -109,8 +126,9 @@ class CondInstModule(L.LightningModule):
         return {"loss": total, "losses": {name: value.detach() for name, value in losses.items()}}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        dense = self.predict_dense(batch)
-        instances = self.postprocess(self.model, dense, batch)
+        network = self.network
+        dense: DensePredictions = network(network.normalize(batch.pixels, batch.image_sizes))
+        instances = self.postprocess(network, dense, batch)
         self._keep_results(batch, instances, dataloader_idx)
         return {"batch": batch, "instances": instances}
 
@@ -152,8 +170,23 @@ class CondInstModule(L.LightningModule):
         optimizer, scheduler = self.optimizer_factory(self.model)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        if self.average is not None and self.global_step == 0:
+            self.average.load_state_dict(self.model.state_dict())
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then update the average, before any callback saves the step."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            follow(self.average, self.model, momentum_after(self.global_step + 1, self.momentum))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["cis_seg"] = self.metadata
+        if self.use_average:
+            checkpoint["state_dict"] = as_network(checkpoint["state_dict"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = as_trained(checkpoint["state_dict"], average=self.average is not None)
 
 
 #: scores that are logged as curves during training; metrics.json contains all
