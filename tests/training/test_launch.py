@@ -17,7 +17,7 @@ from cis_seg.errors import ConfigError, UserError
 from cis_seg.training.launch import _environment, _report_first, is_first, processes_to_start, strategy
 from runs import composed
 
-ALL = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "mask": 0.0, "proj": 1.0, "pairwise": 1.0, "overlap": 0.0}
+ALL = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "mask": 0.0, "proj": 1.0, "pairwise": 1.0, "overlap": 0.0, "teacher": 0.0}
 SLURM = {"SLURM_JOB_NAME": "train", "SLURM_NTASKS_PER_NODE": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}
 
