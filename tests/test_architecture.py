@@ -185,7 +185,7 @@ def test_the_check_finds_violations() -> None:
         assert violations(module, source) == expected
 
 
-def test_an_addition_takes_at_most_five_files() -> None:
+def test_extension_points_touch_at_most_five_files() -> None:
     """Each list of CONTRIBUTING.md has a file per line, and the files that are not to be created exist."""
     page = (SOURCE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
     lists = re.findall(r"^\*\*(.+?)\*\*$(.+?)(?=^\*\*|\Z)", page, re.DOTALL | re.MULTILINE)

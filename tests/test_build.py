@@ -41,7 +41,7 @@ def test_data_config_reaches_the_reader(tmp_path: Path, ignore_regions: bool) ->
     assert (target.ignore_boxes is not None) == ignore_regions
 
 
-def test_who_ignores_regions() -> None:
+def test_default_of_ignore_regions_by_data_set() -> None:
     """CrowdHuman does, the generated crowd does not: its figures were measured so."""
     assert composed("data=crowdhuman", "data.root=x").data.ignore_regions
     assert not composed("data=crowd").data.ignore_regions

@@ -16,12 +16,12 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs" / "distributed.md").read
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if "cis_seg.train" in line]
 
 
-def test_there_are_some() -> None:
+def test_page_has_commands() -> None:
     assert len(COMMANDS) >= 5
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_its_options_go_together(command: str) -> None:
+def test_options_of_the_page_do_not_conflict(command: str) -> None:
     words = shlex.split(command)
     overrides = [word for word in words[words.index("cis_seg.train") + 1 :] if word != "-m" and not word.startswith("hydra")]
     cfg = composed(*[word.replace("seed=0,1,2", "seed=0") for word in overrides])

@@ -26,7 +26,7 @@ SHORT = (
 
 
 @pytest.mark.slow
-def test_boxes_alone_teach_masks(tmp_path: Path) -> None:
+def test_masks_are_learned_from_boxes_alone(tmp_path: Path) -> None:
     cfg = composed(*SHORT, "name=learning", f"paths.runs={tmp_path}/runs", f"paths.data={tmp_path}/data")
     train(cfg)
     metrics = metrics_of(Path(cfg.paths.run))

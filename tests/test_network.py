@@ -52,7 +52,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "recorded.txt"
 
 
-def test_the_recorder_sees(recorded: Path) -> None:
+def test_recorder_detects_connections(recorded: Path) -> None:
     attempt = (
         "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('192.0.2.1', 9)); s.connect(('127.0.0.1', 9))"
     )

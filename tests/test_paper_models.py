@@ -57,7 +57,7 @@ def test_number_of_parameters_is_the_references(golden: Path, name: str) -> None
     assert shapes == sorted(expected), "one tensor for each of the reference's, but for the five levels' scales"
 
 
-def test_who_is_what() -> None:
+def test_layer_types_of_the_strongest_model() -> None:
     model = _without_numbers("condinst_r101_dcn_bifpn")
     deformable = [name for name, m in model.backbone.named_modules() if isinstance(m, ModulatedDeformConv2d)]
     assert len(deformable) == 30

@@ -142,7 +142,7 @@ def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, place: Path, capsys
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
-def test_every_target_is_there(target: str) -> None:
+def test_every_make_target_exists(target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -100,7 +100,7 @@ def start(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         runpy.run_path(str(ROOT / words[1]), run_name="__main__")
 
 
-def test_the_page_has_recipes_for_what_people_do() -> None:
+def test_page_covers_the_common_tasks() -> None:
     assert len(COMMANDS) >= 25
     needed = (
         "train -m",
@@ -118,13 +118,13 @@ def test_the_page_has_recipes_for_what_people_do() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", list(dict.fromkeys(PYTHON)))
-def test_the_parser_takes_it(command: str, only_parsed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_is_parsed(command: str, only_parsed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Parsed):
         start(command, monkeypatch)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("python ")])
-def test_the_others_are_wandbs(command: str) -> None:
+def test_other_commands_are_wandbs(command: str) -> None:
     program, verb, *files = command.split()
     assert program == "wandb"
     assert verb in WANDB
@@ -146,7 +146,7 @@ def test_the_others_are_wandbs(command: str) -> None:
         "python scripts/nothing.py",
     ],
 )
-def test_a_wrong_command_is_seen(command: str, only_parsed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_command_is_detected(command: str, only_parsed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the tests above could not fail."""
     wrong = pytest.raises((SystemExit, AssertionError, FileNotFoundError))
     with wrong:

@@ -100,7 +100,7 @@ class Harmful:
         return os.mkdir, (str(self.mark),)
 
 
-def test_a_harmful_checkpoint_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malicious_checkpoint_executes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither as a checkpoint nor in the cache of torchvision's downloaded weights."""
     mark = tmp_path / "ran"
     torch.save({"state_dict": Harmful(mark)}, tmp_path / "bad.ckpt")

@@ -36,7 +36,7 @@ def kinds(found: Merged) -> list[tuple[str, tuple[int, ...]]]:
     return [(problem.kind, problem.ids) for problem in found.problems]
 
 
-def test_everybody_is_found_whatever_the_tool_calls_them(job: Job, export_content: Content, write_export: Write, tmp_path: Path) -> None:
+def test_people_are_matched_for_every_tools_file_names(job: Job, export_content: Content, write_export: Write, tmp_path: Path) -> None:
     found = merged(job, write_export(export_content))
     assert found.problems == []
     assert found.content["images"] == [{"id": i, "width": 80, "height": 60, "file_name": name} for i, name in enumerate(NAMES, start=1)]
@@ -143,12 +143,12 @@ def test_every_rule_is_named(job: Job, export_content: Content, write_export: Wr
     assert kinds(merged(job, write_export(export_content))) == expected
 
 
-def test_every_rule_is_tried() -> None:
+def test_every_rule_has_a_case() -> None:
     tried = {kind for _, expected in WRONG.values() for kind, _ in expected}
     assert tried | {"dropped_but_outlined"} == set(KINDS)
 
 
-def test_a_point_a_rounding_error_outside_moves_to_the_edge(job: Job, export_content: Content, write_export: Write) -> None:
+def test_point_slightly_outside_is_clipped(job: Job, export_content: Content, write_export: Write) -> None:
     export_content["annotations"][3]["segmentation"] = [rectangle(-0.5, 5, 34, 50)]
     path = write_export(export_content)
     assert read_export(path, job).moved == 1
@@ -165,7 +165,7 @@ def test_dropped_people_are_left_out(job: Job, export_content: Content, write_ex
     assert [image["file_name"] for image in found.content["images"]] == [NAMES[0]]
 
 
-def test_nobody_is_dropped_and_outlined(job: Job, export_content: Content, write_export: Write) -> None:
+def test_person_both_dropped_and_outlined_is_a_problem(job: Job, export_content: Content, write_export: Write) -> None:
     found = merged(job, write_export(export_content), dropped={2: "a mirror"})
     assert kinds(found) == [("dropped_but_outlined", (2,))]
 
@@ -208,7 +208,7 @@ def test_the_command_writes_the_file_and_its_card(
     assert str(tmp_path) not in card
 
 
-def test_what_is_refused_is_listed_and_what_is_accepted_stands_in_the_card(
+def test_rejected_problems_are_listed_and_accepted_ones_are_in_the_card(
     job: Job, export_content: Content, write_export: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add(segmentation=[rectangle(11, 11, 18, 37)])(export_content)
@@ -240,7 +240,7 @@ def test_what_is_refused_is_listed_and_what_is_accepted_stands_in_the_card(
         (["FOLDER/export.json", "--output", "FOLDER/export.json"], "the output cannot be written there"),
     ],
 )
-def test_mistakes(
+def test_user_errors(
     job: Job,
     export_content: Content,
     write_export: Write,
@@ -261,7 +261,7 @@ def test_mistakes(
 
 
 @pytest.mark.parametrize("line", ["1", "99 who", "one too dark", "1 twice\n1 twice", "4 a region", "-1 x", "²3 x"])
-def test_lines_about_nobody(job: Job, tmp_path: Path, line: str) -> None:
+def test_invalid_lines_of_dropped_people(job: Job, tmp_path: Path, line: str) -> None:
     (tmp_path / "dropped.txt").write_text(line)
     with pytest.raises(DataError, match="is invalid"):
         read_dropped(tmp_path / "dropped.txt", job)

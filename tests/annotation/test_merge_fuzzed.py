@@ -42,7 +42,9 @@ SPOILED = st.lists(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=SPOILED)
-def test_nobody_is_lost(job: Job, export_content: dict[str, Any], tmp_path: Path, changes: list[tuple[str, int, str, Any]]) -> None:
+def test_every_person_is_merged_dropped_or_reported(
+    job: Job, export_content: dict[str, Any], tmp_path: Path, changes: list[tuple[str, int, str, Any]]
+) -> None:
     content = json.loads(json.dumps(export_content))
     for part, place, key, value in changes:
         content[part][place % len(content[part])][key] = value
@@ -65,7 +67,7 @@ def test_nobody_is_lost(job: Job, export_content: dict[str, Any], tmp_path: Path
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(JUNK, st.dictionaries(st.sampled_from(sorted(KEYS)), JUNK)))
-def test_no_coco_file_at_all(job: Job, tmp_path: Path, content: Any) -> None:
+def test_file_that_is_not_coco(job: Job, tmp_path: Path, content: Any) -> None:
     path = tmp_path / "junk.json"
     path.write_text(json.dumps(content))
     try:

@@ -47,7 +47,7 @@ def test_a_rectangle_is_four_corners() -> None:
         [(0, 0, 5, 5), (12, 20, 20, 30)],  # two pieces
     ],
 )
-def test_pieces_however_thin_come_back(rectangles: list[tuple[int, int, int, int]]) -> None:
+def test_thin_pieces_survive_the_round_trip(rectangles: list[tuple[int, int, int, int]]) -> None:
     mask = encoded(*rectangles)
     parts = polygons(mask)
     assert len(parts) == len(rectangles)
@@ -55,7 +55,7 @@ def test_pieces_however_thin_come_back(rectangles: list[tuple[int, int, int, int
     assert all(0 <= x <= SIZE[1] and 0 <= y <= SIZE[0] for part in parts for x, y in zip(part[0::2], part[1::2], strict=True))
 
 
-def test_holes_are_filled_and_nothing_has_no_outline() -> None:
+def test_holes_are_filled_and_an_empty_mask_has_no_outline() -> None:
     ring = np.zeros(SIZE, dtype=np.uint8, order="F")
     ring[2:18, 2:18] = 1
     ring[6:12, 6:12] = 0
@@ -63,7 +63,7 @@ def test_holes_are_filled_and_nothing_has_no_outline() -> None:
     assert polygons(encoded()) == []
 
 
-def test_real_masks_stray_by_a_pixel(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_masks_deviate_by_at_most_a_pixel(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = json.loads((shared_data / "cis" / "CIS.json").read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     sample = content["annotations"][::60]

@@ -43,7 +43,7 @@ def test_every_criterion(boxes: list[list[int]], criteria: dict[str, Any], expec
     assert reason(boxes, **criteria) == expected
 
 
-def test_regions_to_ignore_are_nobody() -> None:
+def test_ignore_regions_are_not_people() -> None:
     assert reason(CLOSE[:2], regions=5) == "too_few"
     assert reason(CLOSE, regions=2, max_regions=1) == "too_many_regions"
     assert reason(CLOSE, regions=1, max_regions=1) == QUALIFIED
@@ -57,7 +57,7 @@ def test_full_boxes_may_touch_where_visible_ones_do_not() -> None:
 
 
 @pytest.mark.parametrize("box", [None, "box", [1, 2, -3, 4], [1, 2, float("nan"), 4], [1, 2, 3]])
-def test_full_boxes_that_make_no_sense(box: Any) -> None:
+def test_invalid_full_boxes(box: Any) -> None:
     people = [entry(box) for box in CLOSE]
     people[1]["fbox"] = box
     verdict = judge(IMAGE, people, Criteria(iou_boxes="full"))
@@ -66,7 +66,7 @@ def test_full_boxes_that_make_no_sense(box: Any) -> None:
     assert judge(IMAGE, people, Criteria()).reason == QUALIFIED  # full boxes are not looked at
 
 
-def test_the_verdict_has_the_figures() -> None:
+def test_verdict_contains_the_measurements() -> None:
     verdict = judge(IMAGE, [entry(box) for box in CLOSE[:3]], Criteria())
     assert verdict == Verdict(7, "273271,c9db.jpg", QUALIFIED, "2 of 3 people touch another", 3, 0, 0.6667, 0.3333)
 
@@ -89,7 +89,7 @@ def test_a_larger_count_keeps_the_images_of_a_smaller_one() -> None:
     assert few != taken(draw(verdicts, 10, 4, lambda name: None))
 
 
-def test_damaged_images_make_room_for_others() -> None:
+def test_corrupt_images_are_replaced_in_the_sample() -> None:
     verdicts = [fit(0), fit(1, "apart"), fit(2), fit(3)]
     drawn = draw(verdicts, 2, 0, lambda name: "cut short" if name == "2.jpg" else None)
     assert [(verdict.line, verdict.reason) for verdict in drawn if verdict.line != 2] == [(0, TAKEN), (1, "apart"), (3, TAKEN)]

@@ -36,7 +36,7 @@ def _square(level: int, xs: tuple[int, ...], ys: tuple[int, ...], gt: int) -> li
     return [[level, x, y, gt, gt + 1] for y in ys for x in xs]
 
 
-def test_equally_small_boxes_go_to_the_first() -> None:
+def test_first_of_equally_small_boxes_is_assigned() -> None:
     positives = _positives([[10, 10, 50, 50], [14, 10, 54, 50]], [1, 2])
     expected = [row for y in (20, 28, 36) for row in (*_square(0, (20, 28, 36), (y,), 0), [0, 44, y, 1, 2])]
     assert positives == expected
@@ -52,13 +52,13 @@ def test_centre_is_the_rasters_centroid() -> None:
     assert _positives([[10.9, 10.9, 43.1, 43.1]], [1]) == _square(0, (20, 28, 36), (20, 28, 36), 0)
 
 
-def test_box_that_covers_no_pixel_is_nobodys() -> None:
+def test_box_that_covers_no_pixel_has_no_location() -> None:
     expected = _square(0, (60, 68, 76), (60, 68, 76), 0)
     assert _positives([[40, 40, 90, 90], [200, 20, 230, 60]], [1, 2]) == expected
     assert _positives([[4, 4, 5, 5], [20, 20, 21, 21]], [1, 2]) == []
 
 
-def test_first_box_at_the_left_border_does_not_silence_the_image() -> None:
+def test_first_box_at_the_left_border_keeps_the_other_positives() -> None:
     """The reference drops every positive here (a bug): ours equals the swapped order, with the indices swapped."""
     edge, person = [0, 20, 0.5, 90], [30, 20, 150, 120]
     swapped = _positives([person, edge], [2, 1])

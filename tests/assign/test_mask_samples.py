@@ -18,7 +18,7 @@ def _rows(samples: MaskSamples) -> list[tuple[int, int, int]]:
     return list(zip(samples.im_inds.tolist(), samples.loc_inds.tolist(), samples.gt_inds.tolist(), strict=True))
 
 
-def test_budget_is_shared_by_people_that_have_positives() -> None:
+def test_budget_is_shared_by_instances_with_positives() -> None:
     gt_inds = torch.tensor([[0, 0, 0, 5, 5, 5, 5, -1], [-1] * 8, [2, 1, 2, 1, 0, 0, 3, 3]])
     quality = torch.tensor([[0.1, 0.3, 0.2, 0.5, 0.9, 0.5, 0.7, 1.0], [1.0] * 8, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.7]])
     samples = select_mask_samples(_assignment(gt_inds), quality, per_image=5)
@@ -27,7 +27,7 @@ def test_budget_is_shared_by_people_that_have_positives() -> None:
     assert samples.counts == (4, 0, 4)
 
 
-def test_more_people_than_budget_still_get_one_each() -> None:
+def test_each_instance_gets_a_sample_beyond_the_budget() -> None:
     samples = select_mask_samples(_assignment(torch.arange(7).repeat(2)[None]), torch.rand(1, 14), per_image=3)
     assert samples.gt_inds.tolist() == list(range(7))
 
@@ -44,7 +44,7 @@ def test_equals_loop(seed: int) -> None:
 
 
 @pytest.mark.parametrize("at_most", [1, 3, 4, 6, 7, 100])
-def test_cap_takes_one_of_each_person_first(at_most: int) -> None:
+def test_cap_keeps_one_sample_of_each_instance_first(at_most: int) -> None:
     """Three people of two samples each in the first image, one in the second; the cap is an image's."""
     gt_inds = torch.tensor([[0, 0, 1, 1, 2, 2, -1], [0, 0, -1, -1, -1, -1, -1]])
     quality = torch.tensor([[0.3, 0.4, 0.9, 0.8, 0.1, 0.2, 1.0], [0.5, 0.6, 1, 1, 1, 1, 1]])

@@ -36,7 +36,7 @@ def check(boxes: NDArray[np.float64]) -> str | None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_corners_are_refused_in_a_file_and_mentioned_in_a_few_boxes(seed: int) -> None:
+def test_corners_are_rejected_in_a_whole_file_and_reported_in_a_few_boxes(seed: int) -> None:
     with pytest.raises(DataError, match=r"look like corners(.|\n)*boxes.json(.|\n)*\[x, y, width, height\](.|\n)*width = x1 - x0"):
         check(corners(people(200, seed)))
     assert (note := check(corners(people(12, seed)))) is not None
@@ -51,7 +51,7 @@ def test_fractions_of_the_image_are_refused() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("beyond", [0, 300])  # full bodies leave the image
-def test_boxes_as_they_should_be_pass(seed: int, beyond: float) -> None:
+def test_valid_boxes_pass(seed: int, beyond: float) -> None:
     for count in (1, 5, 12, 500):
         assert check(people(count, seed, beyond)) is None
 
@@ -71,7 +71,7 @@ def test_unusual_boxes_pass(boxes: NDArray[np.float64]) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_real_files_pass_and_would_be_refused_as_corners(shared_data: Path, name: str) -> None:
+def test_real_files_pass_and_are_rejected_as_corners(shared_data: Path, name: str) -> None:
     file = read_coco(shared_data / name, Needs(file_names=False))
     assert file.notes == []
     boxes = corners(np.array([a.box for a in file.annotations if not a.crowd]))

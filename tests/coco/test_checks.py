@@ -12,7 +12,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF, 1e300, 10**400, 100_001, "1", None, True, [1]])
-def test_no_coordinate_at_any_place_of_a_polygon(value: Any) -> None:
+def test_invalid_coordinate_at_any_index_of_a_polygon(value: Any) -> None:
     assert not is_coordinate(value)
     sound = [1.5, 2, 3, 4.5, 5, 6]
     assert is_polygon(sound)
@@ -21,7 +21,7 @@ def test_no_coordinate_at_any_place_of_a_polygon(value: Any) -> None:
     assert not is_degenerate([1, value])
 
 
-def test_polygons_and_what_is_left_of_them() -> None:
+def test_polygons_and_their_degenerate_parts() -> None:
     assert is_polygon([-3, 0, 100_000, 0, 5, 5])
     assert not is_polygon([1, 2, 3, 4, 5, 6, 7])  # half a point
     assert not is_polygon([1, 2, 3, 4])

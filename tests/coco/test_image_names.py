@@ -28,7 +28,7 @@ def match(names: list[str], images: list[str | None]) -> dict[str, int]:
         (["e\u0301.jpg"], ["\u00e9.jpg"], {"e\u0301.jpg": 10}),
     ],
 )
-def test_names_are_matched(names: list[str], images: list[str | None], found: dict[str, int]) -> None:
+def test_results_are_matched_to_images_by_name(names: list[str], images: list[str | None], found: dict[str, int]) -> None:
     assert match(names, images) == found
 
 

@@ -102,7 +102,9 @@ SECOND = "annotation 2 of image 7 (7.jpg)"
         ("categories", {"name": None}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
     ],
 )
-def test_the_same_fault_reads_the_same_everywhere(tmp_path: Path, key: str, change: Json, message: str, consumers: tuple[str, ...]) -> None:
+def test_same_fault_has_the_same_message_everywhere(
+    tmp_path: Path, key: str, change: Json, message: str, consumers: tuple[str, ...]
+) -> None:
     changed = content()
     changed[key][1] |= change
     path, images = written(tmp_path, changed)
@@ -191,13 +193,13 @@ def test_an_unused_parent_class_is_mentioned_with_the_remedy(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("wanted", ["Person", "person ", "PERSON"])
-def test_a_name_of_another_spelling_is_the_nearest(tmp_path: Path, wanted: str) -> None:
+def test_nearest_name_ignores_spelling_differences(tmp_path: Path, wanted: str) -> None:
     path, _ = written(tmp_path, content())
     with pytest.raises(DataError, match=r"did you mean 'person'\?"):
         read_coco(path, Needs([wanted]))
 
 
-def test_a_mask_may_replace_a_box_in_scoring_alone(tmp_path: Path) -> None:
+def test_mask_replaces_a_missing_box_only_in_scoring(tmp_path: Path) -> None:
     changed = content()
     changed["annotations"][1]["bbox"] = None
     path, images = written(tmp_path, changed)

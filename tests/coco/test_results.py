@@ -119,7 +119,7 @@ def test_bad_entries_are_named(tmp_path: Path, ground_truth: GroundTruth, bad: A
     assert "results.json, entry 1" in str(raised.value)
 
 
-def test_a_file_name_decides_the_image(tmp_path: Path, ground_truth: GroundTruth, caplog: pytest.LogCaptureFixture) -> None:
+def test_results_are_matched_by_file_name(tmp_path: Path, ground_truth: GroundTruth, caplog: pytest.LogCaptureFixture) -> None:
     """``predict`` numbers the files of a folder: a number may be the id of another image."""
     caplog.set_level("INFO")
     numbered = [entry(image_id=number, file_name=name) for number, name in ((4, "a.jpg"), (99, "val/b.jpg"))]

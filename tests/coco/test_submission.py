@@ -119,14 +119,14 @@ def test_any_form_of_a_mask_becomes_a_compressed_code(info: Path, tmp_path: Path
         ({"score": "absent"}, "lacks score"),
     ],
 )
-def test_what_the_server_would_refuse(info: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_results_that_the_server_would_reject(info: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         pack(written(tmp_path, entry(), entry(**changes)), info, name="a", output=tmp_path / "out")
     assert "entry 1" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_at_most_a_hundred_an_image(info: Path, tmp_path: Path) -> None:
+def test_at_most_100_results_per_image(info: Path, tmp_path: Path) -> None:
     hundred = [entry(category_id=1 if i % 2 else 18) for i in range(100)]
     assert pack(written(tmp_path, *hundred), info, name="a", output=tmp_path).num_results == 100
     with pytest.raises(DataError, match=r"too many results(.|\n)*image 4(.|\n)*found: 101"):
@@ -158,7 +158,7 @@ def test_the_list_of_images_has_no_ground_truth(info: Path, tmp_path: Path) -> N
             read_image_list(info)
 
 
-def test_a_mistake_ends_with_2(info: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_error_exits_with_2(info: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "missing.json"), str(info), "--name", "a", "--output", str(tmp_path / "out")]) == 2
     assert "error: the results file does not exist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -119,7 +119,7 @@ def around_its_mask(entry: Json) -> None:
 
 
 @pytest.mark.parametrize("change", [unlike, crowd, no_area, outside, half_turn, around_its_mask])
-def test_nothing_is_said_otherwise(tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Callable[[Json], None]) -> None:
+def test_nothing_suspicious_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Callable[[Json], None]) -> None:
     """Another class at the same place, an ignore region, boxes that are left out and counted anyway, and rotations that change no box."""
     changed = content()
     changed["annotations"].append(changed["annotations"][0] | {"id": 99})

@@ -47,7 +47,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "pages, all").iterdir())
 
 
-def test_batches_and_truth_become_pages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_batches_and_ground_truth_are_drawn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert browsed(monkeypatch, folder, "masks=true") == 0
     assert names(folder) == ["train_000.png", "train_001.png", "truth_000.png"]
     assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == names(folder)
@@ -57,7 +57,7 @@ def test_batches_and_truth_become_pages(monkeypatch: pytest.MonkeyPatch, capsys:
     assert (folder / "pages, all" / "train_000.png").read_bytes() == first, "the same seed shows the same batch"
 
 
-def test_a_set_without_a_training_part_shows_its_truth(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_set_without_training_images_shows_ground_truth(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "annotations" / "instances_train2017.json").unlink()
     assert browsed(monkeypatch, folder, "num_truth=1") == 0
     assert names(folder) == ["truth_000.png"]
@@ -77,7 +77,7 @@ def test_a_set_without_a_training_part_shows_its_truth(monkeypatch: pytest.Monke
         (lambda root: None, ["data.annotations=other.json"], "the annotation file does not exist"),
     ],
 )
-def test_mistakes(
+def test_user_errors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, change: Any, overrides: list[str], said: str
 ) -> None:
     change(folder)

@@ -46,7 +46,7 @@ def test_the_default_threshold_gives_the_same_numbers(run: Path, tmp_path: Path)
     assert metrics_of(tmp_path) == reported
 
 
-def test_another_size_than_the_runs_own_is_told(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusual_image_size_is_reported(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     own, far = 96, 200
     for size in (own, far):
         options = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/{size}", *data_of(run), f"data.test_size={size}"]
@@ -54,7 +54,7 @@ def test_another_size_than_the_runs_own_is_told(run: Path, tmp_path: Path, caplo
         assert (f"data.test_size={own} is its own size" in caplog.text) == (size == far)
 
 
-def test_its_own_predictions_score_the_same_again(run: Path, tmp_path: Path) -> None:
+def test_scoring_its_predictions_file_gives_the_same_metrics(run: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     checkpoint = f"checkpoint={run}/checkpoints/last.ckpt"
     evaluate.evaluate(composed(checkpoint, f"output={first}", "score_threshold=0.0001", *data_of(run), name="evaluate"))
@@ -107,7 +107,7 @@ def test_a_list_of_images_without_annotations_is_predicted(run: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("size", [480, 680])
-def test_people_in_crowds_at_both_sizes_of_the_paper(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_cis_at_both_image_sizes_of_the_paper(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """``data=cis`` resizes the shorter side to 480 unless told otherwise; boxes and masks come back at the size of the file."""
     Image.new("RGB", (90, 60), "gray").save(tmp_path / "a,b.jpg")
     person = {"id": 0, "image_id": 0, "category_id": 1, "bbox": [10, 5, 30, 50], "area": 1500, "iscrowd": 0}
@@ -131,7 +131,7 @@ def test_people_in_crowds_at_both_sizes_of_the_paper(run: Path, tmp_path: Path, 
     assert metrics_of(tmp_path / "out")["num_annotations"] == 1
 
 
-def test_one_thing_is_scored_at_a_time(tmp_path: Path) -> None:
+def test_checkpoint_and_predictions_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="checkpoint=PATH or predictions"):
         evaluate.evaluate(composed(f"output={tmp_path}", name="evaluate"))
 

@@ -95,7 +95,7 @@ def check(found: Agreement, worst: float = 0.001) -> None:
 
 
 @pytest.mark.slow
-def test_none_one_and_a_hundred(folder: Path) -> None:
+def test_zero_one_and_100_detections(folder: Path) -> None:
     model, session = load_trained(folder / "tiny.ckpt").model, session_of(folder / "new" / "model.onnx")
     for count in (0, 1, 100):
         result = agreement(model, Postprocess(), session, image_with(count, model))
@@ -132,7 +132,7 @@ def test_pixels_are_taken_as_they_are(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_file_says_about_itself(folder: Path) -> None:
+def test_metadata_of_the_file(folder: Path) -> None:
     facts = session_of(folder / "new" / "model.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(facts["class_names"]) == CLASSES
     assert json.loads(facts["strides"]) == [8, 16, 32, 64, 128]
@@ -152,7 +152,7 @@ def test_what_the_file_says_about_itself(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_needs_nothing_of_ours(folder: Path, tmp_path: Path) -> None:
+def test_example_runs_without_cis_seg(folder: Path, tmp_path: Path) -> None:
     nodes = [node for node in ast.walk(ast.parse(EXAMPLE.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {name for node in nodes for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])}
     assert names == {"json", "sys", "numpy", "onnxruntime", "PIL"}
@@ -189,7 +189,7 @@ def test_classes_do_not_suppress_each_other() -> None:
     torch.testing.assert_close(scores, expected.scores, rtol=0, atol=1e-6)
 
 
-def test_the_best_of_a_level() -> None:
+def test_candidates_per_level_are_limited() -> None:
     """The graph keeps as many candidates of a level as the package."""
     settings = Postprocess(DetectionConfig(nms_threshold=1.0, max_detections=1000), candidates_per_level=30)
     model, image = lively(tiny_model()), noise((256, 320))
@@ -212,7 +212,7 @@ def test_the_best_of_a_level() -> None:
         (["checkpoint=tiny.ckpt", "out=model.onnx", "max_detections=0"], "max_detections: this value cannot work"),
     ],
 )
-def test_mistakes(
+def test_user_errors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, overrides: list[str], said: str
 ) -> None:
     shutil.copy(tiny, tmp_path)

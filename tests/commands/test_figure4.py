@@ -75,7 +75,7 @@ def test_png_and_pdf_with_a_row_an_image(root: Path, tmp_path: Path) -> None:
         assert page.size[1] < 0.75 * two[1]
 
 
-def test_the_page_says_what_was_chosen_and_counts_both_models(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caption_states_the_selection_and_both_means(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[object, ...]] = []
     monkeypatch.setattr(figure4, "draw_page", lambda *arguments: seen.append(arguments) or [])
     draw(root, tmp_path, "images=[9]", "titles=[a,b]")
@@ -91,7 +91,7 @@ def test_the_page_says_what_was_chosen_and_counts_both_models(root: Path, tmp_pa
     assert str(seen[1][2]).startswith("the 1 most changed of 2 images;")
 
 
-def test_the_truth_is_of_what_the_networks_know(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ground_truth_is_limited_to_the_networks_classes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """COCO outlines chairs and plants too; networks of people cannot find those."""
     content = json.loads((root / "val.json").read_text())
     chair = content["annotations"][0] | {"id": 1, "category_id": 62}
@@ -109,7 +109,7 @@ def test_the_truth_is_of_what_the_networks_know(root: Path, tmp_path: Path, monk
     assert rows[7][2].note.startswith("1 people")
 
 
-def test_mistakes(root: Path, tmp_path: Path) -> None:
+def test_user_errors(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image has the id 8"):
         draw(root, tmp_path, "images=[7,8]")
     with pytest.raises(ConfigError, match="count: this value cannot work"):

@@ -75,7 +75,7 @@ def test_every_box_gets_its_mask(monkeypatch: pytest.MonkeyPatch, folder: Path) 
     assert Image.open(folder / "out" / "m_000.png").size[0] > 1000
 
 
-def test_our_readers_and_pycocotools_take_the_output(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_output_is_read_by_our_readers_and_pycocotools(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     assert masked(monkeypatch, folder, "pages=0") == 0
     output = folder / "out" / "m.json"
     assert not list(output.parent.glob("*.png"))
@@ -86,7 +86,7 @@ def test_our_readers_and_pycocotools_take_the_output(monkeypatch: pytest.MonkeyP
     assert len(COCO(str(output)).loadAnns([5, 0, 9])) == 3
 
 
-def test_a_box_s_mask_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_mask_of_a_box_does_not_depend_on_other_boxes(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     assert masked(monkeypatch, folder, "pages=0") == 0
     together = {a["id"]: a for a in json.loads((folder / "out" / "m.json").read_text())["annotations"]}
     monkeypatch.setattr(box_masks, "BOXES_AT_ONCE", 1)
@@ -98,7 +98,7 @@ def test_a_box_s_mask_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPa
             assert abs(alone[number]["area"] - annotation["area"]) <= 2
 
 
-def test_damaged_images_are_told_and_the_rest_is_done(
+def test_corrupt_images_are_reported_and_the_others_are_processed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     Image.new("RGB", (60, 80)).save(folder / "photos, all" / "b.png")  # turned
@@ -137,7 +137,7 @@ def test_an_invalid_box_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ("pages=-1", "pages: this value cannot work"),
     ],
 )
-def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, override: str, said: str) -> None:
+def test_user_errors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, override: str, said: str) -> None:
     before = (folder / "boxes.json").read_text()
     assert masked(monkeypatch, folder, override.replace("FOLDER", str(folder))) == 2
     text = capsys.readouterr().err

@@ -75,7 +75,7 @@ def by_file(output: Path) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def test_a_folder_of_everything(
+def test_folder_of_images_and_videos(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run: Path, photos: Path, tmp_path: Path
 ) -> None:
     assert predicted(monkeypatch, run, f"input={photos}", f"output={tmp_path}/out, [1]", "masks=true") == predict.EXIT_SOME_UNREADABLE
@@ -113,7 +113,7 @@ def test_pycocotools_reads_the_results(monkeypatch: pytest.MonkeyPatch, run: Pat
         assert 0 < annotation["score"] <= 1
 
 
-def test_it_finds_what_evaluate_finds(monkeypatch: pytest.MonkeyPatch, run: Path, tmp_path: Path) -> None:
+def test_predict_and_evaluate_find_the_same_instances(monkeypatch: pytest.MonkeyPatch, run: Path, tmp_path: Path) -> None:
     crowds = run.parents[3] / "crowds"
     data = [f"paths.data={crowds}", *(o for o in SMALL if o.startswith("data."))]
     scored = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/scored", "score_threshold=0.0001", "exclusive=true", *data]
@@ -178,7 +178,7 @@ def test_thresholds_and_sizes(
     assert (np.asarray(Image.open(tmp_path / "drawn" / f"{NASTY[:-4]}.png")) != undrawn[0]).any()
 
 
-def test_a_large_photo_is_drawn_small_and_measured_large(
+def test_large_photo_has_a_small_overlay_and_full_size_results(
     monkeypatch: pytest.MonkeyPatch, run: Path, photo: Image.Image, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -231,7 +231,7 @@ def test_a_video(monkeypatch: pytest.MonkeyPatch, run: Path, photo: Image.Image,
         (["input=IN", "output=OUT", "draw_treshold=0.5"], "did you mean draw_threshold"),
     ],
 )
-def test_mistakes(
+def test_user_errors(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     run: Path,

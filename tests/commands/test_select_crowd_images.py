@@ -59,7 +59,7 @@ def annotated(job: Path, root: Path) -> dict[str, Any]:
     return {**content, "annotations": annotations}
 
 
-def test_from_a_crowd_to_a_score(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
+def test_from_selection_to_evaluation(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
     output = tmp_path / "job"
     assert selected(monkeypatch, root, output, "count=4", "seed=1", f"checkpoint={checkpoint(root)}", "photos=copy") == 0
     job, truth = read_job(output / "job.json"), crowd_truth(root)
@@ -173,7 +173,7 @@ def test_faulty_records_and_damaged_files_are_in_the_report(monkeypatch: pytest.
         (["output=FOLDER/full"], "annotators may be working on it"),
     ],
 )
-def test_mistakes(
+def test_user_errors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path, overrides: list[str], said: str
 ) -> None:
     (tmp_path / "full").mkdir()

@@ -34,7 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_run(root, "name=whole", "data.photometric=light", "data.workers=2", *STEPS)
 
 
-def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
+def test_run_writes_all_its_files(tmp_path: Path) -> None:
     done = subprocess.run(
         command(tmp_path, "name=all", "logger=wandb", "schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=1"),
         capture_output=True,
@@ -70,7 +70,7 @@ class Interrupt(L.Callback):
             raise RuntimeError("interrupted by the test")
 
 
-def test_the_command_line_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_arguments_reach_the_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[str, list[str]]] = []
     monkeypatch.setattr("cis_seg.commands.train.train", lambda cfg, arguments: given.append((cfg.name, arguments)))
     overrides = ["name=given", "seed=3", "hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null"]
@@ -80,7 +80,7 @@ def test_the_command_line_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow  # the signals of test_resume.py are the short form
-def test_resume_continues_as_if_never_stopped(whole: Path, tmp_path: Path) -> None:
+def test_resumed_run_equals_an_uninterrupted_run(whole: Path, tmp_path: Path) -> None:
     common = ("name=part", "data.photometric=light", *STEPS)
     with pytest.raises(RuntimeError, match="interrupted by the test"):
         small_run(tmp_path, *common, "+callbacks.interrupt._target_=test_train.Interrupt", "+callbacks.interrupt.step=5")
@@ -144,7 +144,7 @@ def test_a_run_starts_from_another(whole: Path, tmp_path: Path) -> None:
     assert torch.equal(weights_of(run)["model.head.controller.weight"], weights_of(whole)["model.head.controller.weight"])
 
 
-def test_a_missing_start_says_so(tmp_path: Path) -> None:
+def test_missing_initial_checkpoint_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         small_run(tmp_path, "name=lost", "init_from=/nowhere/last.ckpt", *STEPS)
 

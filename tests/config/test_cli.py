@@ -216,7 +216,7 @@ def test_the_task_gets_the_composed_config(run: Run) -> None:
     assert full_error is None  # the task's own processes report for themselves
 
 
-def test_a_multirun_sweeps_and_keeps_paths_whole(run: Run) -> None:
+def test_multirun_sweeps_and_keeps_paths_with_commas(run: Run) -> None:
     done = run("-m", "init_from=a=1.ckpt,b=2.ckpt", "optim.lr=1,2")
     assert done.returncode == 0, done.stderr
     configs = [json.loads(line)[0] for line in done.stdout.splitlines() if line.startswith("[{")]
@@ -256,7 +256,7 @@ def test_hydras_own_options_work(run: Run, arguments: list[str], expected: str) 
     ],
 )
 @pytest.mark.parametrize("flags", [[], ["-m"]])
-def test_a_users_mistake_is_one_message(
+def test_user_error_prints_one_message(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     application: list[str],
@@ -317,7 +317,7 @@ def test_sigint(command: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # the process imports Lightning
-def test_lightning_speaks_once(run: Run) -> None:
+def test_lightning_logs_once(run: Run) -> None:
     done = run("fail=log")
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count("said once") == 1
@@ -334,7 +334,7 @@ class Broken(torch.utils.data.Dataset[int]):
             raise DataError("the image cannot be read", where="a.jpg", found=error, remedy="fetch it again") from error
 
 
-def test_an_error_from_a_dataloader_worker_reads_the_same() -> None:
+def test_error_in_a_worker_has_the_same_message() -> None:
     with pytest.raises(DataError) as raised:
         next(iter(torch.utils.data.DataLoader(Broken(), num_workers=1)))
     assert "Traceback" in str(raised.value)  # what torch makes of it

@@ -117,7 +117,7 @@ SLIPS = (-1, 0, 1, 10**30, math.nan, math.inf, -0.5, 1e-9, "", "nan", "a\0b", Tr
 
 
 @pytest.mark.parametrize("group", sorted({key.partition(".")[0] for _, key in OPTIONS}))
-def test_a_slip_in_any_option_is_built_from_or_refused_by_name(group: str) -> None:
+def test_mistyped_value_of_any_option_works_or_is_rejected_by_name(group: str) -> None:
     wrong = []
     for data, key in OPTIONS:
         for value in SLIPS if key.partition(".")[0] == group else ():
@@ -129,7 +129,7 @@ def test_a_slip_in_any_option_is_built_from_or_refused_by_name(group: str) -> No
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(option=st.sampled_from(OPTIONS), value=VALUES)
-def test_any_value_of_any_option_is_built_from_or_refused_by_name(option: tuple[str, str], value: Any) -> None:
+def test_random_value_of_any_option_works_or_is_rejected_by_name(option: tuple[str, str], value: Any) -> None:
     data, key = option
     message = refusal(RUNS[data], key, value)
     assert message is None or key in message, message
@@ -138,7 +138,7 @@ def test_any_value_of_any_option_is_built_from_or_refused_by_name(option: tuple[
 @pytest.mark.parametrize("name", OTHERS)
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=st.data())
-def test_so_it_is_for_the_other_commands(name: str, drawn: st.DataObject) -> None:
+def test_value_of_any_option_of_other_commands_works_or_is_rejected_by_name(name: str, drawn: st.DataObject) -> None:
     cfg = _other(name)
     key = drawn.draw(st.sampled_from([key for key, _, _ in leaves(checked(cfg))]))
     message = refusal(cfg, key, drawn.draw(st.one_of(st.sampled_from(SLIPS), VALUES)))
@@ -181,7 +181,7 @@ def test_every_number_of_every_schema_has_a_range() -> None:
     assert len(schemas) > 20
 
 
-def test_the_choices_of_an_option_are_those_that_its_consumer_knows() -> None:
+def test_allowed_values_are_those_that_the_consumer_supports() -> None:
     """The consumers look them up in tables of their own, which the config room, the lowest, cannot import."""
     tables = {
         (schema.BackboneConfig, "depth"): ARCHITECTURES,
@@ -210,7 +210,7 @@ def test_the_choices_of_an_option_are_those_that_its_consumer_knows() -> None:
         (["data.test_size=900", "data.test_max_size=800"], "data.test_max_size", "longer at most 800"),
     ],
 )
-def test_options_that_do_not_go_together(overrides: list[str], key: str, words: str) -> None:
+def test_conflicting_options_are_rejected(overrides: list[str], key: str, words: str) -> None:
     cfg = OmegaConf.merge(RUNS["coco"], OmegaConf.from_dotlist(overrides))
     assert isinstance(cfg, DictConfig)
     with pytest.raises(ConfigError) as refused:
@@ -219,7 +219,7 @@ def test_options_that_do_not_go_together(overrides: list[str], key: str, words: 
     assert words in str(refused.value)
 
 
-def test_all_wrong_values_are_told_before_any_conflict() -> None:
+def test_invalid_values_are_reported_before_conflicts() -> None:
     cfg = composed("optim.lr=nan", "optim.batch_size=0", "data.workers=-1", "loss.weights.mask=1")
     assert [error.problem.partition(":")[0] for error in problems(to_dataclass(cfg))] == [
         "data.workers",
@@ -238,6 +238,6 @@ def test_all_wrong_values_are_told_before_any_conflict() -> None:
     ],
     ids=["small", "odd"],
 )
-def test_the_ends_of_the_ranges_start(tmp_path: Path, extremes: list[str]) -> None:
+def test_runs_start_at_the_limits_of_every_range(tmp_path: Path, extremes: list[str]) -> None:
     run = small_run(tmp_path, "name=ends", "schedule.max_steps=1", "schedule.val_every=1", "schedule.save_every=1", *extremes)
     assert (run / "metrics.json").is_file()

@@ -33,14 +33,14 @@ WORKS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"
         ("precision", "fp16", "set trainer.precision=16-mixed"),
     ],
 )
-def test_what_to_write_instead(option: str, value: object, remedy: str) -> None:
+def test_message_suggests_a_valid_value(option: str, value: object, remedy: str) -> None:
     (error,) = device_problems(WORKS | {option: value})
     assert f"trainer.{option}: this value cannot work" in str(error)
     assert remedy in str(error)
 
 
 @pytest.mark.parametrize("value", [[0], -1])
-def test_a_cpu_has_no_indices(value: object) -> None:
+def test_device_indices_are_rejected_on_a_cpu(value: object) -> None:
     (error,) = device_problems(WORKS | {"devices": value, "accelerator": "cpu"})
     assert "set trainer.devices=1" in str(error)
 

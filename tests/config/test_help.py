@@ -36,7 +36,7 @@ def test_every_option_of_the_command_itself_is_explained(command: Command) -> No
 
 
 @each_command
-def test_it_is_readable(command: Command) -> None:
+def test_help_has_summary_example_and_exit_codes(command: Command) -> None:
     text = help_text(command)
     assert text.splitlines()[0].endswith("."), "the first line says what the command does"
     assert re.search(r"^  python (-m cis_seg\.|scripts/)", text, re.MULTILINE), "an example"
@@ -45,7 +45,7 @@ def test_it_is_readable(command: Command) -> None:
     assert "@" not in text
 
 
-def test_the_values_are_those_of_the_overrides() -> None:
+def test_help_shows_the_values_of_the_overrides() -> None:
     text = help_text(TRAIN, ["data=coco", "data.root=mine", "optim.lr=0.5", "data.categories=[person,dog]"])
     for line in ("data.root=mine ", "optim.lr=0.5 ", "data.categories=[person,dog] ", "data.test_size=800 ", "init_from=null "):
         assert f"\n{line}" in text

@@ -31,7 +31,7 @@ def test_a_mistyped_weight(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("data", ["data=crowd", "data=coco"])
-def test_a_root_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, data: str) -> None:
+def test_missing_data_root(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, data: str) -> None:
     text = message(monkeypatch, capsys, tmp_path, data, "data.root=/nowhere")
     assert "/nowhere" in text
     assert "what to do" in text

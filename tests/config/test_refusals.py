@@ -79,7 +79,7 @@ def answer_for_one_option(argument: str) -> str:
         (["-m", "logger=csv,null"], "one of csv, tensorboard, wandb"),
     ],
 )
-def test_what_hydra_cannot_read_is_refused_before_it(argv: list[str], words: str) -> None:
+def test_malformed_overrides_are_rejected_before_hydra(argv: list[str], words: str) -> None:
     with pytest.raises(ConfigError) as refused:
         prepared(argv, "config")
     assert words in str(refused.value)
@@ -129,7 +129,7 @@ def test_shorthands_become_hydras_grammar(argv: list[str], read: list[str]) -> N
         ("init_from=None", "the schema's default is init_from=null"),
     ],
 )
-def test_a_wrong_option_of_a_training(argument: str, words: str) -> None:
+def test_wrong_training_option_is_rejected(argument: str, words: str) -> None:
     assert words in answer(argument)
 
 
@@ -161,11 +161,11 @@ def test_a_wrong_option_of_a_training(argument: str, words: str) -> None:
         ("", "leave out an empty argument"),
     ],
 )
-def test_a_wrong_value_of_a_prediction(argument: str, words: str) -> None:
+def test_wrong_prediction_value_is_rejected(argument: str, words: str) -> None:
     assert words in answer_for_one_option(argument)
 
 
-def test_a_plus_does_not_switch_the_names_off() -> None:
+def test_plus_prefix_does_not_disable_validation() -> None:
     added = {
         "optim.learning_rate": "optim.lr",
         "loss.weights.overlapp": "loss.weights.overlap",
@@ -198,7 +198,7 @@ def test_an_argument_of_the_trainer_works_or_names_its_option() -> None:
     assert "a run needs Lightning's Trainer" in answer("~trainer")
 
 
-def test_a_file_of_the_users_own(tmp_path: Path) -> None:
+def test_options_in_a_user_config_file(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     path = tmp_path / "experiment" / "mine.yaml"
     texts = {
@@ -215,7 +215,7 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
         assert all(word in message for word in words), message
 
 
-def test_the_tables_of_names_are_those_of_the_libraries_and_of_the_commands() -> None:
+def test_names_of_other_frameworks_match_their_libraries() -> None:
     assert inspect.signature(lightning.Trainer).parameters.keys() == ARGUMENTS
     assert {flag for action in get_args_parser()._actions for flag in action.option_strings} == set(FLAGS.split())
     assert REPLACED.keys() <= ARGUMENTS

@@ -44,7 +44,7 @@ def test_help_and_the_config_need_no_heavy_library(tmp_path: Path) -> None:
     assert "overlap: 0.0" in said[-1]
 
 
-def test_a_mistake_needs_no_heavy_library(tmp_path: Path) -> None:
+def test_user_error_imports_no_heavy_library(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt").touch()
     cases = {
         ("train", "optim.lrr=1"): "did you mean optim.lr?",

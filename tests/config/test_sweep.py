@@ -59,7 +59,7 @@ def test_a_sweep_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caps
     assert "    supervision=mask\n" in capsys.readouterr().err
 
 
-def test_a_search_over_an_interval_compares_its_ends(
+def test_ends_of_a_search_interval_must_have_different_folders(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the optional dependency cis-seg[sweep] is not installed")

@@ -23,7 +23,7 @@ Content = dict[str, Any]
 WriteCoco = Callable[..., tuple[Path, Path]]
 
 
-def test_boxes_are_xyxy_clipped_and_crowds_stay_out(coco_content: Content, write_coco: WriteCoco) -> None:
+def test_boxes_are_xyxy_and_clipped_and_crowds_are_excluded(coco_content: Content, write_coco: WriteCoco) -> None:
     data = CocoDataset(*write_coco(coco_content), categories=["person"])
     assert data.image_ids == [7, 3]
     sample = data.sample(0)
@@ -129,7 +129,7 @@ def test_empty_boxes_and_boxes_outside_are_counted_in_one_line(
         {"size": [9, 9], "counts": "0"},
     ],
 )
-def test_unusable_masks_matter_only_where_masks_are_asked_for(coco_content: Content, write_coco: WriteCoco, mask: Any) -> None:
+def test_invalid_masks_matter_only_if_masks_are_loaded(coco_content: Content, write_coco: WriteCoco, mask: Any) -> None:
     coco_content["annotations"][0]["segmentation"] = mask
     files = write_coco(coco_content)
     assert len(CocoDataset(*files)) == 2
@@ -183,7 +183,7 @@ def test_missing_and_resized_images_are_named(coco_content: Content, write_coco:
 
 @pytest.mark.parametrize("kept", [0.5, 0.95, 0.0])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_truncated_images_are_noticed(tmp_path: Path, write_photo: Callable[..., Path], suffix: str, kept: float) -> None:
+def test_truncated_images_are_detected(tmp_path: Path, write_photo: Callable[..., Path], suffix: str, kept: float) -> None:
     path = write_photo(tmp_path / f"cut.{suffix}", height=64, width=64)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])

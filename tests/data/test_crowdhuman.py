@@ -19,7 +19,7 @@ Records = list[dict[str, Any]]
 WriteOdgt = Callable[[Records], tuple[Path, Path]]
 
 
-def test_visible_boxes_are_clipped_and_ignored_ones_stay_out(odgt_records: Records, write_odgt: WriteOdgt) -> None:
+def test_visible_boxes_are_clipped_and_ignored_ones_excluded(odgt_records: Records, write_odgt: WriteOdgt) -> None:
     data = CrowdHumanDataset(*write_odgt(odgt_records))
     assert (len(data), data.image_ids, data.class_names, data.category_ids) == (2, [0, 1], ("person",), (1,))
     sample = data.sample(0)
@@ -43,7 +43,7 @@ def test_records_without_people_are_kept_on_demand(odgt_records: Records, write_
     assert data.sample(2).boxes.shape == (0, 4)
 
 
-def test_a_box_outside_its_image_is_dropped_and_told(
+def test_box_outside_its_image_is_dropped_and_reported(
     odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture
 ) -> None:
     odgt_records[1]["gtboxes"][0]["vbox"] = [100, 1, 10, 10]
@@ -111,7 +111,7 @@ def test_blank_lines_keep_the_numbers_of_the_others(odgt_records: Records, write
 
 
 @pytest.mark.parametrize("ignore_regions", [True, False])
-def test_regions_travel_with_the_sample_by_option(odgt_records: Records, write_odgt: WriteOdgt, ignore_regions: bool) -> None:
+def test_samples_carry_ignore_regions_if_enabled(odgt_records: Records, write_odgt: WriteOdgt, ignore_regions: bool) -> None:
     odgt_records[0]["gtboxes"][3]["vbox"] = [25, -3, 50, 8]  # leaves the image on three sides
     data = CrowdHumanDataset(*write_odgt(odgt_records), ignore_regions=ignore_regions)
     expected = [[20, 5, 24, 9], [25, 0, 32, 5]] if ignore_regions else np.zeros((0, 4))
@@ -124,9 +124,7 @@ def _many(records: Records, count: int) -> Records:
     return [{**records[1], "ID": f"30,{i}"} for i in range(count)]
 
 
-def test_a_few_faulty_records_are_left_out_and_listed(
-    odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_few_faulty_records_are_skipped_and_listed(odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture) -> None:
     path, images = write_odgt([*_many(odgt_records, 30), {"ID": "30,empty", "gtboxes": []}])
     (images / "30,4.jpg").unlink()
     (images / "30,5.jpg").write_bytes(b"no image")
@@ -181,7 +179,7 @@ def _entry(**change: Any) -> Callable[[Records], None]:
         (_entry(vbox=[1, 1, True, 10]), ["vbox of entry 0", "four finite numbers"]),
     ],
 )
-def test_nonsense_is_refused_with_its_line(
+def test_invalid_line_is_rejected_with_its_number(
     odgt_records: Records, write_odgt: WriteOdgt, damage: Callable[[Records], None], words: list[str]
 ) -> None:
     damage(odgt_records)
@@ -288,7 +286,7 @@ def test_corners_are_refused(odgt_records: Records, write_odgt: WriteOdgt) -> No
         CrowdHumanDataset(*write_odgt(records))
 
 
-def test_copies_are_mentioned(odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_boxes_are_reported(odgt_records: Records, write_odgt: WriteOdgt, caplog: pytest.LogCaptureFixture) -> None:
     odgt_records[1]["gtboxes"] *= 2
     path, images = write_odgt(odgt_records)
     CrowdHumanDataset(path, images)

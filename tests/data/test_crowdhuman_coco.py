@@ -43,7 +43,7 @@ def test_full_boxes(odgt_records: Records, write_odgt: WriteOdgt) -> None:
 
 
 @pytest.mark.parametrize("name", ["sample", "truncated"])
-def test_real_records_go_there_and_back(shared_data: Path, tmp_path: Path, write_photo: Callable[..., Path], name: str) -> None:
+def test_real_records_round_trip(shared_data: Path, tmp_path: Path, write_photo: Callable[..., Path], name: str) -> None:
     source = shared_data / f"crowdhuman_odgt/annotation_{name}.odgt"
     records = [json.loads(line) for line in source.read_text().splitlines()]
     for record in records:
@@ -55,7 +55,7 @@ def test_real_records_go_there_and_back(shared_data: Path, tmp_path: Path, write
     assert len(CocoDataset(tmp_path / "coco.json", tmp_path / "images")) == len(records)
 
 
-def test_detections_in_regions_to_ignore_are_not_wrong(odgt_records: Records, write_odgt: WriteOdgt, tmp_path: Path) -> None:
+def test_detections_in_ignore_regions_are_not_false_positives(odgt_records: Records, write_odgt: WriteOdgt, tmp_path: Path) -> None:
     content, _ = to_coco(*write_odgt(odgt_records))
     (tmp_path / "truth.json").write_text(json.dumps(content))
     truth = GroundTruth(tmp_path / "truth.json")

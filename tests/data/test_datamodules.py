@@ -79,7 +79,7 @@ def test_the_training_images_as_a_second_scored_set(coco_root: Path) -> None:
     assert data.val_ground_truths == [coco_root / f"annotations/instances_{part}2017.json" for part in ("val", "train")]
 
 
-def test_masks_are_loaded_for_training_alone(coco_root: Path) -> None:
+def test_masks_are_loaded_only_for_training(coco_root: Path) -> None:
     data = coco_data(coco_root, load_masks=True, score_train=True, **SIZES)
     batch = _first(data, 1)[0]
     for target, size in zip(batch.targets, batch.image_sizes, strict=True):
@@ -167,7 +167,7 @@ def _fit(root: Path, folder: Path, steps: int, checkpoint: Path | None = None, w
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_continued_training_sees_the_same_batches(coco_root: Path, tmp_path: Path, workers: int) -> None:
+def test_resumed_training_sees_the_same_batches(coco_root: Path, tmp_path: Path, workers: int) -> None:
     whole = _fit(coco_root, tmp_path, 7)
     begun = _fit(coco_root, tmp_path, 3, workers=workers)
     ended = _fit(coco_root, tmp_path, 7, tmp_path / "3.ckpt", workers=workers)
@@ -209,7 +209,7 @@ def test_other_files_may_lie_anywhere(crowd_root: Path, tmp_path_factory: pytest
         crowdhuman_data(crowd_root, **SIZES).setup("validate")
 
 
-def test_a_missing_root_tells_the_layout(coco_root: Path) -> None:
+def test_missing_root_describes_the_layout(coco_root: Path) -> None:
     with pytest.raises(DataError, match=r"no such data folder[\s\S]*annotations/instances_train2017\.json, train2017[\s\S]*val2017/"):
         coco_data(coco_root / "nowhere").setup("fit")
     with pytest.raises(DataError, match=r"annotation_train\.odgt, Images/<ID>\.jpg"):
@@ -260,7 +260,7 @@ def _annotated(**change: Any) -> Callable[[Path, Content], None]:
         (_missing, ["1 of 3 images to score cannot be used", "image 3.jpg is missing"]),
     ],
 )
-def test_what_is_scored_is_checked_before_the_first_step(
+def test_scored_data_is_checked_before_the_first_step(
     coco_root: Path, coco_content: Content, damage: Callable[[Path, Content], None], words: list[str]
 ) -> None:
     for annotation in coco_content["annotations"]:
@@ -287,7 +287,7 @@ def test_areas_are_not_needed_if_those_of_the_masks_are_scored(coco_root: Path) 
         (1, "1 of 5 annotations have no mask; they count for boxes and are ignore regions for masks"),
     ],
 )
-def test_a_scored_set_without_masks_is_warned_of_before_the_first_step(
+def test_scored_set_without_masks_is_reported_before_the_first_step(
     coco_root: Path, coco_content: Content, caplog: pytest.LogCaptureFixture, cleared: int, words: str
 ) -> None:
     for annotation in coco_content["annotations"][:cleared]:
@@ -308,7 +308,7 @@ def test_scored_sets_with_different_category_ids_are_refused(coco_root: Path) ->
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_image_stops_the_training_with_one_readable_message(coco_root: Path, workers: int) -> None:
+def test_corrupt_image_stops_training_with_one_readable_message(coco_root: Path, workers: int) -> None:
     path = coco_root / "train2017/3.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     data = coco_data(coco_root, workers=workers, **SIZES)

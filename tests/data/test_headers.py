@@ -45,14 +45,14 @@ def test_exif_orientations(tmp_path: Path, orientation: int, suffix: str) -> Non
 
 
 @pytest.mark.parametrize("exif", [0, 9])
-def test_an_orientation_that_does_not_exist_is_none(tmp_path: Path, exif: int) -> None:
+def test_invalid_orientation_is_ignored(tmp_path: Path, exif: int) -> None:
     tags = Image.Exif()
     tags[0x0112] = exif
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=tags)
     assert read_header(tmp_path / "a.jpg").orientation == 1
 
 
-def test_a_tiff_is_upright_anyway(tmp_path: Path) -> None:
+def test_tiff_orientation_is_applied_by_pillow(tmp_path: Path) -> None:
     """Pillow turns it when it is read, so that no option can keep the stored pixels."""
     path = turned(tmp_path / "photo.tiff", 6)
     assert read_header(path)[:2] == ((30, 20), 1)
@@ -124,7 +124,7 @@ def test_a_whole_image_is_not_decoded(tmp_path: Path, write_photo: WritePhoto, m
     assert faulty_images(tmp_path, [("a.jpg", (480, 640))] * 3, Path("a.json"), "ignore") == {}
 
 
-def test_a_text_is_no_header(tmp_path: Path) -> None:
+def test_text_file_has_no_image_header(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("text")
     with pytest.raises(DataError, match="cannot be read as an image"):
         read_header(tmp_path / "a.jpg")

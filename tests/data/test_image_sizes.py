@@ -55,13 +55,13 @@ def test_a_file_that_changed_is_read_again(folder: Path) -> None:
         '{"format": 2, "files": 3}',
     ],
 )
-def test_a_damaged_cache_is_written_anew(folder: Path, content: str) -> None:
+def test_corrupt_cache_is_rewritten(folder: Path, content: str) -> None:
     cache_path(folder).write_text(content)
     assert image_sizes(folder, NAMES) == SIZES
     assert json.loads(cache_path(folder).read_text())["files"]["b.jpg"][:2] == [10, 12]
 
 
-def test_a_folder_that_cannot_be_written_is_told_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unwritable_folder_is_reported_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     module._log_unwritable.cache_clear()
     folder.parent.chmod(0o555)
     try:

@@ -99,7 +99,7 @@ def test_square_photos(tmp_path: Path, drawn: str) -> None:
     assert found.likely == drawn
 
 
-def test_what_nothing_tells(tmp_path: Path) -> None:
+def test_inconclusive_photos_are_reported(tmp_path: Path) -> None:
     """Photos turned by 180 degrees with boxes in the middle, which lie at the same place either way."""
     (tmp_path / "images").mkdir()
     names = [f"{number}.jpg" for number in range(4)]
@@ -132,7 +132,7 @@ def test_upright_photos_are_not_mentioned(tmp_path: Path) -> None:
     assert found.problem("apply") is None
 
 
-def test_training_and_the_check_say_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_and_the_check_report_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path, 3, drawn="apply")
     data, looked = coco_data(root, **SIZES), list[Path]()
     monkeypatch.setattr("cis_seg.data.records.turned_photos", lambda folder, photos: looked.append(folder) or turned_photos(folder, photos))
@@ -150,7 +150,7 @@ def test_training_and_the_check_say_it(tmp_path: Path, caplog: pytest.LogCapture
     assert "EXIF" not in caplog.text
 
 
-def test_the_size_of_a_sideways_photo_leads_to_the_option(tmp_path: Path) -> None:
+def test_size_mismatch_of_a_rotated_photo_names_the_option(tmp_path: Path) -> None:
     """And not to other numbers in the json, which would train on boxes that lie elsewhere."""
     data = coco_data(folder(tmp_path, 6, drawn="apply", images=2), **SIZES).train_dataset
     with pytest.raises(DataError, match=r"EXIF orientation 6 and was annotated as viewers show it: set exif=apply \(data.exif=apply"):

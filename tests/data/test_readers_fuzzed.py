@@ -81,7 +81,7 @@ def written(folder: Path, name: str, content: Any) -> Path:
 
 @settings(max_examples=150, deadline=None)
 @given(place=st.sampled_from(places(COCO)), value=ODD_VALUES)
-def test_a_damaged_coco_json_is_read_or_refused(images: Path, place: tuple[Any, ...], value: Any) -> None:
+def test_corrupted_coco_json_is_read_or_rejected(images: Path, place: tuple[Any, ...], value: Any) -> None:
     path = written(images, "coco.json", damaged(COCO, place, value))
     try:
         data = CocoDataset(path, images, keep_empty=True, load_masks=True)
@@ -100,7 +100,7 @@ def test_a_damaged_coco_json_is_read_or_refused(images: Path, place: tuple[Any, 
 
 @settings(max_examples=100, deadline=None)
 @given(place=st.sampled_from(places(COCO)), value=ODD_VALUES)
-def test_a_damaged_ground_truth_is_read_or_refused(images: Path, place: tuple[Any, ...], value: Any) -> None:
+def test_corrupted_ground_truth_is_read_or_rejected(images: Path, place: tuple[Any, ...], value: Any) -> None:
     path = written(images, "truth.json", damaged(COCO, place, value))
     try:
         truth = GroundTruth(path)
@@ -112,7 +112,7 @@ def test_a_damaged_ground_truth_is_read_or_refused(images: Path, place: tuple[An
 
 @settings(max_examples=100, deadline=None)
 @given(place=st.sampled_from(places(COCO)), value=ODD_VALUES)
-def test_a_check_never_stops_at_an_entry(images: Path, place: tuple[Any, ...], value: Any) -> None:
+def test_check_continues_after_an_invalid_entry(images: Path, place: tuple[Any, ...], value: Any) -> None:
     path = written(images, "checked.json", damaged(COCO, place, value))
     if len(place) == 1 and not (isinstance(value, list) and all(isinstance(entry, dict) for entry in value)):
         return  # no lists of objects: no COCO json at all
@@ -130,7 +130,7 @@ RECORDS = [{"ID": f"27,{name}", "gtboxes": [PERSON, {**PERSON, "tag": "mask", "e
 
 @settings(max_examples=150, deadline=None)
 @given(place=st.sampled_from(places(RECORDS)), value=ODD_VALUES, kind=st.sampled_from(["visible", "full", "head"]))
-def test_a_damaged_record_is_read_or_listed(images: Path, place: tuple[Any, ...], value: Any, kind: Any) -> None:
+def test_corrupted_record_is_read_or_listed(images: Path, place: tuple[Any, ...], value: Any, kind: Any) -> None:
     path = images / "fuzzed.odgt"
     path.write_text("\n".join(json.dumps(record) for record in damaged(RECORDS, place, value)))
     data = CrowdHumanDataset(path, images, boxes=kind, keep_empty=True, max_faulty=1)
@@ -143,7 +143,7 @@ def test_a_damaged_record_is_read_or_listed(images: Path, place: tuple[Any, ...]
 @given(
     line=st.one_of(st.binary(max_size=60), st.sampled_from([b"[" * 100_000, b"9" * 5000, b'{"ID": 3}', b"\xff", b"{}", b"NaN", b"null"]))
 )
-def test_any_line_is_listed_and_the_others_are_read(images: Path, line: bytes) -> None:
+def test_invalid_line_is_listed_and_the_others_are_read(images: Path, line: bytes) -> None:
     path = images / "lines.odgt"
     line = line.replace(b"\n", b" ").replace(b"\r", b" ")
     path.write_bytes(b"\n".join([line, json.dumps(RECORDS[0]).encode()]))

@@ -30,7 +30,7 @@ def test_a_batch_may_be_larger_than_the_data_set() -> None:
 
 
 @pytest.mark.parametrize("start", [1, 4, 9])
-def test_a_continued_run_sees_the_same_batches(start: int) -> None:
+def test_resumed_run_sees_the_same_batches(start: int) -> None:
     assert _batches(6, start_step=start) == _batches(start + 6)[start:]
     assert _batches(6, start_step=start, accumulate=2) == _batches(2 * start + 6, accumulate=2)[2 * start :]
 
@@ -56,7 +56,7 @@ def test_iterating_twice_starts_again() -> None:
 
 
 @pytest.mark.parametrize(("batch", "world_size", "accumulate", "remedy"), [(6, 2, 2, 4), (3, 4, 1, 4), (0, 1, 1, 1), (-2, 1, 1, 1)])
-def test_a_batch_that_cannot_be_cut_is_refused(batch: int, world_size: int, accumulate: int, remedy: int) -> None:
+def test_indivisible_batch_is_rejected(batch: int, world_size: int, accumulate: int, remedy: int) -> None:
     words = rf"a multiple of {world_size} devices x {accumulate}[\s\S]*{batch}\n[\s\S]*batch_size={remedy}"
     with pytest.raises(ConfigError, match=words):
         TrainBatchSampler(num_images=5, global_batch=batch, seed=0, world_size=world_size, accumulate=accumulate)

@@ -52,7 +52,7 @@ def batches(root: Path, count: int, **options: Any) -> list[Batch]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_another_image_takes_the_place_of_a_damaged_one(root: Path, caplog: pytest.LogCaptureFixture, workers: int) -> None:
+def test_corrupt_image_is_replaced_by_another_one(root: Path, caplog: pytest.LogCaptureFixture, workers: int) -> None:
     whole = batches(root, 10)
     damage(root, [3])
     (root / "train2017" / "07.jpg").unlink()
@@ -70,18 +70,18 @@ def test_another_image_takes_the_place_of_a_damaged_one(root: Path, caplog: pyte
     assert "(2 of 20 so far)" in told[1]
 
 
-def test_the_substitute_depends_on_the_seed_and_the_place_alone() -> None:
+def test_substitute_depends_only_on_seed_and_position() -> None:
     drawn = {substitute(1000, seed, position, attempt) for seed in range(3) for position in range(5) for attempt in (1, 2)}
     assert len(drawn) > 25
     assert substitute(1000, 1, 7, 2) == substitute(1000, 1, 7, 2)
 
 
-def test_a_first_image_that_is_gone_is_no_wrong_folder(root: Path) -> None:
+def test_missing_first_image_does_not_mean_a_wrong_folder(root: Path) -> None:
     (root / "train2017" / "00.jpg").unlink()
     assert len(batches(root, 5)) == 5
 
 
-def test_many_damaged_images_stop_the_training(root: Path) -> None:
+def test_many_corrupt_images_stop_training(root: Path) -> None:
     damage(root, [1, 2, 3])
     assert len(batches(root, 10, max_faulty=0.15)) == 10
     with pytest.raises(DataError, match=r"too many images cannot be read: 3 of 20[\s\S]*at most 0\.1 of[\s\S]*0[123]\.jpg cannot be read"):
@@ -89,7 +89,7 @@ def test_many_damaged_images_stop_the_training(root: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_set_without_a_readable_image_stops_at_once(root: Path, workers: int) -> None:
+def test_set_without_readable_images_stops_immediately(root: Path, workers: int) -> None:
     damage(root, list(range(IMAGES)))
     with pytest.raises(DataError, match=rf"{ATTEMPTS * 4} images drawn in a row cannot be read[\s\S]*and {ATTEMPTS * 4 - 3} more") as stop:
         batches(root, 1, workers=workers, max_faulty=1)
@@ -124,7 +124,7 @@ class _Waits:
         return self.transform(sample, position)
 
 
-def test_a_hung_process_is_noticed_and_its_images_are_named(root: Path) -> None:
+def test_hanging_worker_is_reported_with_its_images(root: Path) -> None:
     data = coco_data(root, workers=2, worker_timeout=3, **SIZES)
     data.train_transform = _Waits(data.train_transform, image_id=5)  # type: ignore[assignment]
     expected = next(batch.image_ids for batch in batches(root, 10) if 5 in batch.image_ids)
@@ -135,7 +135,7 @@ def test_a_hung_process_is_noticed_and_its_images_are_named(root: Path) -> None:
     assert all(f"{image_id:02d}.jpg" in str(stop.value) for image_id in expected)
 
 
-def test_a_stopped_process_is_noticed_and_ended(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_worker_is_reported_and_killed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has read the next batch, and does not hand it over: torch alone would wait for ever."""
     monkeypatch.setattr(workers, "GRACE", 1.0)
     stream: Any = iter(coco_data(root, workers=2, worker_timeout=2, **SIZES).train_dataloader())
@@ -158,7 +158,7 @@ def _killed(batches: Iterator[Batch]) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_process_is_noticed(root: Path) -> None:
+def test_killed_worker_is_reported(root: Path) -> None:
     data = coco_data(root, workers=1, worker_timeout=8, **SIZES)  # seldom, the signal is lost and torch notices at the timeout
     with (
         pytest.raises(RunError, match=r"a process that reads images was lost[\s\S]*data\.workers[\s\S]*resume=true"),
@@ -167,7 +167,7 @@ def test_a_killed_process_is_noticed(root: Path) -> None:
         _killed(iter(data.train_dataloader()))
 
 
-def test_what_torch_says_of_its_processes() -> None:
+def test_torchs_messages_about_its_processes() -> None:
     bus = "DataLoader worker (pid 12) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."
     error = worker_error(RuntimeError(bus), [Path(f"{i}.jpg") for i in range(6)])
     assert error is not None

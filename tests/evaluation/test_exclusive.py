@@ -35,13 +35,13 @@ def test_random_masks_equal_the_loop_over_pixels() -> None:
     assert (found.sum(axis=0) <= 1).all()
 
 
-def test_masks_apart_stay_as_they_are() -> None:
+def test_disjoint_masks_are_unchanged() -> None:
     masks = [rle(0, 0, 10, 10), rle(10, 0, 20, 10), rle(0, 10, 20, 30)]
     assert exclusive_masks(masks) == masks
     assert exclusive_masks([]) == []
 
 
-def test_instances_that_lose_every_pixel_go() -> None:
+def test_instances_without_pixels_are_dropped() -> None:
     masks = (rle(0, 0, 20, 20), rle(5, 5, 15, 15), rle(10, 0, 30, 20))
     instances = Instances(torch.arange(12.0).view(3, 4), torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2]), masks, SIZE)
     found = exclusive_instances(instances)

@@ -87,7 +87,7 @@ def cis(shared_data: Path) -> GroundTruth:
     return GroundTruth(shared_data / "cis" / "CIS.json")
 
 
-def test_cis_floors_and_quirks(cis: GroundTruth) -> None:
+def test_cis_baselines_and_quirks(cis: GroundTruth) -> None:
     """PAPER.md: the filled box scores AP 2.2 to 2.5, the inscribed ellipse 7.3 to 7.7; the truth itself 100."""
     assert cis.dropped_parts == 5
     box = score(cis, baseline_results(cis, "box"), iou_types=("segm",)).metrics
@@ -194,7 +194,7 @@ def test_crowd_bins(tmp_path: Path) -> None:
     assert scores["segm/AP/crowd_high"] == 0
 
 
-def test_annotation_without_mask_is_a_region_to_ignore(tmp_path: Path) -> None:
+def test_annotation_without_mask_is_an_ignore_region(tmp_path: Path) -> None:
     maskless = person(2, 0, (50, 10, 30, 60))
     del maskless["segmentation"]
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), maskless, person(3, 1, (5, 5, 9, 9), segmentation=[])])
@@ -206,7 +206,7 @@ def test_annotation_without_mask_is_a_region_to_ignore(tmp_path: Path) -> None:
     assert scores["floor/box_AP50"] == FULL
 
 
-def test_truth_without_any_mask_scores_boxes(tmp_path: Path) -> None:
+def test_ground_truth_without_masks_scores_boxes(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40), segmentation=None)])
     scores = score(ours, [found(0, (10, 10, 20, 40))]).metrics
     assert scores["bbox/AP"] == FULL
@@ -234,7 +234,7 @@ def test_missing_area(tmp_path: Path) -> None:
         score(ours, [], area="box")
 
 
-def test_scoring_leaves_results_and_truth_alone(tmp_path: Path) -> None:
+def test_scoring_does_not_modify_results_or_ground_truth(tmp_path: Path) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40)), person(2, 0, (20, 10, 20, 40))])
     results = [found(0, (10, 10, 20, 40))]
     before = json.dumps(results, default=str)
@@ -244,7 +244,7 @@ def test_scoring_leaves_results_and_truth_alone(tmp_path: Path) -> None:
     assert score(ours, results).metrics == first
 
 
-def test_floors_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_baselines_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = truth(tmp_path, [person(1, 0, (10, 10, 20, 40))])
     first = baselines(ours)
     monkeypatch.setattr("cis_seg.evaluation.metrics.baseline_results", None)
@@ -296,7 +296,7 @@ def test_curves_are_precision_over_recall_at_two_thresholds(tmp_path: Path) -> N
         assert 100 * at75.mean() == pytest.approx(evaluation.metrics[f"{kind}/AP75"])
 
 
-def test_there_is_no_curve_without_anything_to_measure(tmp_path: Path) -> None:
+def test_no_curve_without_measured_entries(tmp_path: Path) -> None:
     assert score(truth(tmp_path, []), [found(0, (10, 10, 20, 40))]).curves == {}
     maskless = truth(tmp_path, [person(1, 0, (10, 10, 20, 40), segmentation=[])])
     assert score(maskless, [found(0, (10, 10, 20, 40))]).curves.keys() == {"bbox/50", "bbox/75"}

@@ -53,7 +53,7 @@ def _run(folder: Path, *, picture: bool) -> Path:
     return folder
 
 
-def test_categories_where_there_are_several() -> None:
+def test_several_categories() -> None:
     alone = {"segm/AP/person": 1.0, "segm/AP/crowd_none": 2.0, "bbox/AP/person": 3.0}
     several = alone | {"bbox/AP/dog": None, "segm/AP/dog": None, "bbox/AP/[b]at": 6.0, "segm/AP/[b]at": 5.0}
     printed = []

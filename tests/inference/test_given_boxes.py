@@ -72,7 +72,7 @@ def test_a_box_does_not_depend_on_its_neighbours() -> None:
     torch.testing.assert_close(alone.confidence, fits.confidence[:1])
 
 
-def test_a_box_between_the_locations_takes_the_nearest_of_its_level() -> None:
+def test_box_without_a_location_uses_the_nearest_one_of_its_level() -> None:
     chosen, fits = fitted(dense_of({}), [[37.0, 37.0, 43.0, 43.0], [38.0, 30.0, 43.0, 35.0]], [0, 0])
     assert fits.fallback.tolist() == [True, True]
     assert fits.confidence.tolist() == [0, 0]

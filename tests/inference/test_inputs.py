@@ -32,23 +32,23 @@ def test_a_folder_gives_its_images_and_videos(folder: Path, caplog: pytest.LogCa
     assert [s.is_video for s in find_sources(str(folder), leave_out=folder / "out")] == [False, False, False, True]
 
 
-def test_a_file_is_taken_whatever_it_is_called(folder: Path) -> None:
+def test_explicit_file_is_accepted_under_any_name(folder: Path) -> None:
     assert names(folder / "[1], x = y.jpg", folder) == ["[1], x = y.jpg"]
     assert names(folder / "notes.txt", folder) == ["notes.txt"]
 
 
-def test_a_pattern_may_go_deep_and_leaves_the_output_out(folder: Path) -> None:
+def test_recursive_pattern_excludes_the_output_folder(folder: Path) -> None:
     assert names(folder / "**" / "*.png", folder) == ["a.png", "deep/er/a.png"]
     assert names(folder / "deep" / "*", folder) == ["c.jpg"]
     assert names(folder / "[ab].*", folder) == ["a.png", "b.JPG"]
 
 
-def test_a_link_to_nowhere_is_not_passed_over(folder: Path) -> None:
+def test_dangling_link_is_reported(folder: Path) -> None:
     (folder / "lost.jpg").symlink_to(folder / "nowhere.jpg")
     assert "lost.jpg" in names(folder, folder)
 
 
-def test_brackets_of_real_folders_are_no_pattern(folder: Path) -> None:
+def test_brackets_in_real_folder_names_are_not_a_pattern(folder: Path) -> None:
     (folder / "deep").rename(folder / "trip [2026]")
     assert names(folder / "trip [2026]" / "**" / "*.[jp]*", folder) == ["c.jpg", "er/a.png"]
     assert names(folder / "trip [2026]", folder) == ["c.jpg"]

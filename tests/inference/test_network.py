@@ -155,7 +155,7 @@ def test_what_are_no_boxes(network: Network, boxes: Any, labels: Any, said: str)
     assert said in str(caught.value)
 
 
-def test_mistakes_of_loading_and_options(network: Network, folder: Path) -> None:
+def test_user_errors_of_loading_and_options(network: Network, folder: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         cis_seg.load(folder / "nowhere.ckpt")
     with pytest.raises(CheckpointError, match="another format"):

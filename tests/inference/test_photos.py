@@ -43,7 +43,7 @@ def read(*paths: Path, view_side: int = 100) -> tuple[list[Photo], dict[Source, 
         (8, np.rot90),
     ],
 )
-def test_a_photo_stands_upright(tmp_path: Path, orientation: int, turn: object) -> None:
+def test_photo_is_upright(tmp_path: Path, orientation: int, turn: object) -> None:
     pixels, exif = noise(20, 30), Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
@@ -52,7 +52,7 @@ def test_a_photo_stands_upright(tmp_path: Path, orientation: int, turn: object) 
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels)  # annotations are in pixels of the stored file
 
 
-def test_damaged_exif_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrupt_exif_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(image: Image.Image, *, in_place: bool) -> None:
         raise struct.error("unpack requires a buffer of 2 bytes")  # one of many
 
@@ -85,7 +85,7 @@ def test_the_view_is_bounded_and_the_size_is_the_files(tmp_path: Path) -> None:
     assert line.view.shape == (1, 200, 3)
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported_and_the_rest_continues(tmp_path: Path) -> None:
     Image.fromarray(noise(20, 30)).save(tmp_path / "good.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:500])
     (tmp_path / "text.jpg").write_text("no image")
@@ -98,7 +98,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
     assert all(error.found for error in unreadable.values())
 
 
-def test_large_photos_are_read_without_a_word_and_bombs_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_photos_are_read_silently_and_decompression_bombs_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(noise(20, 30)).save(tmp_path / "a.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -100,7 +100,7 @@ def test_score_is_the_root_of_class_times_centerness() -> None:
     assert [score for *_, score in found] == pytest.approx([0.6, 0.5, 0.051**0.5])
 
 
-def test_a_location_may_be_of_two_classes() -> None:
+def test_location_can_detect_two_classes() -> None:
     found = _found(Postprocess(), _dense([[0.0, 0, 20, 20]], [[0.6, 0.01, 0.8]], [0.9]))
     assert [(k, c) for k, c, _ in found] == [(0, 2), (0, 0)]
 
@@ -115,7 +115,7 @@ def test_nms_is_per_class_and_keeps_boxes_at_the_threshold() -> None:
     assert [k for k, *_ in _found(Postprocess(DetectionConfig(nms_threshold=0.49)), _dense(boxes[::3], [[0.9], [0.8]], [0.9] * 2))] == [0]
 
 
-def test_best_thousand_a_level_and_best_hundred() -> None:
+def test_candidates_per_level_and_detections_per_image_are_limited() -> None:
     boxes = [[30.0 * (i % 40), 30.0 * (i // 40), 30.0 * (i % 40) + 20, 30.0 * (i // 40) + 20] for i in range(1206)]
     scores = [[0.3 + i / 2000] for i in range(1206)]
     dense = _dense(boxes, scores, [0.9] * 1206, [0] * 1203 + [2] * 3)
@@ -146,7 +146,7 @@ def test_nothing_found() -> None:
 
 
 # ---------------------------------------------------------------- masks
-def test_masks_are_not_cut_to_their_boxes() -> None:
+def test_masks_are_not_clipped_to_their_boxes() -> None:
     dense = _dense([[10.0, 20, 20, 30]], [[0.9]], [0.9])
     found = _postprocessed(lambda *_: torch.full((1, 16, 24), 9.0), dense, (50, 70), (100, 140))
     assert coco_mask.area(list(found.masks)).tolist() == [100 * 140]
@@ -172,7 +172,7 @@ def test_probabilities_are_interpolated_not_logits(size: tuple[int, int]) -> Non
     assert columns.tolist() == list(range(49)), "0.9 at 46, 0.2 at 50: 0.55 at 48, 0.375 at 49"
 
 
-def test_a_few_at_a_time_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunked_rendering_gives_the_same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(7, 16, 24, generator=torch.Generator().manual_seed(0))
     together = render_masks(logits, (50, 70), (100, 140), PADDED)
     for pixels in (1, 3 * 100 * 140):

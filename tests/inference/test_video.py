@@ -12,7 +12,7 @@ from cis_seg.errors import DataError
 from cis_seg.inference.video import USUAL_RATE, VideoFile, frame_count, frame_rate, read_frames
 
 
-def test_frames_survive_the_way_through_a_file(tmp_path: Path) -> None:
+def test_video_round_trip(tmp_path: Path) -> None:
     frames = [np.full((48, 64, 3), (250 - 40 * k, 20, 40 * k), dtype=np.uint8) for k in range(5)]
     file = VideoFile(tmp_path / "clip.x", 12.5)
     for frame in frames:
@@ -33,7 +33,7 @@ def test_odd_sizes_are_made_even(tmp_path: Path) -> None:
     assert [frame.shape for frame in read_frames(next(tmp_path.iterdir()))] == [(34, 48, 3)]
 
 
-def test_what_is_no_video(tmp_path: Path) -> None:
+def test_file_that_is_not_a_video(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"no video at all")
     with pytest.raises(DataError, match=r"clip\.mp4 is not a readable video"):
         list(read_frames(tmp_path / "clip.mp4"))
@@ -41,7 +41,7 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     assert frame_rate(tmp_path / "clip.mp4") == USUAL_RATE
 
 
-def test_no_codec_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_codec_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2.VideoWriter, "fourcc", staticmethod(lambda *code: -2))
     monkeypatch.setattr("cis_seg.inference.video.FORMATS", (("none", ".unknown"),))
     with pytest.raises(DataError, match="cannot write a video"):

@@ -107,7 +107,7 @@ def odd_root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_odd_is_found_and_nothing_stops_the_check(odd_root: Path) -> None:
+def test_all_suspicious_entries_are_listed_and_none_stops_the_check(odd_root: Path) -> None:
     contents = read_contents(odd_root / "odd.json", odd_root / "photos")
     find_oddities(contents, pixels=True)
     assert ids(contents, "duplicate") == [(0, 1)]
@@ -158,8 +158,8 @@ def test_the_command_writes_text_json_and_plots(odd_root: Path, capsys: pytest.C
         assert page.width > 1000
 
 
-@pytest.mark.slow  # test_cis_floors_and_quirks scores the same baselines
-def test_floors_and_the_truth_itself_on_cis(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow  # test_cis_baselines_and_quirks scores the same baselines
+def test_baselines_and_ground_truth_on_cis(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """PAPER.md: filled box 2.2, ellipse 7.3, smaller ellipse 10.0, each within 0.5; the truth against itself 100."""
     overrides = ["data=cis", f"data.root={shared_data}/cis", f"output={tmp_path}", "floors=true"]
     check_dataset.check(composed(*overrides, name="check"))

@@ -39,7 +39,7 @@ def test_boxes_that_the_reader_leaves_out_are_listed_by_reason(tmp_path: Path, c
     assert "2 boxes without width or height" in capsys.readouterr().out
 
 
-def test_records_that_are_left_out_are_listed(tmp_path: Path) -> None:
+def test_skipped_records_are_listed(tmp_path: Path) -> None:
     person = {"tag": "person", "vbox": [-1, 2, 8, 9], "fbox": [1, 2, 8, 20], "hbox": [2, 2, 3, 3], "extra": {"box_id": 0}, "head_attr": {}}
     region = {"tag": "mask", "vbox": [20, 2, 8, 9], "fbox": [20, 2, 8, 9], "hbox": [20, 2, 8, 9], "extra": {"ignore": 1}, "head_attr": {}}
     records = [{"ID": name, "gtboxes": [person, region]} for name in ("273,a", "273,b")]

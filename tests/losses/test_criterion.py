@@ -140,7 +140,7 @@ def test_pairwise_options_and_colours_reach_the_loss() -> None:
     assert loss(replace(batch, pixels=255 - batch.pixels)) == plain, "augmented pixels are not compared"
 
 
-def test_true_masks_by_hand() -> None:
+def test_ground_truth_masks_hand_computed() -> None:
     """Two people in the smaller image: a rectangle of full-size pixels, and everything."""
     first = torch.zeros(2, 50, 70, dtype=torch.bool)
     first[0, 8:24, 12:20] = True  # rows 2..5 and columns 3..4 of the mask grid: 8 cells
@@ -177,7 +177,7 @@ def test_weight_zero_removes_a_term(name: str) -> None:
     assert Criterion(ALL | {name: 3.0})(*inputs, batch, step=5_000) == losses, "terms are raw: the weight is applied outside"
 
 
-def test_without_true_masks_none_are_needed() -> None:
+def test_no_masks_needed_without_ground_truth_masks() -> None:
     batch = tiny_batch(*BOXES)
     criterion = Criterion(ALL | {"mask": 0.0})
     assert "loss_mask" not in criterion(*_predictions(batch), batch, step=1)
@@ -185,7 +185,7 @@ def test_without_true_masks_none_are_needed() -> None:
         Criterion(ALL)(*_predictions(batch), batch, step=1)
 
 
-def test_nothing_to_learn_is_zero_and_reaches_every_parameter() -> None:
+def test_loss_without_targets_is_zero_and_reaches_every_parameter() -> None:
     """As in the reference: without a positive every term but the class loss is 0; here also without a box, where the reference crashes."""
     batch = tiny_batch(with_masks=True)
     model = tiny_model()
@@ -262,7 +262,7 @@ def test_overlap_term_and_its_statistics() -> None:
     assert "loss_overlap" not in Criterion({"proj": 1.0, "overlap": 0.0}).mask_losses(samples, logits, batch, step=1)
 
 
-def test_the_draw_follows_the_seed_and_the_place_in_the_stream() -> None:
+def test_selection_depends_on_seed_and_stream_position() -> None:
     """The same in one process and in two, whatever stands beside an image in the batch."""
     masks, people = 24, [0] * 12 + [1] * 12
     logits = torch.randn(2 * masks, 16, 24, generator=torch.Generator().manual_seed(0))

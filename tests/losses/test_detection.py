@@ -61,7 +61,7 @@ def test_giou_degenerate_boxes_stay_finite() -> None:
     assert pred.grad.isfinite().all()
 
 
-def test_giou_bf16_and_nothing() -> None:
+def test_giou_bf16_and_empty_input() -> None:
     pred, target, weights = torch.rand(3, 4).bfloat16(), torch.rand(3, 4), torch.rand(3)
     loss = giou_loss(pred, target, weights, 1.0)
     assert loss.dtype == torch.float32
@@ -121,7 +121,7 @@ def test_focal_no_locations() -> None:
     assert logits.grad is not None
 
 
-def test_focal_ignored_locations_neither_count_nor_learn() -> None:
+def test_focal_ignored_locations_have_no_loss_and_no_gradient() -> None:
     logits = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([[0, 3, 3, 2, 3], [3, 3, 1, 3, 3]])
     ignored = torch.zeros(2, 5, dtype=torch.bool)
@@ -144,7 +144,7 @@ def test_centerness_equals_loop_and_hand() -> None:
     assert centerness_loss(torch.zeros(3), torch.tensor([0.0, 0.3, 1.0]), 3.0).item() == pytest.approx(0.6931472)
 
 
-def test_centerness_gradient_precision_and_nothing() -> None:
+def test_centerness_gradient_precision_and_empty_input() -> None:
     targets = torch.rand(4, dtype=torch.float64)
     logits = torch.randn(4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: centerness_loss(x, targets, torch.tensor(2.0)), (logits,))

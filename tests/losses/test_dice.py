@@ -23,7 +23,7 @@ def test_hand_computed() -> None:
     assert dice_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)).item() == 1
 
 
-def test_gradient_precision_and_nothing() -> None:
+def test_gradient_precision_and_empty_input() -> None:
     truth = torch.rand(2, 3, 3) > 0.5
     scores = torch.rand(2, 3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: dice_loss(x, truth), (scores,))

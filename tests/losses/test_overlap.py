@@ -111,7 +111,7 @@ def test_gradient(reduction: str, detach: bool) -> None:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("im_inds", "gt_inds"), [([0, 0, 0], [5, 5, 5]), ([0, 1, 2], [0, 1, 2]), ([], [])])
-def test_without_a_pair_exactly_zero(reduction: str, im_inds: list[int], gt_inds: list[int]) -> None:
+def test_exactly_zero_without_a_pair(reduction: str, im_inds: list[int], gt_inds: list[int]) -> None:
     masks = torch.rand(len(im_inds), 4, 4, requires_grad=True)
     loss = overlap_loss(masks, torch.tensor(im_inds, dtype=torch.int64), torch.tensor(gt_inds, dtype=torch.int64), reduction=reduction)
     loss.backward()
@@ -130,7 +130,7 @@ def test_finite_at_saturated_masks() -> None:
 
 
 # ---------------------------------------------------------------- the draw
-def test_the_draw_is_seeded_uniform_and_one_a_person() -> None:
+def test_selection_is_seeded_uniform_and_one_per_instance() -> None:
     masks, gt_inds = scores(6), GT_INDS[:6]
     draws = [image_pairs(masks, gt_inds, 3, generator=seeded(seed)).drawn.tolist() for seed in range(600)]
     assert draws == [image_pairs(masks, gt_inds, 3, generator=seeded(seed)).drawn.tolist() for seed in range(600)]
@@ -140,7 +140,7 @@ def test_the_draw_is_seeded_uniform_and_one_a_person() -> None:
         assert share == pytest.approx(chance, abs=4 * (chance * (1 - chance) / len(draws)) ** 0.5 + 1e-9)  # 4 standard deviations
 
 
-def test_an_image_is_drawn_alike_whatever_stands_beside_it() -> None:
+def test_overlay_does_not_depend_on_the_neighbouring_panel() -> None:
     masks = scores()
     together = overlap_pairs(masks, IM_INDS, GT_INDS, generator=lambda image: seeded([7, 8, 9, 10][image]))
     alone = overlap_pairs(masks[8:], IM_INDS[8:] - 3, GT_INDS[8:], generator=lambda image: seeded([10][image]))

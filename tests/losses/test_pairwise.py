@@ -143,7 +143,7 @@ def test_precision() -> None:
 
 
 @pytest.mark.parametrize("num", [0, 2])
-def test_nothing_to_compare_is_exactly_zero(num: int) -> None:
+def test_loss_without_edges_is_exactly_zero(num: int) -> None:
     logits = torch.randn(num, 4, 5, requires_grad=True)
     inds = torch.zeros(num, dtype=torch.int64)
     loss = pairwise_loss(logits, torch.ones(num, 4, 5), torch.zeros(1, 8, 4, 5), inds)

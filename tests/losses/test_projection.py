@@ -50,7 +50,7 @@ def test_golden(golden, case: str) -> None:
         assert one.item() == pytest.approx((columns[n] + rows[n]).item(), rel=1e-5)
 
 
-def test_gradient_precision_and_nothing() -> None:
+def test_gradient_precision_and_empty_input() -> None:
     boxes = torch.rand(2, 4, 3) > 0.5
     scores = torch.rand(2, 4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: projection_loss(x, boxes), (scores,))

@@ -61,7 +61,7 @@ def test_foreign_weights_are_refused() -> None:
     load_pretrained(network, state | {"fc.weight": torch.zeros(1000, 32), "bn1.num_batches_tracked": torch.tensor(3)})
 
 
-def test_place_of_the_stride() -> None:
+def test_position_of_the_stride() -> None:
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     networks = {place: ResNet(depth=50, width=4, frozen_norm=True, stride_in_1x1=place) for place in (False, True)}
     networks[True].load_state_dict(networks[False].state_dict())

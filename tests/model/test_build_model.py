@@ -89,7 +89,7 @@ def test_norm(weights: str | None, norm: str, frozen: bool) -> None:
 
 
 @pytest.mark.parametrize("in_1x1", [False, True])
-def test_place_of_the_stride(in_1x1: bool) -> None:
+def test_position_of_the_stride(in_1x1: bool) -> None:
     block = _without_numbers(ModelConfig(backbone=BackboneConfig(stride_in_1x1=in_1x1))).backbone.get_submodule("layer3.0")
     strides = [block.get_submodule(name).stride for name in ("conv1", "conv2")]
     assert strides == ([(2, 2), (1, 1)] if in_1x1 else [(1, 1), (2, 2)])
@@ -115,7 +115,7 @@ def test_refusals() -> None:
 
 
 # ---------------------------------------------------------------- pretrained weights
-def test_imagenet_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unavailable_imagenet_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def offline(*_: object, **__: object) -> None:
         raise URLError("no route to host")
 

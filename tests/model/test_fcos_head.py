@@ -63,7 +63,7 @@ def test_mask_params_are_the_controller_as_a_convolution() -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_mask_params_of_nobody_still_reach_the_controller() -> None:
+def test_empty_mask_params_still_reach_the_controller() -> None:
     head, levels = _head(), _levels()
     *_, feats = head(levels)
     nothing = torch.zeros(0, dtype=torch.int64)
@@ -73,7 +73,7 @@ def test_mask_params_of_nobody_still_reach_the_controller() -> None:
     assert torch.equal(gradient, torch.zeros_like(gradient)), "or the processes of a distributed run would wait for it"
 
 
-def test_which_output_stands_on_which_tower() -> None:
+def test_outputs_depend_on_their_tower() -> None:
     head, levels = _head(), _levels()
     before = head(levels)
     with torch.no_grad():

@@ -31,7 +31,7 @@ def _stages(height: int, width: int, batch: int = 1) -> dict[int, Tensor]:
 
 
 @torch.no_grad()
-def test_a_node_by_hand() -> None:
+def test_node_hand_computed() -> None:
     node = Node(3, 1).double().eval()
     node.weights.copy_(torch.tensor([2.0, -5.0, 1.0]))
     conv, norm = node.output
@@ -93,7 +93,7 @@ def test_the_graph_written_out(height: int, width: int) -> None:
         torch.testing.assert_close(levels[level], expected, rtol=1e-10, atol=1e-10)
 
 
-def test_laterals_stand_where_channels_differ_and_two_nodes_share_one() -> None:
+def test_laterals_exist_where_channels_differ_and_two_nodes_share_one() -> None:
     neck = BiFPN({**CHANNELS, 4: 4}, channels=4, repeats=2)
     first, second = neck.repeats
     assert isinstance(first, Repeat)

@@ -88,7 +88,7 @@ def test_the_running_statistics_are_those_of_all_images(results: list[dict[str, 
 
 
 @pytest.mark.slow
-def test_scoring_uses_them_as_ever(results: list[dict[str, Any]]) -> None:
+def test_evaluation_uses_the_running_statistics(results: list[dict[str, Any]]) -> None:
     norm = nn.Sequential(nn.BatchNorm2d(5)).double().eval()
     norm.load_state_dict(results[1]["state"])
     torch.testing.assert_close(results[1]["scored"], norm(shares()[1]))
@@ -108,7 +108,7 @@ def test_parameters_buffers_and_names_stay() -> None:
     assert model.backbone.layer1.training
 
 
-def test_a_single_process_has_torchs_own() -> None:
+def test_single_process_uses_torchs_batch_norm() -> None:
     x, norm = shares()[0].float(), nn.BatchNorm2d(5)
     shared = nn.Sequential(nn.BatchNorm2d(5))
     share_norms(shared, torch.device("cpu"))
@@ -116,7 +116,7 @@ def test_a_single_process_has_torchs_own() -> None:
     assert torch.equal(shared[0].running_var, norm.running_var)
 
 
-def test_on_a_gpu_it_is_torchs() -> None:
+def test_gpu_uses_torchs_batch_norm() -> None:
     model = nn.Sequential(nn.BatchNorm2d(5), nn.GroupNorm(5, 5))
     share_norms(model, torch.device("cuda"))
     assert [type(module) for module in model] == [nn.SyncBatchNorm, nn.GroupNorm]

@@ -69,7 +69,7 @@ def test_centerness_against_loop_and_typed_reference_numbers() -> None:
     assert centerness_targets(random).tolist() == pytest.approx([oracles.centerness(*row) for row in random.tolist()])
 
 
-def test_centerness_of_nothing_is_zero() -> None:
+def test_centerness_of_an_empty_input_is_zero() -> None:
     assert centerness_targets(torch.tensor([[0.0, 0, 0, 0], [0, 1, 0, 1], [0, 1, 2, 1]])).tolist() == [0, 0, 0]
 
 

@@ -34,7 +34,7 @@ def test_aligned_bilinear_typed_reference_numbers() -> None:
     torch.testing.assert_close(aligned_bilinear(x[None, None], 2)[0, 0, :4, :4], torch.tensor(corner))
 
 
-def test_aligned_bilinear_of_nothing_and_in_bf16() -> None:
+def test_aligned_bilinear_empty_and_bf16() -> None:
     assert aligned_bilinear(torch.zeros(0, 2, 3, 4), 2).shape == (0, 2, 6, 8)
     x = torch.randn(1, 2, 3, 4).bfloat16()
     upsampled = aligned_bilinear(x, 2)

@@ -56,7 +56,7 @@ def test_numbers_by_hand() -> None:
     assert refined[0, 0, 0].item() == pytest.approx(1 / (1 + math.exp(-0.5)))
 
 
-def test_an_edge_of_colour_stops_a_mask() -> None:
+def test_mask_stops_at_a_colour_edge() -> None:
     """A mask that leaks one column over an edge, and misses one before it in half of its rows, follows the edge."""
     colors = torch.zeros(1, 3, 12, 12)
     colors[..., 6:] = 60
@@ -67,7 +67,7 @@ def test_an_edge_of_colour_stops_a_mask() -> None:
     assert ((refined > 0.5) == (torch.arange(12) < 6)).all()
 
 
-def test_one_colour_and_a_sure_mask_stay() -> None:
+def test_uniform_colour_and_confident_mask_are_unchanged() -> None:
     colors = torch.full((1, 3, 8, 8), 30.0)
     box = torch.ones(1, 8, 8)
     for score in (0.9, 0.1):
@@ -77,7 +77,7 @@ def test_one_colour_and_a_sure_mask_stay() -> None:
     torch.testing.assert_close(even, torch.full((1, 8, 8), 0.5))
 
 
-def test_order_parts_and_other_instances_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_is_independent_of_order_chunks_and_other_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, colors, boxes, im_inds = _case()
     refined = mean_field(scores, colors, boxes, im_inds, **SETTINGS)
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -88,7 +88,7 @@ def test_order_parts_and_other_instances_do_not_matter(monkeypatch: pytest.Monke
     torch.testing.assert_close(mean_field(scores, colors, boxes, im_inds, **SETTINGS), refined)
 
 
-def test_outside_the_box_is_0_and_does_not_matter() -> None:
+def test_scores_outside_the_box_are_0_and_ignored() -> None:
     scores, colors, boxes, im_inds = _case()
     refined = mean_field(scores, colors, boxes, im_inds, **SETTINGS)
     assert (refined[~boxes] == 0).all()

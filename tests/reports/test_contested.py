@@ -73,11 +73,11 @@ def test_change_is_symmetric_and_ignores_pixels_contested_by_both() -> None:
     assert change(compared(0, together, [])) == pytest.approx(10 / 40)
 
 
-def test_ignore_regions_claim_nothing() -> None:
+def test_ignore_regions_are_not_contested() -> None:
     assert len(masks_of([drawing(0, 9), drawing(0, 60, crowd=True), Drawing((0, 0, 5, 5), None)])) == 1
 
 
-def test_the_most_changed_come_first_and_equal_ones_in_order() -> None:
+def test_most_changed_images_come_first_and_ties_keep_their_order() -> None:
     apart, some, much = [drawing(0, 20), drawing(20, 40)], [drawing(0, 22), drawing(20, 40)], [drawing(0, 38), drawing(20, 40)]
     images = [compared(0, apart, apart), compared(1, some, apart), compared(2, apart, much), compared(3, some, apart)]
     assert [image.index for image in most_changed(images, 3)] == [2, 1, 3]

@@ -24,7 +24,7 @@ def test_mean_and_sample_standard_deviation() -> None:
     assert spread([None]) == Spread(None, std=None, n=0)
 
 
-def test_the_gain_is_taken_seed_by_seed(tmp_path: Path) -> None:
+def test_gain_is_computed_per_seed(tmp_path: Path) -> None:
     for seed, without, with_ in ((0, 10.0, 12.0), (1, 20.0, 23.0), (2, 30.0, 37.0)):
         write_run(tmp_path, "x_finetune", seed, ap=without)
         write_run(tmp_path, "x_finetune_overlap", seed, ap=with_, weight=2.0)
@@ -73,7 +73,7 @@ def test_incomparable_runs_are_not_controls(tmp_path: Path, other: dict[str, obj
     assert gain(groups["x_finetune_overlap 2"], groups.values()) is None
 
 
-def test_the_control_with_more_common_seeds_is_used(tmp_path: Path) -> None:
+def test_control_with_more_common_seeds_is_used(tmp_path: Path) -> None:
     base = f"{tmp_path}/x_pretrain/seed0/checkpoints/last.ckpt"
     write_run(tmp_path, "x_ov0", 0, init_from=base)
     for seed in (0, 1):
@@ -102,7 +102,7 @@ def test_order_of_a_table(tmp_path: Path) -> None:
     assert order == ["a_finetune", "b_pretrain", "b_finetune", "b_masks", "b_ov0.5", "b_finetune_overlap", "b_ov4"]
 
 
-def test_one_seed_twice_is_refused(tmp_path: Path) -> None:
+def test_duplicate_seed_is_rejected(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_run(tmp_path / folder, "x", 3)
     with pytest.raises(DataError, match="two results for seed 3 of x"):

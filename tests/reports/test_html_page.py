@@ -201,7 +201,7 @@ def test_reused_colours_have_another_dash_pattern() -> None:
     assert f".c49 {{ color: {COLORS[0]}; stroke-dasharray: {dashes(7)}; }}" in style(50)
 
 
-def test_copies_and_constants_are_not_drawn_and_the_title_is_short(tmp_path: Path) -> None:
+def test_redundant_curves_are_not_drawn_and_the_title_is_short(tmp_path: Path) -> None:
     for number in range(5):
         run = write_run(tmp_path / "runs", f"run{number}", 0)
         write_log(run, "step,val/score,val/segm_AP,val/bbox_AP,val/floor_box_AP50,val/a\n1,2,2,3,4,5\n")

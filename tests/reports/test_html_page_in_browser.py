@@ -128,13 +128,13 @@ def test_everything_is_displayed(browse: Callable[..., Seen], page: Path, tmp_pa
     assert found["overflow"] <= 0, "the page itself must not scroll sideways"
 
 
-def test_each_experiment_has_a_line_of_its_own(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
+def test_each_experiment_has_a_distinct_line(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
     found = measured(browse, page, tmp_path)
     assert len({tuple(look) for look in found["swatches"]}) == EXPERIMENTS
     assert len({color for color, _ in found["swatches"]}) == len(COLORS)
 
 
-def test_boxes_hide_lines_and_a_click_enlarges(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
+def test_checkboxes_hide_lines_and_a_click_enlarges_pictures(browse: Callable[..., Seen], page: Path, tmp_path: Path) -> None:
     found = measured(browse, page, tmp_path)
     assert (found["before"], found["without_first"]) == (2 * EXPERIMENTS, 2 * EXPERIMENTS - 2)
     assert found["enlarged"] == [1900, 300]
@@ -145,7 +145,7 @@ def test_on_a_narrow_screen(browse: Callable[..., Seen], page: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(("scheme", "background", "colors"), [(1, (255, 255, 255), COLORS), (0, (18, 18, 18), DARK_COLORS)])
-def test_colours_are_painted(
+def test_colours_are_rendered(
     scheme: int, background: tuple[int, ...], colors: tuple[str, ...], browse: Callable[..., Seen], page: Path, tmp_path: Path
 ) -> None:
     shot = tmp_path / "shot.png"

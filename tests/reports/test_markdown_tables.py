@@ -120,7 +120,7 @@ def test_numbers() -> None:
     assert number(Spread(None, std=None, n=0), seeds=2) == "-"
 
 
-def test_a_row_follows_the_lambda_and_not_the_name() -> None:
+def test_table_row_depends_on_lambda_not_on_the_name() -> None:
     assert paper.row_of("cis_r50_fpn_finetune_overlap", 2.0) == Row("cis", "r50_fpn", overlap=True)
     assert paper.row_of("cis_r50_fpn_finetune_overlap", 0.0) == Row("cis", "r50_fpn", overlap=False)
     for name in ("cis_r50_fpn_pretrain", "cis_r101_dcn_bifpn_finetune", "crowd_tiny_finetune", "cis_r50_fpn_finetune2"):

@@ -49,7 +49,7 @@ def test_missing_metrics_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", ["", "crowd_tiny_finetune", "crowd_tiny_finetune/seed1"])
-def test_any_level_of_folders(tmp_path: Path, level: str) -> None:
+def test_runs_are_found_at_any_folder_level(tmp_path: Path, level: str) -> None:
     write_run(tmp_path, "crowd_tiny_pretrain", 0)
     for seed in (0, 1):
         write_evaluation(write_run(tmp_path, "crowd_tiny_finetune", seed), "cis", ap=1.0)
@@ -58,7 +58,7 @@ def test_any_level_of_folders(tmp_path: Path, level: str) -> None:
     assert len(runs) == expected[level], "evaluations are read only if given explicitly"
 
 
-def test_a_folder_named_twice_counts_once(tmp_path: Path) -> None:
+def test_duplicate_run_folder_counts_once(tmp_path: Path) -> None:
     run = write_run(tmp_path, "x", 0)
     assert len(find_runs([run, run.parent, tmp_path])[0]) == 1
 

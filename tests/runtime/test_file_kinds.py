@@ -139,7 +139,7 @@ def test_checkpoints(tmp_path: Path, content: bytes, words: str) -> None:
         load_file(tmp_path / "best.ckpt")
 
 
-def test_a_checkpoint_cut_short_is_no_other_format(tmp_path: Path) -> None:
+def test_truncated_checkpoint_is_not_identified_as_another_format(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(10)}, tmp_path / "best.ckpt")
     whole = (tmp_path / "best.ckpt").read_bytes()
     (tmp_path / "best.ckpt").write_bytes(whole[:-50])

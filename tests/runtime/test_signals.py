@@ -79,7 +79,7 @@ STEPS = ("schedule.max_steps=4", "schedule.val_every=4", "schedule.save_every=4"
 
 
 @pytest.mark.slow
-def test_a_sweep_ends_with_the_job_that_a_signal_to_all_processes_stopped(tmp_path: Path) -> None:
+def test_signal_to_all_processes_ends_the_sweep(tmp_path: Path) -> None:
     """The signal also reaches the DataLoader workers, as from a scheduler; the resumed job is bit-identical."""
     overrides = [option for option in SMALL if not option.startswith("hydra.")]
     paths = [*places(tmp_path), f"hydra.sweep.dir={tmp_path}/sweep"]

@@ -86,7 +86,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("key", REFUSED)
-def test_what_must_not_change_is_refused_by_name(plain: dict[str, Any], checkpoint: Path, key: str) -> None:
+def test_forbidden_changes_are_rejected_by_name(plain: dict[str, Any], checkpoint: Path, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key}: .* in the checkpoint, .* now \(") as raised:
         check(checkpoint, changed(plain, key, REFUSED[key]))
     assert f"{REFUSED[key]} now" in str(raised.value)
@@ -94,25 +94,25 @@ def test_what_must_not_change_is_refused_by_name(plain: dict[str, Any], checkpoi
 
 
 @pytest.mark.parametrize("key", ALLOWED)
-def test_what_may_change_is_logged(plain: dict[str, Any], checkpoint: Path, key: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_allowed_changes_are_logged(plain: dict[str, Any], checkpoint: Path, key: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="cis_seg.training.resume"):
         check(checkpoint, changed(plain, key, ALLOWED[key]))
     assert f"{key} is {ALLOWED[key]} now" in caplog.text
 
 
-def test_all_mistakes_at_once(plain: dict[str, Any], checkpoint: Path) -> None:
+def test_all_changes_are_reported_at_once(plain: dict[str, Any], checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.002 in the checkpoint[\s\S]*seed: 0 in the checkpoint, 3 now"):
         check(checkpoint, changed(changed(plain, "seed", 3), "optim.lr", 1.0))
 
 
-def test_nothing_changed_says_nothing(plain: dict[str, Any], checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unchanged_options_log_nothing(plain: dict[str, Any], checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     now = changed(changed(plain, "resume", True), "base_overrides", ["seed=1"])
     with caplog.at_level(logging.INFO):
         check(checkpoint, now)
     assert caplog.text == ""
 
 
-def test_a_folder_that_moved_is_no_change(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_moved_folder_is_not_a_change(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     moved = to_plain(
         composed(
             *SMALL, "name=run", "schedule.max_steps=10", "schedule.decay_steps=[3,8]", "model.backbone.weights=null", "paths.runs=/moved"
@@ -142,7 +142,7 @@ def test_a_finished_run_does_not_report_the_scores_of_other_options(plain: dict[
         check(checkpoint, changed(plain, key, new), finished=True)
 
 
-def test_the_base_of_a_fine_tune_is_known_again_after_a_move(plain: dict[str, Any], tmp_path: Path) -> None:
+def test_base_of_a_fine_tune_is_recognised_after_a_move(plain: dict[str, Any], tmp_path: Path) -> None:
     def started(runs: str, base: str) -> dict[str, Any]:
         return changed(changed(plain, "init_from", f"{runs}/{base}/seed0/checkpoints/last.ckpt"), "paths.runs", runs)
 
@@ -180,7 +180,7 @@ def test_another_data_set_at_the_same_options_is_refused(plain: dict[str, Any], 
 
 
 @pytest.mark.parametrize("key", [*FIXED, *sorted(FREE)])
-def test_the_table_names_options_that_exist(plain: dict[str, Any], key: str) -> None:
+def test_fixed_and_free_options_exist(plain: dict[str, Any], key: str) -> None:
     inner: Any = plain
     for part in key.split("."):
         assert part in inner

@@ -27,13 +27,13 @@ def logged(folder: Path, *metrics: dict[str, float], first: int = 0) -> Path:
     return folder / "csv" / "version_0" / "metrics.csv"
 
 
-def test_a_second_start_goes_on_in_the_same_file(tmp_path: Path) -> None:
+def test_resumed_run_appends_to_the_same_log(tmp_path: Path) -> None:
     logged(tmp_path, {"a": 1.0}, {"a": 2.0})
     path = logged(tmp_path, {"b": 3.0, "a": 4.0}, first=2)
     assert rows(path) == [{"step": "0", "a": "1.0"}, {"step": "1", "a": "2.0"}, {"step": "2", "a": "4.0", "b": "3.0"}]
 
 
-def test_every_row_is_on_the_disk_at_once(tmp_path: Path) -> None:
+def test_every_row_is_flushed_immediately(tmp_path: Path) -> None:
     log = CsvLog(tmp_path, name="csv", version=0)
     log.log_metrics({"a": 1.0}, step=0)
     log.save()
@@ -53,7 +53,7 @@ def test_rewinding_drops_what_is_logged_again(tmp_path: Path) -> None:
     assert last_step(path) is None
 
 
-def test_a_row_cut_short_is_dropped(tmp_path: Path) -> None:
+def test_truncated_row_is_dropped(tmp_path: Path) -> None:
     path = logged(tmp_path, {"a": 1.0}, {"a": 2.25})
     path.write_bytes(path.read_bytes()[:-4])  # "2.25\r\n" is "2." now
     assert last_step(path) == 1

@@ -114,7 +114,7 @@ def test_two_processes_equal_one(two_processes: list[dict[str, Any]], case: str)
         assert torch.equal(first["gradients"][name], second["gradients"][name]), name
 
 
-def test_the_cases_are_what_they_are_called(two_processes: list[dict[str, Any]]) -> None:
+def test_cases_have_the_losses_their_names_state(two_processes: list[dict[str, Any]]) -> None:
     """Every term says something where people are, in different shares; with nobody only the classifier learns."""
     first, second = (results["pairs"]["losses"] for results in two_processes)
     assert all(abs(first[name] - second[name]) > 1e-4 for name in first if name != "loss_ctr")

@@ -27,7 +27,7 @@ class StopAfter(L.Callback):
 
 
 @pytest.mark.parametrize(("accumulate", "batch"), [(1, 2), (2, 3)])
-def test_it_is_saved_scored_and_continued(
+def test_ended_run_is_saved_scored_and_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, accumulate: int, batch: int
 ) -> None:
     common = (*STEPS, f"optim.accumulate={accumulate}", "optim.batch_size=2")
@@ -47,7 +47,7 @@ def test_it_is_saved_scored_and_continued(
     assert metrics_of(run) == metrics_of(whole)
 
 
-def test_a_time_limit_and_early_stopping_leave_a_run_that_continues(tmp_path: Path) -> None:
+def test_run_ended_by_a_time_limit_or_early_stopping_can_be_resumed(tmp_path: Path) -> None:
     """The limit is that of one start; after early stopping a resumed run trains to its next validation."""
     common = ("name=part", *SMALL, *STEPS, "schedule.val_every=2", "schedule.max_steps=8")
     slow = ("+callbacks.slow._target_=faulty.Slow", "+callbacks.slow.step=1", "+callbacks.slow.seconds=1", "+trainer.max_time=00:00:00:01")
@@ -64,13 +64,13 @@ def test_a_time_limit_and_early_stopping_leave_a_run_that_continues(tmp_path: Pa
     assert metrics_of(run)["step"] == 6
 
 
-def test_without_a_single_step_nothing_is_scored(tmp_path: Path) -> None:
+def test_run_without_a_step_is_not_scored(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"before its first step[\s\S]*max_time"):
         small_run(tmp_path, *STEPS, "+trainer.max_time=00:00:00:00")
     assert not (tmp_path / "runs" / "crowd_tiny" / "seed0" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize("duration", [5, "5 minutes", {"fortnights": 1}])
-def test_a_time_limit_that_is_none(duration: object) -> None:
+def test_invalid_time_limit_is_rejected(duration: object) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.max_time[\s\S]*DD:HH:MM:SS"):
         TimeLimit(duration)

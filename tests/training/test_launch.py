@@ -46,7 +46,7 @@ def trainer(**changes: object) -> dict[str, object]:
         ({}, {**SLURM, "SLURM_NTASKS": "1"}, 0),
     ],
 )
-def test_what_runs_already_is_not_started_again(
+def test_running_processes_are_not_started_again(
     options: dict[str, object], variables: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -71,7 +71,7 @@ def test_what_runs_already_is_not_started_again(
         ({"strategy": "none"}, {}, r"these devices cannot be used[\s\S]*set trainer\.strategy=auto"),
     ],
 )
-def test_another_number_than_runs_is_refused(
+def test_wrong_number_of_processes_is_rejected(
     options: dict[str, object], variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it every process of torchrun would train a run of its own, all into one folder."""
@@ -90,7 +90,7 @@ def test_rank_0_is_first(variables: dict[str, str], expected: bool, monkeypatch:
     assert is_first(), "within SLURM's tasks, torchrun's rank counts"
 
 
-def test_idle_parameters_are_looked_for_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_parameters_are_searched_only_if_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
     idle = [ALL | {"ctr": 0.0}, ALL | {"cls": 0.0}, ALL | {"proj": 0.0, "pairwise": 0.0}]
     assert [strategy(trainer(), weights) for weights in (ALL, *idle)] == ["auto"] * 4
     for name, value in {**TORCHRUN, "WORLD_SIZE": "2"}.items():
@@ -104,7 +104,7 @@ def test_idle_parameters_are_looked_for_where_there_are_some(monkeypatch: pytest
 @pytest.mark.parametrize(
     "overrides", [("data=crowd",), ("data=crowdhuman", "data.root=x"), ("data=coco", "data.root=x"), ("data=cis", "data.root=x")]
 )
-def test_a_config_comes_back_with_its_schema(overrides: tuple[str, ...]) -> None:
+def test_config_round_trip_keeps_the_schema(overrides: tuple[str, ...]) -> None:
     cfg = composed(*overrides)
     again = plain.from_plain(json.loads(json.dumps(plain.to_plain(cfg))))
     assert plain.to_plain(again) == plain.to_plain(cfg)
@@ -148,7 +148,7 @@ def test_the_first_error_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "connection closed" not in said
 
 
-def test_a_killed_process_goes_before_what_it_causes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_process_is_reported_before_its_consequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     later = failure(tmp_path, 0, 1, message="Traceback: connection closed", timestamp=time.time())
     told = failure(tmp_path, 2, -signal.SIGTERM)
     with pytest.raises(SystemExit) as stop:
@@ -160,19 +160,19 @@ def test_a_killed_process_goes_before_what_it_causes(tmp_path: Path, capsys: pyt
     assert "resume=true" in said
 
 
-def test_those_that_were_told_to_end_are_not_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminated_processes_are_not_reported_as_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cause = failure(tmp_path, 1, 1, message="the cause", timestamp=time.time() + 0.9)
     with pytest.raises(SystemExit):
         _report_first({0: failure(tmp_path, 0, -signal.SIGTERM), 1: cause, 2: failure(tmp_path, 2, 143)}, 3)
     assert "the cause\nprocess 1 of 3" in capsys.readouterr().err
 
 
-def test_a_users_mistake_is_one(tmp_path: Path) -> None:
+def test_user_error_in_a_process_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^annotation 17 is odd\n  where: here$"):
         _report_first({0: failure(tmp_path, 0, 2, message="annotation 17 is odd\n  where: here", timestamp=1.0)}, 2)
 
 
-def test_a_documented_exit_code_is_passed_on(tmp_path: Path) -> None:
+def test_documented_exit_code_is_propagated(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         _report_first({rank: failure(tmp_path, rank, 143) for rank in range(2)}, 2)
     assert stop.value.code == 143

@@ -43,7 +43,7 @@ def test_groups_equal_the_references(golden: Path, r50: CondInst) -> None:
     assert ours[0][1] == shapes["num_trainable"] - elements
 
 
-def test_who_is_decayed() -> None:
+def test_weight_decay_groups() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1, bias=False), nn.Linear(2, 2))
     model[3].requires_grad_(False)
     model[2].bias.requires_grad_(False)
@@ -102,7 +102,7 @@ def test_config_reaches_the_optimizer(r50: CondInst) -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 @pytest.mark.parametrize("left_out", [0, 2])
-def test_a_fused_optimiser_leaves_a_step_out_by_a_flag_on_the_device(name: str, left_out: int) -> None:
+def test_fused_optimizer_skips_a_step_by_a_device_flag(name: str, left_out: int) -> None:
     """The first step too, where torch's own SGD would go on from memory that nobody has written."""
 
     def trained(steps: list[int], fused: bool) -> torch.Tensor:
@@ -123,7 +123,7 @@ def test_a_fused_optimiser_leaves_a_step_out_by_a_flag_on_the_device(name: str, 
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_checkpoint_does_not_bring_its_devices_kernel(fused: bool) -> None:
+def test_checkpoint_does_not_change_the_optimizer_kernel(fused: bool) -> None:
     def made(fused: bool) -> tuple[nn.Linear, torch.optim.Optimizer]:
         model = nn.Linear(4, 4)
         nn.init.ones_(model.weight)

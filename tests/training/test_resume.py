@@ -49,7 +49,7 @@ def test_another_runs_checkpoint_does_not_overwrite_a_run(whole: Path) -> None:
         small_run(whole.parents[2], "name=whole", *STEPS, *OVERLAP, "resume=/elsewhere/last.ckpt")
 
 
-def test_from_the_best_checkpoint(whole: Path, tmp_path: Path) -> None:
+def test_resumes_from_the_best_checkpoint(whole: Path, tmp_path: Path) -> None:
     """Written after the validation, which is not repeated; the log begins anew in another run."""
     run = small_run(tmp_path, "name=branch", *STEPS, *OVERLAP, f"resume='{whole}/checkpoints/best.ckpt'")
     assert differences(state_of(run)["state_dict"], state_of(whole)["state_dict"]) == []
@@ -77,7 +77,7 @@ def test_more_steps_after_the_last(whole: Path, tmp_path: Path) -> None:
     assert [line for line in compared(run, whole) if "csv" not in line] == []
 
 
-def test_from_the_one_before_where_the_last_is_damaged(whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_resumes_from_previous_if_last_is_corrupt(whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Stopped):
         small_run(tmp_path, "name=part", *STEPS, *OVERLAP, *sends(5))
     last = tmp_path / "runs" / "part" / "seed0" / "checkpoints" / "last.ckpt"

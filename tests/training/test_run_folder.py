@@ -58,7 +58,7 @@ def test_the_newest_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture, cut: bool) -> None:
+def test_corrupt_checkpoint_falls_back_to_the_previous_one(tmp_path: Path, caplog: pytest.LogCaptureFixture, cut: bool) -> None:
     previous, last = checkpoint(tmp_path, "previous.ckpt", 200), checkpoint(tmp_path, "last.ckpt", 400, damaged=True)
     if cut:
         last.write_bytes(last.read_bytes()[:2000])
@@ -79,7 +79,7 @@ def test_only_the_first_process_touches_files(tmp_path: Path) -> None:
     assert last.is_file()
 
 
-def test_with_no_sound_one_it_says_so(tmp_path: Path) -> None:
+def test_all_corrupt_checkpoints_are_reported(tmp_path: Path) -> None:
     for name in ("last.ckpt", "previous.ckpt"):
         checkpoint(tmp_path, name, 2, damaged=True)
     with pytest.raises(
@@ -88,7 +88,7 @@ def test_with_no_sound_one_it_says_so(tmp_path: Path) -> None:
         newest_good(tmp_path, first=True)
 
 
-def test_left_overs_are_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_partial_files_are_removed(tmp_path: Path) -> None:
     kept = [checkpoint(tmp_path, "last.ckpt", 2), tmp_path / "config.yaml", tmp_path / "metrics.json"]
     left = [tmp_path / "checkpoints" / "last.ckpt.partial", tmp_path / "metrics.json.partial"]
     for path in [*kept[1:], *left]:
@@ -129,7 +129,7 @@ def test_a_read_only_folder(tmp_path: Path, inner: str) -> None:
         folder.chmod(0o700) if os.geteuid() else os.system(f"umount {folder}")
 
 
-def test_wandbs_id_stays(tmp_path: Path) -> None:
+def test_wandb_id_is_kept(tmp_path: Path) -> None:
     drawn = wandb_id(tmp_path)
     assert len(drawn) == 8
     assert wandb_id(tmp_path) == drawn

@@ -104,7 +104,7 @@ def test_the_same_checkpoint_is_best(alone: Path, pair: Path) -> None:
         torch.testing.assert_close(two["state_dict"][name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_one_process_writes(alone: Path, pair: Path) -> None:
+def test_only_rank_0_writes(alone: Path, pair: Path) -> None:
     """The same files as of one process; of the pictures those that rank 0 scored, which are the first of each two."""
     files = [{str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()} for run in (alone, pair)]
     assert {name for name in files[0] ^ files[1] if "overlays/step" not in name} == set()

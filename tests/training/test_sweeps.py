@@ -108,7 +108,7 @@ def test_the_command_of_a_wandb_agent(base: Path) -> None:
     assert sweep["metric"]["name"] in columns.split(",")
 
 
-def test_a_fine_tune_without_its_base_says_how_to_make_it(
+def test_missing_base_names_the_command_that_trains_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -26,7 +26,7 @@ def test_a_run_without_callbacks_and_loggers(tmp_path: Path, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("name", ["overlays", "bad_steps", "best", "progress", "card", "log", "steps", "images", "dashboard"])
-def test_a_callback_that_is_null_is_left_out(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_null_callback_is_skipped(name: str, caplog: pytest.LogCaptureFixture) -> None:
     everything = build_callbacks(composed(*SMALL), [])
     without = build_callbacks(composed(*SMALL, f"callbacks.{name}=null"), [])
     assert len(without) == len(everything) - 1
@@ -41,13 +41,13 @@ def test_a_run_without_pictures_and_best_checkpoint(tmp_path: Path) -> None:
     assert not (run / "csv").exists()
 
 
-def test_a_callback_that_is_none_of_lightnings() -> None:
+def test_invalid_callback_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"callbacks\.mine is not a callback[\s\S]*found: 5"):
         build_callbacks(composed(*SMALL, "+callbacks.mine=5"), [])
 
 
 @pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "disabled"), ("WANDB_DISABLED", "true")])
-def test_wandbs_own_switches(
+def test_wandbs_own_environment_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -114,7 +114,7 @@ def test_a_reduced_copy_is_drawn_in_pixels_of_the_original() -> None:
     assert [rows.max(), columns.min(), columns.max()] == pytest.approx([475, 250, 500], abs=3)
 
 
-def test_without_boxes_the_caption_stands_on_the_mask() -> None:
+def test_caption_is_on_the_mask_without_boxes() -> None:
     mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8, order="F")
     mask[200:400, 300:340] = 1
     person = Drawing((100, 100, 500, 400), coco_mask.encode(mask), caption="0.93")
@@ -127,7 +127,7 @@ def test_without_boxes_the_caption_stands_on_the_mask() -> None:
     assert (draw_instances(gray(), [nobody], [0], boxes=False) != 100).any(), "what has no mask is drawn as its box"
 
 
-def test_the_nearer_person_lies_on_top() -> None:
+def test_nearer_person_is_drawn_on_top() -> None:
     near, far = drawing(100, 50, 300, 400), drawing(200, 100, 400, 300)
     cut_tall, cut_small = drawing(0, 100, 90, HEIGHT), drawing(50, 300, 120, HEIGHT)
     assert far_to_near([near, cut_tall, far, cut_small]) == [far, near, cut_small, cut_tall]
@@ -168,7 +168,7 @@ def test_predictions_below_the_threshold_are_left_out() -> None:
     assert [d.caption for d in predicted_drawings(single, ["person"], 0.295)] == ["0.90", "0.30"]
 
 
-def test_true_drawings(tmp_path: Path) -> None:
+def test_ground_truth_drawings(tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
     square = [[10, 10, 30, 10, 30, 30, 10, 30]]
     people = [
@@ -194,7 +194,7 @@ def test_true_drawings(tmp_path: Path) -> None:
     assert true_drawings(GroundTruth(path), 5) == []
 
 
-def test_panels_stand_side_by_side_and_on_a_sheet() -> None:
+def test_panels_are_placed_side_by_side_and_on_a_sheet() -> None:
     panel = truth_and_prediction(gray(), [drawing(10, 10, 100, 100)], [drawing(12, 10, 100, 100, "0.9")])
     head = panel.shape[0] - HEIGHT
     assert 10 < head < 60

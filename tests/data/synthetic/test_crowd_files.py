@@ -47,7 +47,7 @@ def test_second_call_reuses_and_touches_nothing(crowd: CrowdPaths) -> None:
     assert {path: path.stat().st_mtime_ns for path in crowd.root.rglob("*")} == before
 
 
-def test_nothing_is_left_beside_the_folder(crowd: CrowdPaths) -> None:
+def test_no_temporary_files_remain(crowd: CrowdPaths) -> None:
     assert {path.name for path in crowd.root.parent.iterdir()} == {"crowd"}
 
 
@@ -95,7 +95,7 @@ def test_foreign_folders_and_unreadable_manifests_are_refused(tmp_path: Path) ->
     assert (tmp_path / "letters" / "dear.txt").read_text() == "Dear"
 
 
-def test_remains_of_an_interrupted_run_are_replaced(crowd: CrowdPaths, tmp_path: Path) -> None:
+def test_files_of_an_interrupted_run_are_replaced(crowd: CrowdPaths, tmp_path: Path) -> None:
     left = tmp_path / ".crowd.partial" / "Images"
     left.mkdir(parents=True)
     (left / "half,done.jpg").write_bytes(b"\xff\xd8")

@@ -37,7 +37,7 @@ def test_scene_is_a_function_of_spec_split_and_index() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_presets_draw_the_size_and_number_they_promise(name: str) -> None:
+def test_presets_generate_the_stated_size_and_number(name: str) -> None:
     spec = PRESETS[name]
     scene = compose_scene(spec, 1, 0)
     assert scene.image.shape == (spec.height, spec.width, 3)
@@ -76,14 +76,14 @@ def test_people_are_cut_by_the_border_hidden_by_others_and_alone(scenes: list[Sc
     assert sum(person.visible_share < 0.9 for person in people) > 0.2 * len(people)
 
 
-def test_too_little_to_see_is_ignored(scenes: list[Scene]) -> None:
+def test_barely_visible_people_are_ignored(scenes: list[Scene]) -> None:
     people = [person for scene in scenes for person in scene.people]
     assert any(person.ignored for person in people)
     for person in people:
         assert person.ignored == (person.visible_share < MIN_VISIBLE_SHARE or person.mask.sum() < MIN_VISIBLE_PIXELS)
 
 
-def test_ignore_regions_lie_in_the_image_and_are_nobodys(scenes: list[Scene]) -> None:
+def test_ignore_regions_lie_in_the_image_and_overlap_no_person(scenes: list[Scene]) -> None:
     regions = [region for scene in scenes for region in scene.ignore_regions]
     assert regions
     for x, y, w, h in regions:
@@ -112,7 +112,7 @@ def test_figure_is_one_piece_with_every_part_and_its_height() -> None:
     assert Part.TROUSERS + FAR in drawn
 
 
-def test_match_background_makes_clothes_alike_with_what_is_behind() -> None:
+def test_match_background_gives_clothes_the_background_colour() -> None:
     def contrast(match: float) -> float:
         alone = replace(SMALL, min_people=1, max_people=1, one_color=1.0, clothes_texture=0.0, ignore_probability=0.0)
         spec = replace(alone, match_background=match)
@@ -135,7 +135,7 @@ def test_spec_names_the_field_out_of_range(change: dict[str, Any]) -> None:
         replace(EASY, **change)
 
 
-def test_presets_differ_in_hardness() -> None:
+def test_presets_differ_in_difficulty() -> None:
     assert isinstance(REAL, CrowdSpec)
     assert REAL.clothes_texture > EASY.clothes_texture
     assert REAL.match_background > EASY.match_background

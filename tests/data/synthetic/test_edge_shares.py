@@ -20,7 +20,7 @@ def test_two_people_side_by_side_in_two_colours() -> None:
     assert edge_shares([LabelledImage(image, owner, in_box)], stride=1, dilation=1) == EdgeShares(1.0, 1.0, 0.0, 1.0)
 
 
-def test_a_kind_without_edges_is_nan() -> None:
+def test_share_without_edges_is_nan() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     shares = edge_shares([LabelledImage(image, np.zeros((4, 4), np.int64), np.zeros((4, 4), bool))], stride=1, dilation=1)
     assert all(math.isnan(share) for share in (shares.inside, shares.person_person, shares.person_background, shares.background))

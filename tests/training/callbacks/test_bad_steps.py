@@ -46,7 +46,7 @@ def checkpoint(run: Path, name: str) -> Any:
     return torch.load(run / "checkpoints" / name, weights_only=True)
 
 
-def test_looking_for_bad_steps_changes_nothing(root: Path, sound: Path) -> None:
+def test_detection_of_bad_steps_changes_nothing(root: Path, sound: Path) -> None:
     run = small_run(root, "name=watched", *STEPS)
     assert differences(weights_of(run), weights_of(sound)) == []
     assert not (run / "bad_steps").exists()
@@ -57,7 +57,7 @@ def test_looking_for_bad_steps_changes_nothing(root: Path, sound: Path) -> None:
 
 
 @pytest.mark.parametrize("poison", ["PoisonedLoss", "PoisonedGradient"])
-def test_nothing_of_a_bad_step_stays(root: Path, sound: Path, poison: str) -> None:
+def test_bad_step_leaves_no_trace(root: Path, sound: Path, poison: str) -> None:
     common = ("schedule.val_every=10", "schedule.save_every=1", "optim.name=sgd", *spoils(poison, steps=[3]))
     run = small_run(root, f"name=nan_{poison}", "schedule.max_steps=3", *common)
     before, after = (checkpoint(run, name) for name in ("previous.ckpt", "last.ckpt"))
@@ -68,7 +68,7 @@ def test_nothing_of_a_bad_step_stays(root: Path, sound: Path, poison: str) -> No
     assert column(run, "train/skipped_steps") == [0.0, 0.0, 1.0]
 
 
-def test_a_bad_step_is_written_down(root: Path, sound: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_step_is_saved_to_a_file(root: Path, sound: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = small_run(root, "name=told", *STEPS, *spoils("PoisonedLoss", steps=[3]))
     report = json.loads((run / "bad_steps" / "step000003.json").read_text())
     assert (report["step"], report["seed"], report["skipped_steps"], report["precision"]) == (3, 0, 1, "32-true")
@@ -90,7 +90,7 @@ def test_a_bad_step_is_written_down(root: Path, sound: Path, caplog: pytest.LogC
     assert (again.first_module, again.parameters) == (None, [])
 
 
-def test_many_in_a_row_stop_the_run_with_advice(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_consecutive_bad_steps_stop_the_run_with_advice(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ("schedule.max_steps=9", "optim.max_bad_steps=5", "optim.clip_norm=null")
     with pytest.raises(RunError, match=r"5 training steps in a row[\s\S]*optim\.lr[\s\S]*clip_norm=10[\s\S]*resume=true") as stop:
         small_run(root, "name=hopeless", *steps, *spoils("PoisonedWeights", step=2))
@@ -105,7 +105,7 @@ def test_many_in_a_row_stop_the_run_with_advice(root: Path, capsys: pytest.Captu
     assert "gradient norm: nan" in shown
 
 
-def test_a_part_of_an_accumulated_step_spoils_all_of_it(root: Path) -> None:
+def test_bad_micro_batch_skips_the_whole_step(root: Path) -> None:
     steps = ("schedule.max_steps=3", "schedule.val_every=10", "schedule.save_every=1", "optim.batch_size=4", "optim.accumulate=2")
     run = small_run(root, "name=parts", *steps, *spoils("PoisonedLoss", steps=[3]))
     before, after = (checkpoint(run, name)["state_dict"] for name in ("previous.ckpt", "last.ckpt"))
@@ -116,7 +116,7 @@ def test_a_part_of_an_accumulated_step_spoils_all_of_it(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_continued_run_goes_on_counting_and_ends_the_same(root: Path) -> None:
+def test_resumed_run_continues_the_count_and_is_bit_identical(root: Path) -> None:
     poison, five = spoils("PoisonedLoss", steps=[2, 4]), (*STEPS, "schedule.max_steps=5", "schedule.val_every=5")
     whole = small_run(root, "name=both", *five, *poison)
     small_run(root, "name=parted", *five, *poison, "schedule.max_steps=3")
@@ -128,7 +128,7 @@ def test_a_continued_run_goes_on_counting_and_ends_the_same(root: Path) -> None:
     assert counts == {"skipped": 2, "in_row": 0}
 
 
-def test_a_file_that_is_no_step_is_refused(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_without_a_step_is_rejected(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CheckpointError, match="not the file of a training step"):
         replay.replay(sound / "checkpoints" / "last.ckpt")
     assert main([str(sound / "nothing.pt")]) == 2
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_step_is_refused(sound: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("poison", ["PoisonedLoss", "PoisonedGradient"])
-def test_two_processes_leave_it_out_together(root: Path, sound: Path, poison: str) -> None:
+def test_two_processes_skip_the_step_together(root: Path, sound: Path, poison: str) -> None:
     paths = (*places(root), f"name=two_{poison}", "trainer.devices=2", "trainer.accelerator=cpu")
     overrides = (*paths, "schedule.max_steps=3", "schedule.val_every=10", "schedule.save_every=1", *spoils(poison, steps=[3], rank=1))
     command = [sys.executable, "-m", "cis_seg.train", *SMALL, *overrides]

@@ -22,7 +22,7 @@ from cis_seg.training.callbacks.metric_names import CHARTS, FINAL, PROMISED, PRO
 from runs import SMALL, metrics_of, places
 from wandb_file import history, records, summary, table
 
-pytestmark = pytest.mark.slow  # test_a_run_leaves_everything_behind is the short form
+pytestmark = pytest.mark.slow  # test_run_writes_all_its_files is the short form
 STEPS = ("schedule.max_steps=4", "schedule.val_every=2", "schedule.save_every=4")
 OVERLAP = 2.0
 
@@ -93,7 +93,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(root / "runs" / "crowd_tiny_finetune_overlap" / "seed0", done.stderr, connections, survivors)
 
 
-def test_every_promised_key_is_there(finished: Finished) -> None:
+def test_all_documented_keys_are_logged(finished: Finished) -> None:
     logged = {key for row in history(finished.file) for key in row}
     tables = {f"{name}.path" for name in (*(f"{chart}_table" for chart in CHARTS.values()), RESULTS)}
     promised = {*PROMISED, *PROMISED_WITH_OVERLAP} - {name.removesuffix(".path") for name in tables} | tables
@@ -150,7 +150,7 @@ def test_precision_over_recall_has_ap50_as_its_mean(finished: Finished) -> None:
             assert 100 * line[:, 1].mean() == pytest.approx(metrics[f"{kind}/AP{threshold}"])
 
 
-def test_the_results_table_has_a_row_and_a_picture_an_image(finished: Finished) -> None:
+def test_results_table_has_one_row_and_picture_per_image(finished: Finished) -> None:
     content = table(finished.file, RESULTS)
     assert content["columns"][0] == "image id"
     assert [row[0] for row in content["data"]] == [0, 1, 2]
@@ -162,7 +162,7 @@ def test_the_results_table_has_a_row_and_a_picture_an_image(finished: Finished) 
     assert all(path.is_file() and finished.folder in path.parents for path in files.values()), "wandb sync finds them"
 
 
-def test_the_run_stands_in_its_group(finished: Finished) -> None:
+def test_run_has_its_wandb_group(finished: Finished) -> None:
     (run,) = finished.of_type("run")
     assert (run.run_group, run.job_type, run.display_name) == ("crowd_tiny", "overlap", "crowd_tiny_finetune_overlap-seed0")
     assert set(run.tags) == {"overlap", "r10w16_fpn", "crowd_easy", "lambda 2", "mine"}
@@ -178,7 +178,7 @@ def test_the_resolved_config_is_recorded(finished: Finished) -> None:
     }
 
 
-def test_checkpoints_are_kept_where_asked(finished: Finished) -> None:
+def test_checkpoints_are_stored_if_requested(finished: Finished) -> None:
     (kept,) = [artifact for artifact in finished.of_type("artifact") if artifact.type == "model"]
     assert {entry.path for entry in kept.manifest.contents} == {"best.ckpt", "last.ckpt"}
     sizes = {entry.path: entry.size for entry in kept.manifest.contents}
@@ -191,11 +191,11 @@ def test_no_process_survives(finished: Finished) -> None:
     assert finished.survivors == []
 
 
-def test_no_connection_is_tried(finished: Finished) -> None:
+def test_no_connection_is_attempted(finished: Finished) -> None:
     assert finished.connections == []
 
 
-def test_one_line_of_wandb_is_on_the_screen(finished: Finished) -> None:
+def test_wandb_prints_one_line(finished: Finished) -> None:
     lines = [line for line in finished.stderr.splitlines() if "wandb" in line.lower() or "w&b" in line.lower()]
     assert len(lines) == 1, lines
     assert f"wandb sync {finished.file.parent}" in lines[0]
@@ -210,7 +210,7 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"wandb"}))
 """
 
 
-def test_without_wandb_its_package_is_not_imported(tmp_path: Path) -> None:
+def test_wandb_is_not_imported_if_disabled(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-c", WITHOUT, str(tmp_path), "logger=tensorboard", *STEPS]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)

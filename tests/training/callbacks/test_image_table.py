@@ -61,7 +61,7 @@ def found(*scored: tuple[int, float]) -> Instances:
     return Instances(boxes, torch.tensor([score for _, score in scored]), labels, masks, SIZE)  # type: ignore[arg-type]
 
 
-def test_an_image_in_figures(tmp_path: Path) -> None:
+def test_metrics_of_one_image(tmp_path: Path) -> None:
     ours = truth(tmp_path, 0, 10, 60, crowd=40)  # the first two share half: IoU 1/3
     row = image_row(ours, 7, found((0, 0.9), (15, 0.5), (60, 0.2)), threshold=0.3)  # the second is met with 15 of 25 columns
     assert (row.image_id, row.people, row.predicted, row.found, row.crowding) == (7, 3, 2, 2, "mid")
@@ -76,7 +76,7 @@ def test_an_image_without_people_or_predictions(tmp_path: Path) -> None:
     assert (unseen.predicted, unseen.found, unseen.best_iou, unseen.overlap_degree) == (0, 0, 0.0, None)
 
 
-def test_a_prediction_of_another_category_finds_nobody() -> None:
+def test_prediction_of_another_category_matches_nothing() -> None:
     person = {"category_id": 1, "bbox": [0.0, 0.0, 10.0, 10.0]}
     assert best_ious([person], [{**person, "category_id": 2}], "bbox").tolist() == [0.0]
     assert best_ious([person], [person], "bbox").tolist() == [1.0]

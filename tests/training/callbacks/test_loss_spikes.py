@@ -5,7 +5,7 @@ from __future__ import annotations
 from cis_seg.training.callbacks.bad_steps import FACTOR, LEAST, PAUSE, WINDOW, LossSpikes
 
 
-def test_a_loss_far_above_the_recent_median_is_told_with_its_images() -> None:
+def test_loss_spike_is_reported_with_its_images() -> None:
     spikes = LossSpikes()
     assert all(spikes.look(step, 1.0 + 0.5 * (step % 2), (1,)) is None for step in range(LEAST + 1))
     spikes.look(30, 1.2, (1,))
@@ -16,12 +16,12 @@ def test_a_loss_far_above_the_recent_median_is_told_with_its_images() -> None:
     assert warning.endswith("(images 7, 9)")
 
 
-def test_the_first_steps_have_nothing_to_compare_with() -> None:
+def test_first_steps_are_never_spikes() -> None:
     spikes = LossSpikes()
     assert [spikes.look(step, 10.0**step, (1,)) for step in range(LEAST)] == [None] * LEAST
 
 
-def test_warnings_keep_apart_and_count_what_they_pass_over() -> None:
+def test_warnings_are_spaced_and_count_suppressed_spikes() -> None:
     spikes = LossSpikes()
     for step in range(LEAST):
         spikes.look(step, 1.0, ())
@@ -31,7 +31,7 @@ def test_warnings_keep_apart_and_count_what_they_pass_over() -> None:
     assert told[PAUSE].endswith(f"; {PAUSE // 10 - 1} more since the last warning")
 
 
-def test_a_new_level_is_soon_the_usual_one() -> None:
+def test_spike_baseline_adapts_to_a_new_level() -> None:
     spikes = LossSpikes()
     for step in range(WINDOW):
         spikes.look(step, 1.0, ())

@@ -89,7 +89,7 @@ def test_accumulated_batches_are_one_step(monkeypatch: pytest.MonkeyPatch, capsy
     assert [line.split(" |")[0] for line in lines(capsys)] == ["step 1/3", "step 2/3", "step 3/3"]
 
 
-def test_validation_has_its_line_and_costs_no_speed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validation_has_its_line_and_does_not_affect_the_speed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     train(monkeypatch, seconds=40.0, max_steps=2, limit_val_batches=2, val_check_interval=1)
     validation = "step {}: validation mask AP 12.3, AP50 43.2"
     printed = lines(capsys)

@@ -11,7 +11,7 @@ from cis_seg.commands.train import train
 from runs import SMALL, composed, places
 
 
-def test_a_run_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_card_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
     cfg = composed(*SMALL, *steps, *places(tmp_path))
     train(cfg, ["name=two words", *steps])

@@ -37,7 +37,7 @@ def about(*overrides: str) -> dict[str, Any]:
         (("name=run_7",), "run_7", "pretrain"),
     ],
 )
-def test_a_run_stands_with_those_it_is_compared_with(overrides: tuple[str, ...], group: str, stage: str) -> None:
+def test_runs_to_compare_share_a_group(overrides: tuple[str, ...], group: str, stage: str) -> None:
     told = about(*overrides)
     assert (group_of(told), stage_of(told)) == (group, stage)
 
@@ -67,7 +67,7 @@ except ConfigError as error:
 
 
 @pytest.mark.slow
-def test_online_without_an_account_is_refused_in_words(tmp_path: Path) -> None:
+def test_online_without_an_account_is_rejected_with_a_message(tmp_path: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")} | {"HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", ONLINE, str(tmp_path)], env=kept, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

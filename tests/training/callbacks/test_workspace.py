@@ -54,7 +54,7 @@ def test_the_definition_becomes_a_workspace() -> None:
     assert (made.entity, made.project) == ("me", "mine")
 
 
-def test_offline_it_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejected_offline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert main(["me/mine"]) == 2
     message = capsys.readouterr().err
@@ -62,7 +62,7 @@ def test_offline_it_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "--dry-run" in message
 
 
-def test_without_the_package_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     with pytest.raises(ConfigError, match=r"not installed[\s\S]*pip install wandb-workspaces"):
