@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _convert(args: argparse.Namespace) -> None:
     if args.images is None:
         records = to_odgt(args.source)
-        args.target.write_text("".join(json.dumps(record) + "\n" for record in records))
+        args.target.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
         print(f"{args.target}: {len(records)} records")
         return
     content, faults = to_coco(args.source, args.images, boxes=args.boxes, max_faulty=args.max_faulty, exif=args.exif)
     args.target.parent.mkdir(parents=True, exist_ok=True)
-    args.target.write_text(json.dumps(content))
+    args.target.write_text(json.dumps(content), encoding="utf-8")
     regions = sum(annotation["iscrowd"] for annotation in content["annotations"])
     people = len(content["annotations"]) - regions
     counts = f"{len(content['images'])} images, {people} people, {regions} ignore regions"

@@ -49,7 +49,7 @@ def main() -> None:
         rows = [_run_case(subject, fault, Path(folder), number) for number, (subject, fault) in enumerate(chosen)]
     Console(width=None if sys.stdout.isatty() else 160).print(_table(rows))
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     sys.exit(0 if all(row["nothing_lost"] for row in rows) else 1)
 
 

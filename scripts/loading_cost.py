@@ -49,7 +49,7 @@ def _write_crowdhuman(path: Path, images: Path, records: int) -> None:
     draw = random.Random(0)
     photo = images / "27,0.jpg"
     Image.new("RGB", SIDES[::-1]).save(photo)
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         for number in range(records):
             entries = []
             for box_id in range(PEOPLE_PER_RECORD):
@@ -65,7 +65,7 @@ def _write_coco(path: Path, images: Path, count: int, annotations: int) -> None:
     draw = random.Random(0)
     listed = [{"id": i, "file_name": f"27,{i % CROWDHUMAN_RECORDS}.jpg", "height": SIDES[0], "width": SIDES[1]} for i in range(count)]
     categories = [{"id": i, "name": f"thing {i}"} for i in range(1, 81)]
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         file.write(f'{{"images": {json.dumps(listed)}, "categories": {json.dumps(categories)}, "annotations": [')
         for number in range(annotations):
             outline = [round(draw.uniform(0, 480), 2) for _ in range(2 * CORNERS)]
@@ -108,7 +108,7 @@ def _worker_mb(data: object) -> float:
 
 
 def _private_mb() -> float:
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1024
 
 

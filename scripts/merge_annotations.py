@@ -53,7 +53,7 @@ def _merge(args: argparse.Namespace) -> int:
     if wrong := refused(merged.problems, args.accept):
         print(as_text(wrong, ON_SCREEN), file=sys.stderr)
         listed.parent.mkdir(parents=True, exist_ok=True)
-        listed.write_text(as_text(wrong) + "\n")
+        listed.write_text(as_text(wrong) + "\n", encoding="utf-8")
         advice = f"fix them in the annotation tool, list people to leave out with --dropped, or --accept {'/'.join(ACCEPTABLE)}"
         print(f"{len(wrong)} problems, all in {listed}; nothing was merged: {advice}", file=sys.stderr)
         return EXIT_REFUSED
@@ -62,9 +62,9 @@ def _merge(args: argparse.Namespace) -> int:
             "no person is outlined", where=args.job, expected="at least one mask", found="none", remedy="pass the exported files"
         )
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(merged.content) + "\n")
+    args.output.write_text(json.dumps(merged.content) + "\n", encoding="utf-8")
     card = args.output.with_suffix(".md")
-    card.write_text(data_card(args.output, merged, job, exports))
+    card.write_text(data_card(args.output, merged, job, exports), encoding="utf-8")
     print(
         f"{args.output}: {len(merged.content['images'])} images, {merged.people} people, {len(merged.dropped)} dropped; data card: {card}"
     )

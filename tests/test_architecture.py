@@ -147,6 +147,30 @@ def test_the_search_finds_private_parts() -> None:
     assert {source: private_parts(source) for source in foreign} == {source: [part] for source, part in foreign.items()}
 
 
+def text_without_encoding(source: str) -> list[str]:
+    """List the calls that read or write text without an ``encoding``, which would depend on the platform."""
+    found = []
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        function, options = ast.unparse(call.func), {option.arg for option in call.keywords}
+        name = function.split(".")[-1]
+        binary = name == "open" and any(
+            isinstance(value, ast.Constant) and re.fullmatch(r"[rwa+]*b\+?", str(value.value)) for value in call.args
+        )
+        text = name in ("read_text", "write_text", "open") and function not in ("os.open", "Image.open")
+        found += [ast.unparse(call)] if text and not binary and "encoding" not in options else []
+    return found
+
+
+def test_text_files_have_an_encoding() -> None:
+    assert text_without_encoding("a.b().read_text()\nopen(c)\nd.open('rb')\ne.write_text(f, encoding='utf-8')") == [
+        "a.b().read_text()",
+        "open(c)",
+    ]
+    files = [*PACKAGE.rglob("*.py"), *(SOURCE.parent / "scripts").rglob("*.py")]
+    found = {str(path): calls for path in files if (calls := text_without_encoding(path.read_text(encoding="utf-8")))}
+    assert found == {}
+
+
 def test_modules_import_only_lower_layers() -> None:
     assert [line for module, source in MODULES.items() for line in violations(module, source)] == []
 

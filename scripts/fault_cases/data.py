@@ -38,7 +38,7 @@ def photos(root: Path, count: int, boxes: dict[int, list[list[float]]] | None = 
                 annotations.append(annotation(len(annotations) + 1, index, box))
         images = [{"id": i, "file_name": f"{i:03d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(number)]
         content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
-        (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
+        (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content), encoding="utf-8")
     return root
 
 
@@ -142,10 +142,10 @@ def _with_image(sandbox: Sandbox, size: tuple[int, int], mode: str, count: int =
     """Write a data set in which image 1 is replaced by one of ``size``, with a person of the image's height."""
     root = photos(sandbox.folder / "photos", count)
     file = root / "annotations" / "instances_train2017.json"
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     content["images"][1] |= {"width": size[0], "height": size[1], "file_name": "wide.png"}
     content["annotations"][1] = annotation(2, 1, [size[0] // 2, 0, size[1] // 2, size[1]])
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     Image.new(mode, size, 1).save(root / "train2017" / "wide.png")
     return root
 
@@ -161,7 +161,7 @@ def _memory(sandbox: Sandbox, root: Path, *overrides: str, message: str = "") ->
 
 
 def _all_rows(run: Path) -> list[dict[str, str]]:
-    with (run / "csv" / "version_0" / "metrics.csv").open(newline="") as file:
+    with (run / "csv" / "version_0" / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row.get("memory/peak_rss_gb")]
 
 

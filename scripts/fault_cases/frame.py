@@ -90,14 +90,14 @@ class Sandbox:
 
     def start(self, command: list[str], **environment: str) -> subprocess.Popen[str]:
         """Start the command in its own process group; ``output`` returns what it prints."""
-        with (self.folder / "output.txt").open("a") as file:
+        with (self.folder / "output.txt").open("a", encoding="utf-8") as file:
             return subprocess.Popen(
                 command, cwd=self.folder, env=_environment(environment), stdout=file, stderr=file, text=True, start_new_session=True
             )
 
     def output(self) -> str:
         """Return everything that the processes of this sandbox have printed so far."""
-        return (self.folder / "output.txt").read_text()
+        return (self.folder / "output.txt").read_text(encoding="utf-8")
 
     def finish(self, command: list[str], **environment: str) -> int:
         """Run the command to its end and return its exit code."""

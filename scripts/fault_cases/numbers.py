@@ -23,7 +23,7 @@ def skipped_steps(sandbox: Sandbox, kind: str, *overrides: str) -> Outcome:
     problems = [] if code == 143 else [f"exit code {code} instead of 143"]
     problems += sandbox.resumed("nan", *spoilt)
     run = sandbox.run_of("nan")
-    reports = [json.loads(path.read_text()) for path in sorted((run / "bad_steps").glob("*.json"))]
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "bad_steps").glob("*.json"))]
     problems += [] if sorted({report["step"] for report in reports}) == BAD_STEPS else [f"{len(reports)} reports"]
     problems += [f"replay: exit code {code}" for report in reports if (code := sandbox.finish(_replay(report["reproduce"])))]
     skipped = [float(row["train/skipped_steps"]) for row in rows_of(run) if "train/skipped_steps" in row][-1]

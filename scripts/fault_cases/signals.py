@@ -86,14 +86,14 @@ def requeue(sandbox: Sandbox) -> Outcome:
     """SLURM's warning before its time limit: Lightning requeues the job, SLURM ends it, and the next job resumes the run."""
     asked, tools = sandbox.folder / "asked.txt", sandbox.folder / "bin"
     tools.mkdir()
-    (tools / "scontrol").write_text(SCONTROL.format(file=asked))
+    (tools / "scontrol").write_text(SCONTROL.format(file=asked), encoding="utf-8")
     (tools / "scontrol").chmod(0o700)
     process = _started(sandbox, sandbox.command("name=stopped", *_slow(4, 1)), 4, PATH=f"{tools}:/usr/bin:/bin", **SLURM)
     kill_group(process, signal.SIGUSR1)
     wait_for(asked.is_file, process)
     kill_group(process, signal.SIGTERM)
     code = process.wait()
-    request = asked.read_text().strip() if asked.is_file() else "nothing"
+    request = asked.read_text(encoding="utf-8").strip() if asked.is_file() else "nothing"
     others = [path.name for path in Path(sandbox.run_of("stopped")).glob("hpc_ckpt*")]
     found = sandbox.resumed("stopped")
     good = code == 143 and request == "requeue 4711" and not others and not found

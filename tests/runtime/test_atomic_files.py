@@ -44,9 +44,9 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 def test_the_old_file_exists_until_the_new_one_is_flushed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    seen: list[tuple[bytes, bytes]] = []
-    write_atomically(path, b"new", before_rename=lambda: seen.append((path.read_bytes(), Path(f"{path}{PARTIAL}").read_bytes())))
-    assert seen == [(b"old", b"new")]
+    seen: list[dict[str, bytes]] = []
+    write_atomically(path, b"new", before_rename=lambda: seen.append({p.suffix: p.read_bytes() for p in tmp_path.iterdir()}))
+    assert seen == [{"": b"old", PARTIAL: b"new"}]
     assert path.read_bytes() == b"new"
 
 

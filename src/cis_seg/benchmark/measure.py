@@ -133,7 +133,7 @@ MEGABYTE = 2**20
 
 def resident_mb(field: str) -> float:
     """Return ``VmRSS`` (current) or ``VmHWM`` (peak since ``reset_peak``) of this process."""
-    found = re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())
+    found = re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
     assert found is not None
     return int(found.group(1)) / 1024
 
@@ -144,7 +144,7 @@ def reset_peak(device: str) -> float:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / MEGABYTE
-    CLEAR.write_text("5")  # Linux: resets VmHWM to VmRSS
+    CLEAR.write_text("5", encoding="utf-8")  # Linux: resets VmHWM to VmRSS
     return resident_mb("VmRSS")
 
 

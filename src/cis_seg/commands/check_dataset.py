@@ -47,7 +47,7 @@ def check(cfg: DictConfig) -> None:
         counted, baselines = statistics(contents), _baselines(contents, typed.eval.area) if typed.floors else {}
         reports[name] = as_json(contents, counted, baselines)
         _write(contents, counted, baselines, output, name)
-    (output / f"{REPORT}.json").write_text(json.dumps(reports, indent=1) + "\n")
+    (output / f"{REPORT}.json").write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
     print(f"all suspicious annotations, statistics and plots: {output}/{REPORT}*")
 
 
@@ -69,6 +69,6 @@ def _baselines(contents: Contents, area: str) -> dict[str, Metrics]:
 
 def _write(contents: Contents, counted: Statistics, baselines: dict[str, Metrics], output: Path, name: str) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    (output / f"{REPORT}_{name}.txt").write_text(as_text(contents, counted, baselines) + "\n")
+    (output / f"{REPORT}_{name}.txt").write_text(as_text(contents, counted, baselines) + "\n", encoding="utf-8")
     draw_page(contents, output / f"{REPORT}_{name}.png")
     print(as_text(contents, counted, baselines, most=ON_SCREEN))

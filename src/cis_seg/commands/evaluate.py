@@ -61,8 +61,8 @@ def evaluate(cfg: DictConfig) -> float | None:
         results = predict_results(model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
     metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive).metrics
     output.mkdir(parents=True, exist_ok=True)
-    (output / PREDICTIONS).write_text(json.dumps(results))
-    (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+    (output / PREDICTIONS).write_text(json.dumps(results), encoding="utf-8")
+    (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     OmegaConf.save(OmegaConf.create(to_plain(cfg)), output / EVALUATION)
     title = f"{typed.checkpoint or typed.predictions} on {truth.path}"
     print_scores(Console(), metrics, title=title, notes=[_outcome(truth, output)])

@@ -51,7 +51,7 @@ def select(cfg: SelectConfig) -> list[Verdict]:
     taken = [verdict for verdict in verdicts if verdict.reason == TAKEN]
     print(_counts(source, verdicts, cfg))
     output.mkdir(parents=True, exist_ok=True)
-    (output / "report.json").write_text(json.dumps(_report(source, criteria, cfg, verdicts), indent=1) + "\n")
+    (output / "report.json").write_text(json.dumps(_report(source, criteria, cfg, verdicts), indent=1) + "\n", encoding="utf-8")
     if not taken:
         raise DataError(
             "no image meets the criteria",
@@ -132,12 +132,12 @@ def _write_job(content: Json, taken: Sequence[Verdict], images: Path, descriptio
     """Write all files; ``job.json`` is written last, so a folder that has it is complete."""
     job = job_content(content, {verdict.line for verdict in taken if verdict.line is not None}, description)
     names = [image["file_name"] for image in job["images"]]
-    (output / "images.txt").write_text("".join(f"{name}\n" for name in names))
+    (output / "images.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     for name in names if cfg.photos != "list" else []:
         _place(images / name, output / "images" / name, cfg.photos)
     if cfg.checkpoint is not None:
         job = with_draft(job, _draft(job, images, cfg, output), cfg.masks)
-    (output / "job.json").write_text(json.dumps(job) + "\n")
+    (output / "job.json").write_text(json.dumps(job) + "\n", encoding="utf-8")
     people = sum(not annotation["iscrowd"] for annotation in job["annotations"])
     print(f"{output / 'job.json'}: {len(names)} images, {people} people to outline; why each image was taken or left: {output}/report.json")
 
@@ -155,14 +155,14 @@ def _draft(job: Json, images: Path, cfg: SelectConfig, output: Path) -> Json:
     """Return the job with the model's masks for its boxes; overlays stay beside the job as ``draft_000.png`` ..."""
     with TemporaryDirectory() as folder:
         boxes = Path(folder) / "boxes.json"
-        boxes.write_text(json.dumps(job))
+        boxes.write_text(json.dumps(job), encoding="utf-8")
         target = output / "draft.json"
         asked = MasksFromBoxesConfig(
             checkpoint=str(cfg.checkpoint), boxes=str(boxes), images=str(images), output=str(target), device=cfg.device, exif=cfg.data.exif
         )
         if unreadable := masks_from_boxes(asked):
             raise next(iter(unreadable.values()))
-    draft: Json = json.loads(target.read_text())
+    draft: Json = json.loads(target.read_text(encoding="utf-8"))
     target.unlink()
     return draft
 

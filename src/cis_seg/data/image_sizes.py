@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cis_seg.data.headers import THREADS, Header, Size, oriented, read_header
 from cis_seg.errors import DataError
+from cis_seg.runtime.atomic_files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +84,12 @@ def _read(cache: Path) -> dict[str, Entry]:
 
 
 def _write(cache: Path, entries: dict[str, Entry]) -> None:
-    """Write the cache atomically; log if the folder is not writable."""
-    draft = cache.with_name(f".{cache.name}.{os.getpid()}.partial")
+    """Write the cache; log if the folder is not writable."""
     try:
         # respect the permission bits even for root, who could write anyway
         if not cache.parent.stat().st_mode & 0o222:
             raise PermissionError(f"{cache.parent} is read-only")
-        draft.write_text(json.dumps({"format": _FORMAT, "files": entries}))
-        draft.replace(cache)
+        write_atomically(cache, json.dumps({"format": _FORMAT, "files": entries}).encode())
     except OSError as error:
         _log_unwritable(cache, str(error))
 

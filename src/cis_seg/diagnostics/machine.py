@@ -78,13 +78,13 @@ def check_processors() -> Iterator[Line]:
 def free_memory() -> int | None:
     """Return the bytes of memory left to this process, limited by machine and container; None without Linux's ``/proc/meminfo``."""
     try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
     except OSError:
         return None
     free = int(lines["MemAvailable"].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")
     try:
-        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        limit = int((group / "memory.max").read_text(encoding="utf-8")) - int((group / "memory.current").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no container, or no limit ("max")
         return free
     return min(free, limit)

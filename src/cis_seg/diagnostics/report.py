@@ -56,4 +56,4 @@ def write_json(path: Path, findings: Sequence[Finding]) -> None:
     """Write ``{"problems": n, "warnings": n, "findings": [{"check", "status", "found", "remedy"}]}``."""
     counts = Counter(finding.status for finding in findings)
     content: dict[str, Any] = {"problems": counts[Status.PROBLEM], "warnings": counts[Status.WARNING]}
-    path.write_text(json.dumps(content | {"findings": [asdict(finding) for finding in findings]}, indent=1) + "\n")
+    path.write_text(json.dumps(content | {"findings": [asdict(finding) for finding in findings]}, indent=1) + "\n", encoding="utf-8")

@@ -36,12 +36,12 @@ ROWS = {
 def reported_step(run: Path) -> int:
     """Return the step of the scores in ``run/metrics.json``; 0 without the file."""
     path = run / METRICS
-    return int(json.loads(path.read_text()).get("step", 0)) if path.is_file() else 0
+    return int(json.loads(path.read_text(encoding="utf-8")).get("step", 0)) if path.is_file() else 0
 
 
 def print_report(run: Path) -> float | None:
     """Print the scores in ``run/metrics.json`` and return the validation mask AP in percent, which sweeps maximise."""
-    metrics: dict[str, float | None] = json.loads((run / METRICS).read_text())
+    metrics: dict[str, float | None] = json.loads((run / METRICS).read_text(encoding="utf-8"))
     console = Console(stderr=True)
     picture = run / "overlays" / "latest.png"
     pictures = [f"ground truth and predictions: {picture}"] if picture.is_file() else []

@@ -41,7 +41,7 @@ def write_atomically(path: Path, content: Bytes, *, before_rename: Callable[[], 
     Raises:
         OSError: the write failed; the partial file is removed and the old file is unchanged.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # several processes may write the same file
     try:
         with partial.open("wb") as file:
             file.write(content)

@@ -121,7 +121,8 @@ def launch(task: str, plain: dict[str, Any], processes: int, run: Path, argument
     with tempfile.TemporaryDirectory(prefix="cis_seg_") as folder, _environment(processes), _signals_restored():
         job = Path(folder) / "job.json"
         job.write_text(
-            json.dumps({"task": task, "config": plain, "arguments": [*arguments], "logging": _logging(), "launcher": os.getpid()})
+            json.dumps({"task": task, "config": plain, "arguments": [*arguments], "logging": _logging(), "launcher": os.getpid()}),
+            encoding="utf-8",
         )
         try:
             elastic_launch(_launch_config(processes, folder), sys.executable)("-m", "cis_seg.training.rank", str(job))
@@ -130,7 +131,7 @@ def launch(task: str, plain: dict[str, Any], processes: int, run: Path, argument
             _report_first(error.failures, processes)
         except SignalException as error:
             raise SystemExit(128 + error.sigval) from None
-    metrics: dict[str, float | None] = json.loads((run / METRICS).read_text())
+    metrics: dict[str, float | None] = json.loads((run / METRICS).read_text(encoding="utf-8"))
     return metrics.get(OBJECTIVE)
 
 

@@ -30,7 +30,7 @@ WATCH = 1.0
 
 def main() -> None:
     """Run the task of the job file in this process."""
-    job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
+    job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     Thread(target=_exit_with, args=(job["launcher"],), daemon=True).start()
     _configure_logging(job["logging"])
     try:
@@ -62,7 +62,7 @@ def _configure_logging(setup: dict[str, Any] | None) -> None:
 def _report(message: str, exitcode: int) -> None:
     """Write the error to the file that the launcher reads, and exit at once, because the other processes wait for this one."""
     record = {"message": message, "timestamp": time.time(), "exitcode": exitcode}
-    Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(record))
+    Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(record), encoding="utf-8")
     for worker in multiprocessing.active_children():
         worker.terminate()
     sys.stderr.flush()

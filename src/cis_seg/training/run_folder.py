@@ -143,7 +143,7 @@ def make_ready(run: Path, step: int, *, repeated: Sequence[str]) -> None:
 def wandb_id(run: Path) -> str:
     """Return W&B's id of this run, generated at its first start and kept in its folder."""
     path = run / WANDB_ID
-    kept = path.read_text().strip() if path.is_file() else ""
+    kept = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
     if not kept:
         kept = secrets.token_hex(4)  # as long as W&B's own
         write_atomically(path, f"{kept}\n".encode())

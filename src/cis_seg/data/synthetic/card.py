@@ -128,7 +128,7 @@ def labelled_images(paths: CrowdPaths, split: str) -> Iterator[LabelledImage]:
     Raises:
         DataError: an image cannot be read.
     """
-    truth = json.loads(paths.masks(split).read_text())
+    truth = json.loads(paths.masks(split).read_text(encoding="utf-8"))
     for image in truth["images"][:EDGE_IMAGES]:
         file = paths.images / image["file_name"]
         pixels = cv2.imread(str(file))
@@ -153,8 +153,8 @@ def decode(entry: dict[str, Any]) -> NDArray[np.bool_]:
 
 def _statistics(paths: CrowdPaths, split: str) -> dict[str, str]:
     """Return name and formatted value of each statistic of one split."""
-    records = [json.loads(line) for line in paths.odgt(split).read_text().splitlines()]
-    truth = json.loads(paths.masks(split).read_text())["annotations"]
+    records = [json.loads(line) for line in paths.odgt(split).read_text(encoding="utf-8").splitlines()]
+    truth = json.loads(paths.masks(split).read_text(encoding="utf-8"))["annotations"]
     entries = [entry for record in records for entry in record["gtboxes"]]
     seen = [[e for e in r["gtboxes"] if e["tag"] == "person" and not e["extra"].get("ignore", 0)] for r in records]
     boxes = [np.array([e["vbox"] for e in people], np.float64).reshape(-1, 4) for people in seen]

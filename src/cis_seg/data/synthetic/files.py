@@ -77,7 +77,7 @@ def _is_complete(paths: CrowdPaths, spec: CrowdSpec) -> bool:
 
 def _read_manifest(paths: CrowdPaths) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads(paths.manifest.read_text())
+        manifest: dict[str, Any] = json.loads(paths.manifest.read_text(encoding="utf-8"))
         if not all(isinstance(manifest[key], dict) for key in ("spec", "files")) or "generator_version" not in manifest:
             raise KeyError("spec, files or generator_version")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -126,11 +126,11 @@ def _draw_all(paths: CrowdPaths, spec: CrowdSpec, workers: int) -> None:
     draft.images.mkdir(parents=True)
     drawn = _draw_images(draft, spec, workers)
     for name, images in zip(SPLITS, (drawn[: spec.train_images], drawn[spec.train_images :]), strict=True):
-        draft.odgt(name).write_text("".join(json.dumps(image.record) + "\n" for image in images))
-        draft.masks(name).write_text(json.dumps(coco_file(spec, images)))
-    draft.card.write_text(crowd_card(draft, spec))
+        draft.odgt(name).write_text("".join(json.dumps(image.record) + "\n" for image in images), encoding="utf-8")
+        draft.masks(name).write_text(json.dumps(coco_file(spec, images)), encoding="utf-8")
+    draft.card.write_text(crowd_card(draft, spec), encoding="utf-8")
     manifest = {"generator_version": GENERATOR_VERSION, "spec": asdict(spec), "files": _inventory(draft)}
-    draft.manifest.write_text(json.dumps(manifest, indent=1) + "\n")
+    draft.manifest.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     draft.root.replace(paths.root)
 
 

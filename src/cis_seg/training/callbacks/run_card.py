@@ -35,7 +35,7 @@ class RunCard(L.Callback):
         self._written = True
         summary = summarize(pl_module.model, *batch.padded_size)  # type: ignore[arg-type]
         Console(stderr=True).print(summary_table(summary))
-        Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, summary, self.arguments))
+        Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, summary, self.arguments), encoding="utf-8")
 
 
 def _card(trainer: L.Trainer, summary: ModelSummary, arguments: Sequence[str]) -> str:
