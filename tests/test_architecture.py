@@ -28,7 +28,7 @@ training  annotation
 build
 diagnostics  reports  benchmark
 commands
-train  evaluate  predict  doctor  replay
+__main__  train  evaluate  predict  doctor  replay
 """
 HEIGHT = {area: height for height, line in enumerate(LAYERS.strip().splitlines()) for area in line.split()} | {"__init__": 99, "": -1}
 #: library -> the modules and folders that may import it

@@ -85,10 +85,10 @@ def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
         yield from findings_of("trial", partial(check_trial, subject))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m cis_seg.doctor") -> int:
     """Return the exit code: 0, or 1 if a run would fail."""
-    parser = argparse.ArgumentParser(prog="python -m cis_seg.doctor", description="Check whether a training would run and what to fix.")
-    parser.add_argument("overrides", nargs="*", help="as for python -m cis_seg.train")
+    parser = argparse.ArgumentParser(prog=prog, description="Check whether a training would run and what to fix.")
+    parser.add_argument("overrides", nargs="*", help="as for train")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings there")
     parser.add_argument("--no-trial", action="store_true", help="do not train for two steps")
     args = parser.parse_args(arguments)

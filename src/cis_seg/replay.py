@@ -10,9 +10,9 @@ from pathlib import Path
 from cis_seg.errors import UserError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m cis_seg.replay") -> int:
     """Return the exit code: 0, or 2 after a message about the file."""
-    parser = argparse.ArgumentParser(prog="python -m cis_seg.replay", description="Recompute a skipped step of a training run.")
+    parser = argparse.ArgumentParser(prog=prog, description="Recompute a skipped step of a training run.")
     parser.add_argument("file", type=Path, metavar="step000123.pt", help="a file of a run's bad_steps folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     args = parser.parse_args(arguments)

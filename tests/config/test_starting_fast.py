@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cis_seg.config.command_names import ENTRIES
 from cis_seg.config.command_schema import COMMANDS
 
 HEAVY = ("torch", "torchvision", "lightning", "wandb", "scipy", "matplotlib", "numpy", "pycocotools", "albumentations")
 #: runs each command line of a list in one process, as far as the first import of the task
 PROBE = """
 import contextlib, io, json, sys
+from cis_seg.__main__ import main
 from cis_seg.config.commands import start
 said = []
 for name, *arguments in json.loads(sys.argv[1]):
@@ -22,7 +25,7 @@ for name, *arguments in json.loads(sys.argv[1]):
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
-            start(name)
+            main() if name == "cis-seg" else start(name)
         except SystemExit as stop:
             print("exit", stop.code)
     said.append(out.getvalue())
@@ -71,6 +74,21 @@ def test_user_error_imports_no_heavy_library(tmp_path: Path) -> None:
         assert text.startswith("error: "), line
         assert text.endswith("exit 2\n"), line
         assert cases[line] in text, line
+
+
+def test_cis_seg_helps_as_the_other_programs_do_and_needs_no_heavy_library(tmp_path: Path) -> None:
+    targets = {name: entry.target for name, entry in ENTRIES.items() if entry.target in COMMANDS}
+    lines = [["cis-seg", name, "--help"] for name in ENTRIES] + [[target, "--help"] for target in targets.values()]
+    said, modules = probe([*lines, ["cis-seg"], ["cis-seg", "predcit"]], tmp_path)
+    assert modules.isdisjoint(HEAVY)
+    by_name = dict(zip(ENTRIES, said, strict=False))
+    for (name, target), text in zip(targets.items(), said[len(ENTRIES) :], strict=False):
+        assert re.sub(rf"python (-m cis_seg\.|scripts/){target}(\.py)?\b", f"cis-seg {name}", text) == by_name[name]
+    for name in ENTRIES.keys() - targets.keys():
+        assert by_name[name].startswith(f"usage: cis-seg {name} [-h]")
+    assert all(f"  {name.ljust(12)}{entry.summary}\n" in said[-2] for name, entry in ENTRIES.items())
+    assert said[-1].startswith("error: there is no command predcit")
+    assert said[-1].endswith("did you mean cis-seg predict?\nexit 2\n")
 
 
 @pytest.mark.parametrize("name", ["doctor", "replay"])

@@ -21,8 +21,12 @@ from cis_seg.config.validation import checked
 HELP = {"--help", "-h"}
 
 
-def start(name: str) -> None:
+def start(name: str, app: str | None = None) -> None:
     """Run the command ``name`` on this process's command line.
+
+    Args:
+        name: a key of ``COMMANDS``.
+        app: how the user has called it, for its ``--help``; None: as its config file states.
 
     Raises:
         SystemExit: with 2 after a message about a mistake, see ``config.cli.run_hydra``.
@@ -42,6 +46,6 @@ def start(name: str) -> None:
     if HELP.intersection(sys.argv[1:]):
         with user_errors():
             overrides = prepared([argument for argument in sys.argv[1:] if not argument.startswith("-")], command.config)
-            print(help_text(command, overrides))
+            print(help_text(command, overrides, app))
     else:
         run_hydra(task, config_name=command.config)

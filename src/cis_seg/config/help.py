@@ -21,7 +21,7 @@ COLUMN = 28  # characters before the meaning of an option
 OPTION_LINE = re.compile(r"^@([\w.]+)$", re.MULTILINE)
 
 
-def help_text(command: Command, overrides: Sequence[str] = ()) -> str:
+def help_text(command: Command, overrides: Sequence[str] = (), app: str | None = None) -> str:
     """Return the help of a command.
 
     The text is ``hydra.help.template`` of the command's file in ``conf/``. A line ``@data.root`` in it becomes the option with its
@@ -30,6 +30,7 @@ def help_text(command: Command, overrides: Sequence[str] = ()) -> str:
     Args:
         command: an entry of ``COMMANDS``.
         overrides: as on the command line; the help shows the values that they lead to.
+        app: replaces ``hydra.help.app_name`` in the examples.
 
     Raises:
         HydraException, OmegaConfBaseException: the overrides do not compose.
@@ -44,7 +45,8 @@ def help_text(command: Command, overrides: Sequence[str] = ()) -> str:
         allowed = f" ({rule.expected})" if rule is not None and rule.in_help else ""
         return f"{f'{key}={_value(cfg, key)}'.ljust(COLUMN - 2)}  {option.metadata['meaning']}{allowed}"
 
-    return OPTION_LINE.sub(line, cfg.hydra.help.template)
+    text = OPTION_LINE.sub(line, cfg.hydra.help.template)
+    return text if app is None else text.replace(cfg.hydra.help.app_name, app)
 
 
 def _value(cfg: DictConfig, key: str) -> str:
