@@ -74,7 +74,7 @@ def test_floating_point_from_0_to_1(tmp_path: Path, low: float, high: float) -> 
 @pytest.mark.parametrize("value", [-0.1, 1.5, 220.0, np.nan, np.inf])
 def test_floating_point_of_unknown_range(tmp_path: Path, value: float) -> None:
     Image.fromarray(np.full((3, 4), value, np.float32)).save(tmp_path / "f.tiff")
-    with pytest.raises(DataError, match=r"floating-point pixels from .*0 to 1 is read"):
+    with pytest.raises(DataError, match=r"floating-point pixels from .*0 to 1 is read[\s\S]*scale the values to 0 to 1"):
         read_image(tmp_path / "f.tiff")
 
 
@@ -88,6 +88,14 @@ def test_other_modes(tmp_path: Path) -> None:
         assert np.abs(read(tmp_path / name) - EXPECTED).max() <= 8, mode
     Image.fromarray(RAMP > 0.5).save(tmp_path / "bit.png")
     np.testing.assert_array_equal(read_image(tmp_path / "bit.png")[:, :, 0], (RAMP > 0.5) * 255)
+
+
+@pytest.mark.filterwarnings("error")
+def test_transparency_is_dropped_without_a_warning(tmp_path: Path) -> None:
+    palette = Image.fromarray(EXPECTED).convert("P", palette=Image.Palette.ADAPTIVE)
+    for transparency in (0, bytes(range(12))):
+        palette.save(tmp_path / "a.png", transparency=transparency)
+        assert np.abs(read(tmp_path / "a.png") - EXPECTED).max() <= 8
 
 
 def test_frames_and_bits_are_counted(tmp_path: Path) -> None:

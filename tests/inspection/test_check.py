@@ -138,7 +138,9 @@ def test_a_file_without_an_instance_is_mentioned(odd_root: Path) -> None:
     content["annotations"] = content["annotations"][-1:]  # an ignore region
     (odd_root / "odd.json").write_text(json.dumps(content))
     contents = read_contents(odd_root / "odd.json", odd_root / "photos")
-    assert [o.detail for o in contents.oddities if o.kind == "whole_file"] == [
+    contents.oddities.clear()  # an image that cannot be used
+    find_oddities(contents, pixels=False)
+    assert [o.detail for o in contents.oddities] == [
         "no instance is annotated: nothing can be scored, and training needs data.keep_empty=true"
     ]
 

@@ -18,7 +18,7 @@ MAX_COORDINATE = 100_000
 MIN_POLYGON_NUMBERS = 6  # because three points are the fewest that enclose an area
 
 _REMEDY = "correct this annotation or delete it"
-_MASK_REMEDY = "correct the mask, or delete the annotation; training from boxes (supervision=box) needs no masks"
+_MASK_REMEDY = "correct the mask or delete the annotation; only scoring and supervision=mask need masks"
 
 
 def is_id(value: Any) -> TypeGuard[int]:

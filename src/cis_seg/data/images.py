@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from cis_seg.data.pixels import brightened, has_wide_colors, to_rgb
+from cis_seg.data.pixels import UnknownRangeError, brightened, has_wide_colors, to_rgb
 from cis_seg.errors import DataError
 from cis_seg.runtime.file_kinds import file_kind
 
@@ -96,6 +96,8 @@ def unreadable(path: Path, error: Exception) -> DataError:
     found, remedy = str(error), "download or copy the file again; it may have been cut short"
     if isinstance(error, Image.DecompressionBombError):
         remedy = "scale the image down, or cut it into tiles"
+    elif isinstance(error, UnknownRangeError):
+        remedy = "scale the values to 0 to 1, or save the image with 8 or 16 bits per channel"
     elif os.path.isfile(path):
         kind = file_kind(path)
         if kind is not None:

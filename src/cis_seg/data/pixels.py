@@ -15,6 +15,11 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
+
+class UnknownRangeError(ValueError):
+    """Pixel values of which neither the file nor the format says which are black and white."""
+
+
 _DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits per channel of cameras and scanners
 _UPPER = 64  # because upper bytes below it belong to values of 14 bits or fewer
 _BITS_PER_SAMPLE, _MAX_SAMPLE, _SIGNED_MAX_SAMPLE = 258, 281, 341  # tags of TIFF
@@ -43,7 +48,8 @@ def to_rgb(image: Image.Image) -> Pixels:
     """(H, W, 3) of a loaded image.
 
     Raises:
-        ValueError: floating-point values outside 0 to 1, or a mode that Pillow cannot convert.
+        UnknownRangeError: floating-point values outside 0 to 1.
+        ValueError: a mode that Pillow cannot convert.
     """
     tags = getattr(image, "tag_v2", {})
     if image.mode == "F":
@@ -52,6 +58,7 @@ def to_rgb(image: Image.Image) -> Pixels:
         values = np.asarray(image).astype(np.int64).clip(0)
         grey = _scaled(values, _depth(values, tags))
     else:
+        image.info.pop("transparency", None)  # dropped anyway, but Pillow warns of some
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     return np.repeat(grey[:, :, None], 3, axis=2)
 
@@ -75,7 +82,7 @@ def _from_floats(values: NDArray[Any], tags: Any) -> Pixels:
     stated = tags.get(_SIGNED_MAX_SAMPLE) or tags.get(_MAX_SAMPLE)
     largest = float(_first(stated)) if stated else 1.0
     if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=0) <= largest):
-        raise ValueError(f"floating-point pixels from {values.min():g} to {values.max():g}, whose range is unknown: 0 to 1 is read")
+        raise UnknownRangeError(f"floating-point pixels from {values.min():g} to {values.max():g}, whose range is unknown: 0 to 1 is read")
     return (values / largest * 255).round().astype(np.uint8)
 
 

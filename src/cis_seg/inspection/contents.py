@@ -111,8 +111,6 @@ def _contents(file: CocoFile, folder: Path) -> Contents:
         contents.add(suspect.kind, suspect.detail, image_id=suspect.image_id, ids=suspect.annotation_ids)
     for annotation in file.annotations:
         _add(annotation, contents)
-    if not contents.people():
-        contents.add("whole_file", "no instance is annotated: nothing can be scored, and training needs data.keep_empty=true")
     return contents
 
 

@@ -23,11 +23,14 @@ from cis_seg.errors import DataError
 from cis_seg.inspection.contents import Contents
 
 DUPLICATE_IOU = 0.8  # because the 14 pairs of CIS above it look like one person outlined twice, and none below does (data card)
+_LEFT_OUT = {"unusable", "faulty_record", "box_without_area", "box_off_image"}  # kinds that explain a file without an instance
 
 
 def find_oddities(contents: Contents, *, pixels: bool, exif: str = "ignore") -> None:
     """Add the oddities of the annotations to ``contents.oddities`` and, with ``pixels``, those of the image files (each is decoded)."""
     people = contents.people()
+    if not people and _LEFT_OUT.isdisjoint(oddity.kind for oddity in contents.oddities):
+        contents.add("whole_file", "no instance is annotated: nothing can be scored, and training needs data.keep_empty=true")
     masked = [annotation for annotation in people if annotation["segmentation"] is not None]
     for annotation in people:
         _leaves_image(annotation, contents)
