@@ -73,7 +73,7 @@ def test_set_without_training_images_shows_ground_truth(monkeypatch: pytest.Monk
         (lambda root: [path.unlink() for path in (root / "annotations").iterdir()], [], "the data set has no annotation file"),
         (lambda root: (root / "train2017" / "1.png").unlink(), [], "1.png is missing"),
         (lambda root: (root / "val2017").rename(root / "gone"), ["num_batches=0"], "the image folder does not exist"),
-        (lambda root: None, ["batch_size=0"], "batch_size: this value cannot work"),
+        (lambda root: None, ["batch_size=0"], "batch_size: invalid value"),
         (lambda root: None, ["data.annotations=other.json"], "the annotation file does not exist"),
     ],
 )

@@ -209,7 +209,7 @@ def test_candidates_per_level_are_limited() -> None:
         (["checkpoint=tiny.ckpt", "out=."], "the model cannot be written there"),
         (["checkpoint=tiny.ckpt", "out=tiny.ckpt/model.onnx"], "the model cannot be written there"),
         (["checkpoint=tiny.ckpt"], "out is needed"),
-        (["checkpoint=tiny.ckpt", "out=model.onnx", "max_detections=0"], "max_detections: this value cannot work"),
+        (["checkpoint=tiny.ckpt", "out=model.onnx", "max_detections=0"], "max_detections: invalid value"),
     ],
 )
 def test_user_errors(

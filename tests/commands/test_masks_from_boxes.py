@@ -134,7 +134,7 @@ def test_an_invalid_box_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ("output=FOLDER/boxes.json", "the output cannot be written there"),
         ("output=FOLDER", "the output cannot be written there"),
         ("checkpoint=FOLDER/nowhere.ckpt", "there is no checkpoint"),
-        ("pages=-1", "pages: this value cannot work"),
+        ("pages=-1", "pages: invalid value"),
     ],
 )
 def test_user_errors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, override: str, said: str) -> None:

@@ -227,7 +227,7 @@ def test_a_video(monkeypatch: pytest.MonkeyPatch, run: Path, photo: Image.Image,
         (["input=IN", "output=OUT", "categories=[dog]"], "the model does not know the class dog"),
         (["input=IN", "output=OUT", "checkpoint=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["input=IN", "output=OUT", "device=gpu"], "this device cannot be used"),
-        (["input=IN", "output=OUT", "batch_size=0"], "batch_size: this value cannot work"),
+        (["input=IN", "output=OUT", "batch_size=0"], "batch_size: invalid value"),
         (["input=IN", "output=OUT", "draw_treshold=0.5"], "did you mean draw_threshold"),
     ],
 )

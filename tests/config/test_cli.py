@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cis_seg.config import cli
-from cis_seg.config.cli import quote_path_overrides
+from cis_seg.config.cli import prepared, quote_path_overrides
+from cis_seg.config.command_schema import COMMANDS, options
 from cis_seg.config.messages import explain
 from cis_seg.errors import DataError
 
@@ -49,6 +50,14 @@ NASTY = [
 ]
 
 
+PATHS = {name for command in COMMANDS.values() for name, option in options(command) if option.metadata["path"]}
+
+
+def quoted(*argv: str) -> list[str]:
+    """The command line with the path options of all commands quoted."""
+    return quote_path_overrides(list(argv), PATHS)
+
+
 def parsed(argument: str) -> object:
     return OverridesParser.create().parse_override(argument).value()
 
@@ -56,19 +65,19 @@ def parsed(argument: str) -> object:
 @pytest.mark.parametrize("path", NASTY)
 @pytest.mark.parametrize("key", ["checkpoint", "+input", "++output", "data.root", "data.val_annotations", "paths.runs", "resume"])
 def test_a_path_arrives_as_typed(key: str, path: str) -> None:
-    (argument,) = quote_path_overrides([f"{key}={path}"])
+    (argument,) = quoted(f"{key}={path}")
     assert parsed(argument) == path
-    assert quote_path_overrides([argument]) == [argument]  # a second entry point (a launcher's) sees it quoted
+    assert quoted(argument) == [argument]  # a second entry point (a launcher's) sees it quoted
 
 
 @given(st.text(min_size=1).filter(lambda text: text.lower() not in {"null", "true", "false"} and text[0] not in "~'\""))
 def test_any_path_arrives_as_typed(path: str) -> None:
-    assert parsed(quote_path_overrides([f"input={path}"])[0]) == path
+    assert parsed(quoted(f"input={path}")[0]) == path
 
 
 def test_the_home_directory_is_expanded() -> None:
-    assert parsed(quote_path_overrides(["data.root=~/crowd, human"])[0]) == f"{HOME}/crowd, human"
-    assert parsed(quote_path_overrides(["data.root=crowd/~x"])[0]) == "crowd/~x"
+    assert parsed(quoted("data.root=~/crowd, human")[0]) == f"{HOME}/crowd, human"
+    assert parsed(quoted("data.root=crowd/~x")[0]) == "crowd/~x"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +90,6 @@ def test_the_home_directory_is_expanded() -> None:
         'checkpoint="it\'s, mine"',
         "loss.weights.overlap=0,1",
         "data.categories=[person,dog]",
-        "images=[7,8]",
         "data.train_sizes=[480,512]",
         "data=coco",
         "name=a,b",
@@ -90,11 +98,16 @@ def test_the_home_directory_is_expanded() -> None:
     ],
 )
 def test_everything_else_is_left_alone(argument: str) -> None:
-    assert quote_path_overrides([argument]) == [argument]
+    assert quoted(argument) == [argument]
+
+
+def test_the_schema_of_a_command_names_its_path_options() -> None:
+    assert prepared(["images=[7,8]", "output=1_0"], "figure") == ["images=[7,8]", "output='1_0'"]
+    assert prepared(["images=[7,8]", "pages=1_0"], "masks_from_boxes") == ["images='[7,8]'", "pages=1_0"]
 
 
 def test_interpolation_survives_quoting() -> None:
-    assert parsed(quote_path_overrides(["init_from=${paths.runs}/a=1, b/last.ckpt"])[0]) == "${paths.runs}/a=1, b/last.ckpt"
+    assert parsed(quoted("init_from=${paths.runs}/a=1, b/last.ckpt")[0]) == "${paths.runs}/a=1, b/last.ckpt"
 
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun", "hydra.mode=MULTIRUN"])
@@ -102,11 +115,11 @@ def test_a_comma_in_a_multirun(flag: str, tmp_path: Path, monkeypatch: pytest.Mo
     """One path where such a file exists, else a sweep whose elements are quoted."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a,b.ckpt").touch()
-    assert quote_path_overrides([flag, "init_from=a,b.ckpt"])[1] == "init_from='a,b.ckpt'"
-    assert quote_path_overrides([flag, "input=a,?.ckpt"])[1] == "input='a,?.ckpt'"
-    assert quote_path_overrides([flag, "init_from=x=1.ckpt,null,y=2.ckpt"])[1] == "init_from='x=1.ckpt',null,'y=2.ckpt'"
+    assert quoted(flag, "init_from=a,b.ckpt")[1] == "init_from='a,b.ckpt'"
+    assert quoted(flag, "input=a,?.ckpt")[1] == "input='a,?.ckpt'"
+    assert quoted(flag, "init_from=x=1.ckpt,null,y=2.ckpt")[1] == "init_from='x=1.ckpt',null,'y=2.ckpt'"
     for grammar in ("init_from='a,c','b,c'", "init_from=choice(a,b)"):
-        assert quote_path_overrides([flag, grammar])[1] == grammar
+        assert quoted(flag, grammar)[1] == grammar
 
 
 APP = """
@@ -249,7 +262,7 @@ def test_hydras_own_options_work(run: Run, arguments: list[str], expected: str) 
         (["model=byg"], "model=byg: there is no such choice\n  expected: one of big, tiny, typo\n  what to do: did you mean model=big?\n"),
         (["experiment=two"], "error: experiment=two: there is no such choice\n  expected: one of one\n"),
         (["model=typo"], "where: model/typo.yaml"),
-        (["model.channels=many"], "error: model.channels: this value cannot work\n  expected: a whole number, such as 4\n  found: many\n"),
+        (["model.channels=many"], "error: model.channels: invalid value\n  expected: a whole number, such as 4\n  found: many\n"),
         (["fail=a(b"], "error: the override fail=a(b cannot be read"),
         (["weights"], "error: weights has no =\n  expected: key=value\n"),
         (["fail=user"], "error: annotation 17 has a negative width\n  where: a.json\n  what to do: mend it\n"),

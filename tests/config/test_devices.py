@@ -35,7 +35,7 @@ WORKS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"
 )
 def test_message_suggests_a_valid_value(option: str, value: object, remedy: str) -> None:
     (error,) = device_problems(WORKS | {option: value})
-    assert f"trainer.{option}: this value cannot work" in str(error)
+    assert f"trainer.{option}: invalid value" in str(error)
     assert remedy in str(error)
 
 

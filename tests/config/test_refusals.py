@@ -5,21 +5,20 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-import lightning
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from cis_seg.config.arguments import FLAGS
 from cis_seg.config.cli import prepared
 from cis_seg.config.command_schema import COMMANDS, PredictConfig, options, register
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.library_options import REPLACED, TRAINER
 from cis_seg.config.messages import explain, is_mistake
 from cis_seg.config.option_names import NOTES, OTHER_NAMES, dotted
 from cis_seg.config.plain import to_dataclass, to_plain
-from cis_seg.config.trainer_options import ARGUMENTS, REPLACED
+from cis_seg.config.targets import arguments_of
 from cis_seg.config.validation import checked, problems
 from cis_seg.errors import ConfigError
 from runs import composed
@@ -68,15 +67,17 @@ def answer_for_one_option(argument: str) -> str:
         (["--cfg"], "job, hydra or all"),
         (["optim.lr", "0.1"], "optim.lr has no =\n  expected: key=value\n  what to do: write optim.lr=0.1"),
         (["optim.lr", "=", "0.1"], "write optim.lr=0.1"),
-        (["optim.lr=", "0.1"], "optim.lr= has a space behind the =\n  expected: key=value\n  what to do: write optim.lr=0.1"),
+        (["optim.lr=", "0.1"], "optim.lr= has a space after the =\n  expected: key=value\n  what to do: write optim.lr=0.1"),
         (["optim.lr:0.1"], "write optim.lr=0.1"),
         (["SOLVER.BASE_LR", "0.01"], "write optim.lr=0.01"),
         (["data.train_sizes=[320,", "640]"], 'quote it: "data.train_sizes=[320, 640]"'),
         (["data.train_sizes=320,640"], 'write "data.train_sizes=[320,640]"'),
-        (["model=null"], "model=null: this is no choice of the group\n  expected: one of condinst_r101_bifpn"),
+        (["model=null"], "model=null: there is no such choice\n  expected: one of condinst_r101_bifpn"),
         (["data=null"], "one of cis, coco, crowd, crowdhuman"),
         (["optim=0.1"], "one of adamw, sgd"),
         (["-m", "logger=csv,null"], "one of csv, tensorboard, wandb"),
+        (["~optim"], "~optim: this group cannot be deleted\n  expected: one of adamw, sgd\n  what to do: set optim=CHOICE"),
+        (["~model=condinst_tiny"], "set model=CHOICE"),
     ],
 )
 def test_malformed_overrides_are_rejected_before_hydra(argv: list[str], words: str) -> None:
@@ -102,6 +103,9 @@ def test_malformed_overrides_are_rejected_before_hydra(argv: list[str], words: s
         (["data.categories=[人,dog]"], ["data.categories=['人',dog]"]),
         (["--cfg", "job", "--multi", "seed=0,1"], ["--cfg", "job", "--multi", "seed=0,1"]),
         (["-cd", "mine", "experiment=x"], ["-cd", "mine", "experiment=x"]),
+        (["--config-d", "mine", "--experimental", "job.pickle"], ["--config-d", "mine", "--experimental", "job.pickle"]),
+        (["--multi", "init_from=a,b"], ["--multi", "init_from='a','b'"]),
+        (["~experiment", "seed=1"], ["seed=1"]),
         (["~callbacks.overlays"], ["~callbacks.overlays"]),
     ],
 )
@@ -121,7 +125,7 @@ def test_shorthands_become_hydras_grammar(argv: list[str], read: list[str]) -> N
         ("~optim.lr", "optim.lr cannot be deleted"),
         ("loss.weights=[1]", "loss.weights is a group of options"),
         ("experiment=/x/mine.yaml", "--config-dir DIR adds the files in DIR/experiment"),
-        ("data.train_sizes=${data.test_size}", "data.train_sizes: this value cannot work"),
+        ("data.train_sizes=${data.test_size}", "data.train_sizes: invalid value"),
         ("optim.lr=0,01", "several values for one option"),
         ("optim.clip_norm=None", "write optim.clip_norm=null for no value"),
         ("hydra/launcher=null", "GROUP=CHOICE"),
@@ -143,15 +147,15 @@ def test_wrong_training_option_is_rejected(argument: str, words: str) -> None:
         ("test_size=640px", "expected: a whole number"),
         ("draw_threshold=50%", "expected: a number"),
         ("draw_threshold=", "found: ''"),
-        ("draw_threshold=nan", "draw_threshold: this value cannot work"),
+        ("draw_threshold=nan", "draw_threshold: invalid value"),
         ("draw_threshold=[0.5]", "expected: a number"),
         ("masks=maybe", "set masks=true or masks=false"),
-        ("draw_threshold=null", "null cannot work"),
+        ("draw_threshold=null", "null is not allowed"),
         ("device=${oc.env:CIS_SEG_NOT_SET}", "the environment variable CIS_SEG_NOT_SET is not set"),
         ("device=${env:HOME}", "${oc.env:VARIABLE}"),
         ("device=${nope}", "there is no option nope"),
         ("draw_threshold=0.5,", "remove it: draw_threshold=0.5"),
-        ("draw_threshold=“0.5”", 'type them anew, in ASCII: draw_threshold="0.5"'),
+        ("draw_threshold=“0.5”", 'retype them in ASCII: draw_threshold="0.5"'),
         ("\u2013draw_threshold=0.5", "in ASCII: draw_threshold=0.5"),
         ("categories=(person,dog)", "write categories=[person,dog]"),
         ("categories=[person", "a bracket is not closed"),
@@ -194,8 +198,9 @@ def test_an_argument_of_the_trainer_works_or_names_its_option() -> None:
     wrong = composed(*(f"++trainer.{name}=1" for name in REPLACED), *(f"trainer.{name}={value}" for name, value in ours.items()))
     found = {str(error).split()[0].removeprefix("trainer.") for error in problems(to_dataclass(wrong)) if "what to do" in str(error)}
     assert found == REPLACED.keys() | ours.keys()
-    assert plain.keys() - {"_target_"} <= ARGUMENTS - REPLACED.keys()
-    assert "a run needs Lightning's Trainer" in answer("~trainer")
+    assert plain.keys() - {"_target_"} <= (arguments_of(TRAINER) or set()) - REPLACED.keys()
+    (error,) = problems(to_dataclass(composed("~trainer")))
+    assert "a run needs Lightning's Trainer" in str(error)
 
 
 def test_options_in_a_user_config_file(tmp_path: Path) -> None:
@@ -216,11 +221,25 @@ def test_options_in_a_user_config_file(tmp_path: Path) -> None:
 
 
 def test_names_of_other_frameworks_match_their_libraries() -> None:
-    assert inspect.signature(lightning.Trainer).parameters.keys() == ARGUMENTS
-    assert {flag for action in get_args_parser()._actions for flag in action.option_strings} == set(FLAGS.split())
-    assert REPLACED.keys() <= ARGUMENTS
+    arguments = arguments_of(TRAINER)
+    assert arguments is not None
+    assert REPLACED.keys() <= arguments
     known = {name for command in COMMANDS.values() for name, _ in options(command)} | set(dotted(to_plain(composed())))
-    known |= {f"trainer.{name}" for name in ARGUMENTS}
+    known |= {f"trainer.{name}" for name in arguments}
     assert OTHER_NAMES.keys() <= known
     assert NOTES.keys() <= OTHER_NAMES.keys()
     assert not any(name != name.lower() for name in OTHER_NAMES.values())
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        TRAINER,
+        "lightning.pytorch.callbacks.EarlyStopping",  # imported from where it is defined
+        "cis_seg.training.callbacks.checkpoints.BestCheckpoint",  # has the constructor of a base of its base
+        "cis_seg.training.callbacks.run_card.RunCard",
+    ],
+)
+def test_arguments_are_read_from_the_source(target: str) -> None:
+    assert arguments_of(target) == inspect.signature(get_class(target)).parameters.keys()
+    assert arguments_of("cis_seg.training.callbacks.wandb_logging.logger.RunLogger") is None, "it takes any"

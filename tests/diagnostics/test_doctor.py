@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from cis_seg import doctor
-from cis_seg.diagnostics import gpus, machine, storage
+from cis_seg.diagnostics import gpus, machine, precision, storage
 from cis_seg.diagnostics.finding import Finding, Line, Status, findings_of, ok
 from cis_seg.diagnostics.subject import Subject
 from cis_seg.diagnostics.trial import duration
@@ -86,7 +86,7 @@ def test_trial_on_a_coco_data_set(home: Path) -> None:
         (["modle=condinst_tiny"], "configuration", "modle", "did you mean model?"),
         (["experiment=coco_minny"], "configuration", "there is no such choice", "coco_mini"),
         (["optim.lr=fast"], "configuration", "expected: a number, such as 0.5 or 1e-3", "set optim.lr=NUMBER"),
-        (["optim.lr=nan"], "configuration", "optim.lr: this value cannot work", "optim.lr=0.01"),
+        (["optim.lr=nan"], "configuration", "optim.lr: invalid value", "optim.lr=0.01"),
         (["optim.batch_size=6", "optim.accumulate=4"], "configuration", "equal parts", "optim.batch_size=8"),
         (["loss.overlap.reduction=masks"], "configuration", "loss.overlap.reduction has no effect", "leave the option out"),
         (["schedule.max_steps=50"], "configuration", "decay_steps 1600, 1900 are after the last step", "depends on"),
@@ -100,7 +100,7 @@ def test_trial_on_a_coco_data_set(home: Path) -> None:
         (["paths.runs=/proc/runs"], "disk", "/proc cannot be written", "set paths.runs"),
         (["trainer.accelerator=gpu"], "devices", "these devices cannot be used", "set trainer.accelerator=auto"),
         (["trainer.precision=16-mixed"], "devices", "becomes bf16 on a CPU", "trainer.precision=32-true"),
-        (["trainer.precision=bf16-true"], "configuration", "trainer.precision: this value cannot work", "set trainer.precision=bf16-mixed"),
+        (["trainer.precision=bf16-true"], "configuration", "trainer.precision: invalid value", "set trainer.precision=bf16-mixed"),
     ],
 )
 def test_problem_and_remedy_are_reported(
@@ -112,6 +112,17 @@ def test_problem_and_remedy_are_reported(
     found = report(*overrides)
     assert any(words in f.found and remedy in f.remedy and f.status != Status.OK for f in found[check]), found[check]
     assert {"Python", "libraries", "processors"} <= found.keys(), "the other checks still report"
+
+
+@pytest.mark.parametrize(("known", "statuses"), [(True, [Status.WARNING, Status.OK]), (False, [Status.OK, Status.WARNING])])
+def test_a_slow_precision_is_warned_about_once(monkeypatch: pytest.MonkeyPatch, known: bool, statuses: list[Status]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False} if known else {})
+    monkeypatch.setattr(precision, "convolution_seconds", lambda device, dtype, size: 50.0 if dtype == torch.bfloat16 else 1.0)
+    subject = Subject(["trainer.precision=bf16-mixed"])
+    lines = [*gpus.check_wishes(subject), *precision.check_speed(subject)]
+    assert [status for status, *_ in lines] == statuses
+    assert [remedy for *_, remedy in lines if remedy] == ["set trainer.precision=32-true"]
 
 
 def test_existing_run_is_a_problem(home: Path) -> None:

@@ -34,7 +34,7 @@ from cis_seg.training.launch import is_first, launch, processes_to_start
 from cis_seg.training.module import SCORED_SETS, CondInstModule
 from cis_seg.training.resume import ResumePoint, check_data, check_options, log_changes, resume_command
 from cis_seg.training.run_folder import check_writable, checkpoints_of, held, make_ready, newest_good
-from cis_seg.training.trainer import build_callbacks, build_loggers, build_trainer
+from cis_seg.training.trainer import build_callbacks, build_loggers, build_trainer, early_end_cause
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,7 @@ def _finish(
         raise RunError(
             "the run ended before its first step",
             expected=f"{trainer.max_steps} steps",
+            found=f"{early_end_cause(trainer)} stopped it",
             remedy="give it more time (trainer.max_time), or remove the callback that stopped it",
         )
     if latest.result is None or latest.result.step != trainer.global_step:
@@ -188,10 +189,10 @@ def _report_finished(run: Path, point: ResumePoint, plain: dict[str, Any]) -> fl
 
 
 def _report_early_end(trainer: L.Trainer, run: Path, arguments: Sequence[str]) -> None:
-    """Say where a run ended that a time limit or a callback stopped before its last step, and how to continue it."""
+    """Log what ended a run before its last step, where, and how to continue it."""
     saved = checkpoints_of(run)
     how = f"saved in {saved[0]}\n  continue with: {resume_command(arguments)}" if saved else "callbacks.last is off: it cannot be continued"
-    log.warning("a time limit or a callback ended the run after step %d of %d\n  %s", trainer.global_step, trainer.max_steps, how)
+    log.warning("%s ended the run after step %d of %d\n  %s", early_end_cause(trainer), trainer.global_step, trainer.max_steps, how)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,43 +1,43 @@
-"""The command line before Hydra parses it: spellings that Hydra cannot read are refused, and shorthands become Hydra's grammar."""
+"""The command line before Hydra parses it: refuse spellings that Hydra cannot read, and expand shorthands to Hydra's grammar."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from cis_seg.config.command_schema import COMMANDS, options
+from cis_seg.config.command_schema import options_of
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.library_options import TRAINER
 from cis_seg.config.option_names import own_name
-from cis_seg.config.trainer_options import ARGUMENTS
+from cis_seg.config.targets import arguments_of
 from cis_seg.errors import ConfigError
+from cis_seg.runtime.compat import hydra_flags
 
-#: Hydra's own flags (tests/config/test_refusals.py compares them with its parser), and those that a value follows
-FLAGS = """--help -h --hydra-help --version --cfg -c --resolve --package -p --run -r --multirun -m --shell-completion -sc
---config-path -cp --config-name -cn --config-dir -cd --experimental-rerun --info -i"""
-VALUED = """--cfg -c --package -p --config-path -cp --config-name -cn --config-dir -cd --experimental-rerun"""
-#: groups that null switches off, and groups without a choice by default
+FLAGS = functools.cache(hydra_flags)
+#: groups that null switches off, and groups that are empty by default
 SWITCHED_OFF, OPTIONAL = ("logger", "callbacks"), ("experiment", "sweep", "debug")
 NO_CHOICE = re.compile(r"null|true|false|[-+.\d_]+(?:e[-+]?\d+)?|", re.IGNORECASE)
 
 
 def is_sweep(argv: Sequence[str]) -> bool:
     """Whether the command line asks for a multirun, in which commas separate jobs."""
-    return any(argument in {"-m", "--multirun"} or argument.lower() == "hydra.mode=multirun" for argument in argv)
+    return any(_flag(argument) in {"-m", "--multirun"} or argument.lower() == "hydra.mode=multirun" for argument in argv)
 
 
 def normalised(argv: Sequence[str], config: str) -> list[str]:
     """Return the command line in Hydra's grammar.
 
     A single value of an option that is a list becomes a list of one. ``logger=null`` and ``callbacks=null`` remove the group;
-    ``experiment=null``, ``sweep=null`` and ``debug=null`` are left out, because no choice is their default.
+    ``experiment=null``, ``sweep=null`` and ``debug=null`` are left out, because that is their default.
 
     Args:
         argv: the arguments.
         config: the command's config file, without ``.yaml``.
 
     Raises:
-        ConfigError: an argument that is no override, or a group without a choice.
+        ConfigError: an argument is not an override, or a group has no such choice.
     """
     known, lists = _names(config)
     _check_spelling(argv, known)
@@ -47,11 +47,14 @@ def normalised(argv: Sequence[str], config: str) -> list[str]:
 
 
 def _names(config: str) -> tuple[set[str], set[str]]:
-    """Return the options of a command, and those of them that are lists."""
-    command = next(command for command in COMMANDS.values() if command.config == config)
-    types = {name: str(option.type) for name, option in options(command)}
-    groups = {path.name for path in Path(conf_dir()).iterdir() if path.is_dir()} | {f"trainer.{name}" for name in ARGUMENTS}
-    return types.keys() | (groups if config == "config" else set()), {name for name, kind in types.items() if kind.startswith("list")}
+    """Return the names of all options of a command, and of those that are lists."""
+    types = {name: str(option.type) for name, option in options_of(config).items()}
+    if config == "config":
+        groups = {path.name for path in Path(conf_dir()).iterdir() if path.is_dir()}
+        groups |= {f"trainer.{name}" for name in arguments_of(TRAINER) or ()}
+    else:
+        groups = set()
+    return types.keys() | groups, {name for name, kind in types.items() if kind.startswith("list")}
 
 
 def _check_spelling(argv: Sequence[str], known: Collection[str]) -> None:
@@ -61,31 +64,31 @@ def _check_spelling(argv: Sequence[str], known: Collection[str]) -> None:
         argument, rest = argv[index], argv[index + 1 :]
         key, equals, value = argument.partition("=")
         if argument.startswith("-"):
-            if not _is_flag(key):
+            if (flag := _flag(key)) is None:
                 raise _refusal(argument, "has dashes in front", key.lstrip("-"), value if equals else _next_value(rest), known)
-            if key in {"--cfg", "-c"} and not equals and rest[:1] not in (["job"], ["hydra"], ["all"]):
+            if flag in {"--cfg", "-c"} and not equals and rest[:1] not in (["job"], ["hydra"], ["all"]):
                 raise ConfigError(f"{argument} needs a value", expected="job, hydra or all", remedy=f"{argument} job prints the options")
-            optional = key in {"--info", "-i"} and "=" not in "".join(rest[:1])  # its value can be left out
-            if (key in VALUED.split() or optional) and not equals:
+            optional = FLAGS()[flag] == "?" and "=" not in "".join(rest[:1])  # its value is optional
+            if (FLAGS()[flag] is None or optional) and not equals:
                 next(given, None)
         elif not equals and not argument.startswith("~") and argument:
             key, _, value = argument.partition(":")
             raise _refusal(argument, "has no =", key, value or _next_value(rest), known)
         elif equals and not value and (value := _next_value(rest)):
-            raise _refusal(argument, "has a space behind the =", key, value, known)
+            raise _refusal(argument, "has a space after the =", key, value, known)
         elif value.count("[") > value.count("]") and _next_value(rest):
             whole = " ".join([argument, *rest[: 1 + next((i for i, word in enumerate(rest) if "]" in word), 0)]])
             raise ConfigError(f"{argument}: the shell splits it at its spaces", expected="one argument", remedy=f'quote it: "{whole}"')
 
 
-def _is_flag(name: str) -> bool:
-    """Whether Hydra has this flag; as argparse does, it accepts the beginning of one."""
-    flags = FLAGS.split()
-    return name in flags or (name.startswith("--") and sum(flag.startswith(name) for flag in flags) == 1)
+def _flag(name: str) -> str | None:
+    """Return Hydra's flag of this name or, as argparse does, the only flag that starts with it; None if it is unknown."""
+    beginning = [flag for flag in FLAGS() if name.startswith("--") and flag.startswith(name)]
+    return name if name in FLAGS() else beginning[0] if len(beginning) == 1 else None
 
 
 def _next_value(rest: Sequence[str]) -> str:
-    """Return the argument that follows if it can be the value of the one before, otherwise nothing."""
+    """Return the next argument if it can be the value of the previous one, otherwise an empty text."""
     words = [word for word in rest[:2] if word != "="]
     return words[0] if words and "=" not in words[0] and not words[0].startswith(("-", "~", "+")) else ""
 
@@ -103,18 +106,26 @@ def _refusal(argument: str, problem: str, key: str, value: str, known: Collectio
 
 
 def _group(argument: str, sweeping: bool) -> str:
-    """Return the override of a config group as Hydra accepts it; empty if it chooses what is chosen without it."""
+    """Return the override of a config group as Hydra accepts it; empty if it only repeats the default."""
     key, equals, value = argument.partition("=")
-    group = key.lstrip("+")
+    group = key.lstrip("+~")
     folder = Path(conf_dir()) / group
-    if not equals or not re.fullmatch(r"\w+", group) or not folder.is_dir():
+    deleted = key.startswith("~")
+    if not (equals or deleted) or not re.fullmatch(r"\w+", group) or not folder.is_dir():
         return argument
+    if deleted and group in OPTIONAL + SWITCHED_OFF:
+        return argument if group in SWITCHED_OFF else ""
+    if deleted:
+        raise ConfigError(f"{argument}: this group cannot be deleted", expected=f"one of {_choices(folder)}", remedy=f"set {group}=CHOICE")
     if value.lower() == "null" and group in OPTIONAL + SWITCHED_OFF:
         return f"~{group}" if group in SWITCHED_OFF else ""
     if any(NO_CHOICE.fullmatch(choice) for choice in (value.split(",") if sweeping else [value])):
-        choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise ConfigError(f"{argument}: this is no choice of the group", expected=f"one of {choices}", remedy=f"set {group}=CHOICE")
+        raise ConfigError(f"{argument}: there is no such choice", expected=f"one of {_choices(folder)}", remedy=f"set {group}=CHOICE")
     return argument
+
+
+def _choices(folder: Path) -> str:
+    return ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def _as_list(argument: str, lists: Collection[str], sweeping: bool) -> str:
@@ -130,7 +141,7 @@ def _as_list(argument: str, lists: Collection[str], sweeping: bool) -> str:
 
 
 def quote_letters(argument: str) -> str:
-    """Return the override with quotes around every text that has letters beyond ASCII, which Hydra's grammar does not read."""
+    """Return the override with quotes around every text with non-ASCII letters, which Hydra's grammar does not accept."""
     key, equals, value = argument.partition("=")
     if value.isascii() or re.search(r"['\"]|\$\{", value):
         return argument

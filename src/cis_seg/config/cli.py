@@ -1,4 +1,4 @@
-"""The command line: accept paths as typed, run the task through Hydra, and turn a user's mistake into one message."""
+"""The command line: accept paths as typed, run the task through Hydra, and report a user's mistake as one message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from cis_seg.config.arguments import is_sweep, normalised, quote_letters
+from cis_seg.config.command_schema import options_of
 from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.messages import explain, is_mistake
 from cis_seg.runtime.compat import override_value
@@ -28,11 +29,6 @@ Task = Callable[[DictConfig], float | None]
 EXIT_USER_ERROR = 2  # as argparse, and so Hydra's own options
 EXIT_INTERRUPTED = 130  # as a shell reports SIGINT: 128 + 2
 
-_PATH_OVERRIDE = re.compile(
-    r"(\+{0,2}(?:checkpoint|other|input|predictions|init_from|out|output|resume|paths\.\w+|data\.[\w.]*(?:root|annotations|images|_json)|"
-    r"annotations|boxes|images(?!=\[[\d,\s]*\]$)|model\.backbone\.weights)=)(.*)",  # images=[7,8] is a list of ids
-    re.DOTALL,
-)
 _SWEEP_FUNCTION = re.compile(r"(?:choice|glob|shuffle|sort)\(")
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # makes Hydra raise exceptions instead of printing them
 
@@ -45,12 +41,13 @@ def prepared(argv: list[str], config: str) -> list[str]:
         config: the command's config file, without ``.yaml``.
 
     Raises:
-        ConfigError: an argument that is neither an override nor a flag of Hydra's.
+        ConfigError: an argument is neither an override nor a flag of Hydra.
     """
-    return [quote_letters(argument) for argument in quote_path_overrides(normalised(argv, config))]
+    paths = {name for name, option in options_of(config).items() if option.metadata["path"] is not None}
+    return [quote_letters(argument) for argument in quote_path_overrides(normalised(argv, config), paths)]
 
 
-def quote_path_overrides(argv: list[str]) -> list[str]:
+def quote_path_overrides(argv: list[str], paths: Collection[str]) -> list[str]:
     """Quote the values of the path options for Hydra, so that they arrive as typed.
 
     Hydra parses values: a comma starts a sweep, brackets start a list, ``=``, ``~`` and parentheses are errors, ``1_0`` is a number.
@@ -60,21 +57,26 @@ def quote_path_overrides(argv: list[str]) -> list[str]:
     In a multirun (``-m``, ``--multirun``, ``hydra.mode=MULTIRUN``) a comma is ambiguous. A value that names existing files (also as a glob
     pattern) is one path. Any other value is a sweep whose elements are quoted one by one, unless it contains quotes or is a function such
     as ``choice(...)``, which is Hydra's own grammar.
+
+    Args:
+        argv: the arguments.
+        paths: names of the path options.
     """
     sweeping = is_sweep(argv)
-    return [_quote_override(argument, sweeping) for argument in argv]
+    return [_quote_override(argument, sweeping) if _key(argument) in paths else argument for argument in argv]
+
+
+def _key(argument: str) -> str:
+    return argument.partition("=")[0].lstrip("+") if "=" in argument else ""
 
 
 def _quote_override(argument: str, sweeping: bool) -> str:
-    match = _PATH_OVERRIDE.fullmatch(argument)
-    if match is None:
-        return argument
-    key, value = match.groups()
+    key, _, value = argument.partition("=")
     if not sweeping or glob.glob(os.path.expanduser(value)) or os.path.lexists(os.path.expanduser(value)):
-        return key + _quote(value)
+        return f"{key}={_quote(value)}"
     if "'" in value or '"' in value or _SWEEP_FUNCTION.match(value):
         return argument
-    return key + ",".join(map(_quote, value.split(",")))
+    return f"{key}={','.join(map(_quote, value.split(',')))}"
 
 
 def _quote(value: str) -> str:
@@ -121,7 +123,7 @@ def run_hydra(task: Task, config_name: str = "config") -> None:
 
 
 def _stop_at_user_error(task: Task) -> Task:
-    """Report a mistake inside the job, before Hydra adds its own announcement to the exception."""
+    """Report a mistake inside the job, before Hydra adds its own message to the exception."""
 
     @functools.wraps(task)
     def run(cfg: DictConfig) -> float | None:

@@ -12,6 +12,7 @@ from omegaconf import MISSING
 from cis_seg.config.rules import (
     ANY_COUNT,
     BATCH,
+    CHECKPOINT,
     COUNT,
     EXIF,
     MAX_SIDE,
@@ -20,6 +21,7 @@ from cis_seg.config.rules import (
     SHARE,
     SIDE,
     TEXT,
+    WRITTEN,
     above,
     between,
     each,
@@ -33,7 +35,7 @@ from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionCon
 class _Network:
     """Options of the commands that run a trained network."""
 
-    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py")
+    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py", path=CHECKPOINT)
     device: str = option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
 
 
@@ -50,9 +52,15 @@ class EvaluateConfig:
     """Score a checkpoint or a results file."""
 
     defaults: list[Any] = field(default_factory=list)
-    checkpoint: str | None = option(None, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py")
-    predictions: str | None = option(None, "COCO results: a json list of image_id, category_id, score, and segmentation, bbox or both")
-    output: str | None = option(None, "folder of metrics.json and predictions.json; null: evaluate/<data> in the checkpoint's run")
+    checkpoint: str | None = option(None, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py", path=CHECKPOINT)
+    predictions: str | None = option(
+        None,
+        "COCO results: a json list of image_id, category_id, score, and segmentation, bbox or both",
+        path="the results file does not exist",
+    )
+    output: str | None = option(
+        None, "folder of metrics.json and predictions.json; null: evaluate/<data> in the checkpoint's run", path=WRITTEN
+    )
     test_size: int | None = option(None, "shorter side of the resized images in pixels; null: data.test_size", SIDE)
     max_size: int | None = option(None, "limit of the longer side in pixels; null: data.test_max_size", SIDE)
     score_threshold: float | None = option(None, "minimum class score x centerness, before NMS; null: eval.score_threshold", SHARE)
@@ -68,12 +76,20 @@ class PredictConfig(_Network, _ImageSize, DetectionConfig):
     """Find instances in images and videos."""
 
     defaults: list[Any] = field(default_factory=list)
-    input: str = option(MISSING, 'an image, a video, a folder of them, or a quoted pattern: "input=photos/**/*.jpg"')
-    output: str = option(MISSING, "folder of predictions.json, one overlay PNG per image and one MP4 per video")
+    input: str = option(
+        MISSING,
+        'an image, a video, a folder of them, or a quoted pattern: "input=photos/**/*.jpg"',
+        path="no such file or folder, and no match of a pattern",
+    )
+    output: str = option(MISSING, "folder of predictions.json, one overlay PNG per image and one MP4 per video", path=WRITTEN)
     draw_threshold: float = option(0.3, "minimum score of instances that are drawn and written as masks", SHARE)
-    annotations: str | None = option(None, "COCO json whose images are predicted; results have its image and category ids; null: numbered")
+    annotations: str | None = option(
+        None,
+        "COCO json whose images are predicted; results have its image and category ids; null: numbered",
+        path="the annotation file does not exist",
+    )
     categories: list[str] | None = option(None, "[person,dog]: detect only these classes; null: all classes of the network", NAMES)
-    exclusive: bool = option(False, "masks share no pixel: each goes to the best-scored mask that claims it")
+    exclusive: bool = option(False, "masks share no pixel: each pixel goes to the best-scored mask that claims it")
     masks: bool = option(False, "also write a black and white PNG per drawn instance, masks/IMAGE_NUMBER.png, best first")
     overlay_size: int = option(2048, "limit of the longer side of an overlay in pixels; predictions.json has full size", SIDE)
     exif: str | None = option(None, "photos turned by EXIF: apply or ignore their orientation; null: apply, with annotations ignore", EXIF)
@@ -85,7 +101,7 @@ class CheckConfig:
     """Check a data set."""
 
     defaults: list[Any] = field(default_factory=list)
-    output: str = option("${paths.runs}/check/${hydra:runtime.choices.data}", "folder of check.txt, check.json and check.png")
+    output: str = option("${paths.runs}/check/${hydra:runtime.choices.data}", "folder of check.txt, check.json and check.png", path=WRITTEN)
     floors: bool = option(False, "also score filled boxes and the ground truth itself as masks, which checks the evaluation")
     pixels: bool = option(True, "decode every image, to find missing and corrupt ones and wrong sizes")
     data: DataConfig = field(default_factory=DataConfig)
@@ -98,8 +114,8 @@ class FigureConfig(_Network):
     """Draw two checkpoints beside the ground truth."""
 
     defaults: list[Any] = field(default_factory=list)
-    other: str = option(MISSING, "checkpoint of the middle column")
-    output: str = option(MISSING, "folder of figure4.png and figure4.pdf")
+    other: str = option(MISSING, "checkpoint of the middle column", path=CHECKPOINT)
+    output: str = option(MISSING, "folder of figure4.png and figure4.pdf", path=WRITTEN)
     images: list[int] | None = option(None, "[3,17]: ids of the images; null: those in which the doubly claimed pixels differ most")
     count: int = option(4, "number of such images", COUNT)
     titles: list[str] = option(["BoxInst", "+ OverlapLoss"], "titles of the first two columns", each(TEXT, 2))
@@ -113,9 +129,11 @@ class MasksFromBoxesConfig(_Network, _ImageSize):
     """Predict a mask for each box of a COCO json."""
 
     defaults: list[Any] = field(default_factory=list)
-    boxes: str = option(MISSING, "COCO json: images, categories, and annotations with a bbox each")
-    images: str = option(MISSING, "folder that its file names are relative to")
-    output: str = option(MISSING, "the same json with masks and confidences from 0 to 1; inspect those below 0.5 first")
+    boxes: str = option(
+        MISSING, "COCO json: images, categories, and annotations with a bbox each", path="the annotation file does not exist"
+    )
+    images: str = option(MISSING, "folder that its file names are relative to", path="the image folder does not exist")
+    output: str = option(MISSING, "the same json with masks and confidences from 0 to 1; inspect those below 0.5 first", path=WRITTEN)
     exif: str = option("ignore", "photos turned by EXIF: boxes are on the pixels as stored (ignore), or as viewers show them (apply)", EXIF)
     pages: int = option(5, "pages of six overlays each, beside the output (MASKS_000.png ...); 0: none", ANY_COUNT)
 
@@ -125,7 +143,9 @@ class SelectConfig:
     """Choose images of a CrowdHuman split for annotation, as the paper's test set was made; ``data.annotations`` names the split."""
 
     defaults: list[Any] = field(default_factory=list)
-    output: str = option(MISSING, "folder of job.json (COCO json, one box per person), images.txt and report.json (reasons per image)")
+    output: str = option(
+        MISSING, "folder of job.json (COCO json, one box per person), images.txt and report.json (reasons per image)", path=WRITTEN
+    )
     min_people: int = option(3, "minimum number of people in an image", COUNT)
     max_people: int = option(10, "maximum number of people in an image", COUNT)
     min_iou: float = option(0.05, "IoU from which two people's boxes touch", above(0, 1))
@@ -138,7 +158,7 @@ class SelectConfig:
     photos: str = option(
         "list", "images.txt only, or also links or copies of the photographs in JOB/images", one_of("list", "link", "copy")
     )
-    checkpoint: str | None = option(None, "network that predicts draft masks")
+    checkpoint: str | None = option(None, "network that predicts draft masks", path=CHECKPOINT)
     masks: str = option("polygons", "format of the draft", one_of("polygons", "rle"))
     device: str = option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
     data: DataConfig = field(default_factory=DataConfig)
@@ -150,8 +170,8 @@ class ExportConfig(DetectionConfig):
     """Export a checkpoint as an ONNX file."""
 
     defaults: list[Any] = field(default_factory=list)
-    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py")
-    out: str = option(MISSING, "a new file; an existing one is not overwritten")
+    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py", path=CHECKPOINT)
+    out: str = option(MISSING, "a new file; an existing one is not overwritten", path=WRITTEN)
 
 
 @dataclass
@@ -159,7 +179,7 @@ class BrowseConfig:
     """Draw what a training run would get from a data set."""
 
     defaults: list[Any] = field(default_factory=list)
-    output: str = option("${paths.runs}/browse/${hydra:runtime.choices.data}", "folder of train_*.png and truth_*.png")
+    output: str = option("${paths.runs}/browse/${hydra:runtime.choices.data}", "folder of train_*.png and truth_*.png", path=WRITTEN)
     num_batches: int = option(2, "batches to draw", ANY_COUNT)
     batch_size: int = option(4, "images per batch", BATCH)
     num_truth: int = option(12, "images of the scored set, a random choice", ANY_COUNT)
@@ -176,8 +196,8 @@ class Command:
     Args:
         config: its file in ``conf/``, without ``.yaml``: the config groups it uses and the text of its ``--help``.
         schema: its options.
-        task: dotted name of the function that gets the composed config; it is imported once the config is valid.
-        takes_arguments: whether that function also gets the arguments of the command line.
+        task: dotted name of the function that receives the composed config; it is imported once the config is valid.
+        takes_arguments: whether that function also receives the arguments of the command line.
     """
 
     config: str
@@ -197,6 +217,11 @@ COMMANDS = {
     "figure4": Command("figure", FigureConfig, "cis_seg.commands.figure4.figure4"),
     "select_crowd_images": Command("select", SelectConfig, "cis_seg.commands.select_crowd_images.select_and_report"),
 }
+
+
+def options_of(config: str) -> dict[str, Field[Any]]:
+    """Return the options of the command with the file ``config``, by their dotted names."""
+    return dict(options(next(command for command in COMMANDS.values() if command.config == config)))
 
 
 def options(command: Command) -> Iterator[tuple[str, Field[Any]]]:

@@ -1,19 +1,21 @@
 """The start of a command.
 
 Only the standard library, Hydra and this package's config room are imported until a config is valid: help, a mistyped override, a refused
-value and a missing file answer without PyTorch.
+value and a missing file need no PyTorch.
 """
 
 from __future__ import annotations
 
 import sys
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from cis_seg.config.cli import log_lightning_once, prepared, run_hydra, user_errors
 from cis_seg.config.command_schema import COMMANDS, register
 from cis_seg.config.help import help_text
+from cis_seg.config.library_options import hydra_problems
 from cis_seg.config.paths import check_paths
 from cis_seg.config.sweep import check_run_folders
 from cis_seg.config.validation import checked
@@ -34,6 +36,8 @@ def start(name: str, app: str | None = None) -> None:
     command = COMMANDS[name]
 
     def task(cfg: DictConfig) -> float | None:
+        for problem in hydra_problems(HydraConfig.get()):
+            raise problem
         check_paths(checked(cfg))
         if name == "train":
             check_run_folders(sys.argv[1:])

@@ -32,7 +32,7 @@ def device_problems(trainer: Any) -> Iterator[ConfigError]:
         if name in trainer and (wrong := check(trainer[name], trainer)) is not None:
             expected, remedy = wrong
             key = f"trainer.{name}"
-            yield ConfigError(f"{key}: this value cannot work", where=key, expected=expected, found=repr(trainer[name]), remedy=remedy)
+            yield ConfigError(f"{key}: invalid value", where=key, expected=expected, found=repr(trainer[name]), remedy=remedy)
 
 
 def _accelerator(value: Any, trainer: Mapping[str, Any]) -> tuple[str, str] | None:

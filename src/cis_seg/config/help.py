@@ -50,7 +50,7 @@ def help_text(command: Command, overrides: Sequence[str] = (), app: str | None =
 
 
 def _value(cfg: DictConfig, key: str) -> str:
-    """The value of an option; ``...`` if it is mandatory, ``null`` if the chosen data set does not have it."""
+    """Return the value of an option; ``...`` if it is mandatory, ``null`` if the chosen data set does not have it."""
     try:
         return _written(OmegaConf.select(cfg, key, throw_on_missing=True))
     except MissingMandatoryValue:
@@ -60,7 +60,7 @@ def _value(cfg: DictConfig, key: str) -> str:
 
 
 def _written(value: Any) -> str:
-    """``value`` as one writes it in an override."""
+    """Return ``value`` as it is written in an override."""
     if isinstance(value, ListConfig):
         return f"[{','.join(map(_written, value))}]"
     return value if isinstance(value, str) else json.dumps(value)

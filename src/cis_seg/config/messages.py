@@ -16,9 +16,9 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from cis_seg.config.library_options import trainer_option
 from cis_seg.config.option_names import dotted, unknown_option
 from cis_seg.config.raw_messages import translated, unreadable
-from cis_seg.config.trainer_options import trainer_option
 from cis_seg.errors import ConfigError, UserError
 from cis_seg.runtime.compat import config_root
 
@@ -65,7 +65,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _overridden(chain: Sequence[BaseException], key: str) -> str:
-    """Return the whole name of an unknown option: ``SOLVER.BASE_LR`` where OmegaConf knows that there is no ``SOLVER``."""
+    """Return the whole name of an unknown option: ``SOLVER.BASE_LR``, although OmegaConf reports only ``SOLVER``."""
     match = re.match(r"Could not override '(\S+)'", str(chain[0]))
     return match[1] if match and match[1].startswith(f"{key}.") else key
 
@@ -89,7 +89,7 @@ def _unknown_choice(file: str, options: list[str]) -> ConfigError:
     remedy = f"did you mean {group}={close[0]}?" if close else None
     if "/" in group and not group.startswith("hydra/"):  # the choice is a path
         group, _, option = file.partition("/")
-        remedy = f"give its name without folder and .yaml; --config-dir DIR adds the files in DIR/{group}"
+        remedy = f"give its name without the folder and without .yaml; --config-dir DIR adds the files in DIR/{group}"
     return ConfigError(f"{group}={option}: there is no such choice", expected=f"one of {', '.join(options)}", remedy=remedy)
 
 

@@ -1,4 +1,4 @@
-"""Unknown option names: the message, with the nearest option or the one that another program calls by this name."""
+"""Unknown option names: the message, with the nearest option or the one that has this name in another program."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ OTHER_NAMES = {
     "trainer.enable_model_summary": "weights_summary",
     "trainer.limit_val_batches": "val_percent_check",
 }
-#: how the value of such an option is written
+#: hint on the value of such an option
 NOTES = {
     "schedule.max_steps": "the length of a run is counted in steps, not epochs",
     "trainer.precision": "trainer.precision=16-mixed, bf16-mixed or 32-true",
@@ -103,7 +103,7 @@ def _options_of(schema: type) -> list[str]:
 
 
 def _names(key: str, known: Collection[str]) -> list[str]:
-    """Return the options of ``known`` that are called ``key`` here or in another program."""
+    """Return the options of ``known`` that this package or another program calls ``key``."""
     spelled = key.rpartition(".")[2].lower().replace("-", "_")
     other = [name for name, others in OTHER_NAMES.items() if name in known and spelled in others.split()]
     return [key] if key in known else other
@@ -117,7 +117,7 @@ def _suggestion(key: str, known: Collection[str], siblings: list[str]) -> str | 
         close = [leaves[name] for name in difflib.get_close_matches(leaf, leaves, n=1)]
     if not close:
         groups = sorted(path.name for path in Path(conf_dir()).iterdir() if path.is_dir())
-        names = [name for name in (*known, *groups) if not key.startswith(f"{name}.")]
+        names = [name for name in (*known, *groups) if not key.startswith(f"{name}.") and name not in siblings]
         close = difflib.get_close_matches(key, names, n=1)
     close = list(dict.fromkeys(close))[:3]
     notes = "; ".join(NOTES[name] for name in close if name in NOTES)
@@ -125,7 +125,7 @@ def _suggestion(key: str, known: Collection[str], siblings: list[str]) -> str | 
 
 
 def own_name(key: str, known: Collection[str]) -> tuple[str, str | None]:
-    """Return this package's name for ``key``, and how its value is written; ``key`` itself if no option is known by it."""
+    """Return this package's name for ``key`` and a hint on its value; ``key`` itself if it is unknown."""
     names = _names(key, known)
     name = names[0] if names else key
     return name, NOTES.get(name) if name != key else None

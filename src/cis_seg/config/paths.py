@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import glob
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.rules import CHECKED_LATER, CHECKPOINT, WRITTEN
 from cis_seg.config.schema import Config, CrowdData, DataConfig
 from cis_seg.errors import CheckpointError, ConfigError, DataError, listing
-
-#: option -> what is wrong if its file does not exist
-MISSING_FILES = {
-    "input": "no such file or folder, and no match of a pattern",
-    "boxes": "the annotation file does not exist",
-    "annotations": "the annotation file does not exist",
-    "predictions": "the results file does not exist",
-    "images": "the image folder does not exist",
-}
 
 
 def check_paths(cfg: Any) -> None:
     """Raise an error for the first file or folder that ``cfg`` names and that does not exist.
 
-    A run that is resumed needs neither its first weights nor, if it is finished, its data; ``train`` checks them when it reads them.
+    A resumed run needs neither its initial weights nor, if it is finished, its data; ``train`` checks them when it reads them.
 
     Args:
         cfg: the validated config of a command.
@@ -32,26 +25,26 @@ def check_paths(cfg: Any) -> None:
     Raises:
         UserError: a missing checkpoint, input, file or folder.
     """
-    for key in ("checkpoint", "other"):
-        if (path := getattr(cfg, key, None)) is not None:
-            check_checkpoint(Path(path))
+    for option in fields(cfg):
+        kind, value = option.metadata.get("path"), getattr(cfg, option.name)
+        if kind == CHECKPOINT and value is not None:
+            check_checkpoint(Path(value))
+        elif kind not in (None, CHECKPOINT, CHECKED_LATER, WRITTEN) and value is not None:
+            _check_exists(value, option.name, kind)
     if isinstance(cfg, Config):
         if cfg.resume is not False:
             return
         if cfg.init_from is not None and experiment_of(Path(cfg.init_from)) is None:
             check_checkpoint(Path(cfg.init_from))
-    for key, problem in MISSING_FILES.items():
-        if isinstance(path := getattr(cfg, key, None), str):
-            _check_exists(path, key, problem)
     if isinstance(data := getattr(cfg, "data", None), DataConfig) and not isinstance(data, CrowdData):
         _check_root(data.root)
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raise an error if there is no file ``path``.
+    """Raise an error if the file ``path`` does not exist.
 
     Raises:
-        CheckpointError: with the checkpoints that the folder does hold.
+        CheckpointError: the message lists the checkpoints in its folder.
     """
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in path.parent.glob("*.ckpt"))) if path.parent.is_dir() else ""

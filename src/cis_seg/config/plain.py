@@ -30,7 +30,7 @@ def to_dataclass(cfg: DictConfig) -> Any:
 
 
 def from_plain(plain: dict[str, Any]) -> DictConfig:
-    """Invert ``to_plain``; the schema of the data set is the one that has its keys."""
+    """Return the config of ``to_plain``'s result; the data set's schema is the one with the same keys."""
     found = set(plain["data"])
     schema = next(kind for kind in DATA_SCHEMAS.values() if {option.name for option in fields(kind)} == found)
     merged = OmegaConf.merge(OmegaConf.structured(Config), {"data": OmegaConf.structured(schema)}, plain)
@@ -44,7 +44,7 @@ def node_from_plain(schema: type[Node], plain: dict[str, Any]) -> Node:
     """Return part of a checkpoint's config as the dataclass ``schema``.
 
     Raises:
-        OmegaConfBaseException: a key or a type that today's schema does not have.
+        OmegaConfBaseException: a key or a type differs from the current schema.
     """
     node: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
     assert isinstance(node, schema)
@@ -55,7 +55,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     """Read a config that ``train`` or ``evaluate`` wrote; its keys are those of the version that wrote it.
 
     Raises:
-        DataError: no YAML, or no mapping.
+        DataError: the file is not YAML, or not a mapping.
     """
     try:
         plain = OmegaConf.to_container(OmegaConf.load(path))

@@ -23,7 +23,7 @@ ASCII = str.maketrans(
 
 @dataclass(frozen=True)
 class Translation:
-    """One of their messages; the texts may use ``{key}``, the option, and the pattern's own groups.
+    """One of these messages; the texts may use ``{key}``, the option, and the pattern's own groups.
 
     Args:
         pattern: matches the start of their message.
@@ -36,7 +36,7 @@ class Translation:
     remedy: str
 
 
-WRONG = "{key}: this value cannot work"
+WRONG = "{key}: invalid value"
 OF_TYPE = r"Value '(?P<found>.*)' of type '\w+' could not be converted to "
 TRANSLATIONS = (
     Translation(rf"{OF_TYPE}Integer", WRONG, "a whole number, such as 4", "set {key}=N, without a decimal point, exponent or unit"),
@@ -45,7 +45,7 @@ TRANSLATIONS = (
     Translation(r"Value '(?P<found>.*)' is not a valid bool", WRONG, "true or false", "set {key}=true or {key}=false"),
     Translation(r"Cannot convert '(?P<found>\w+)' to string", WRONG, "a text", "set {key}=TEXT, without brackets or braces"),
     Translation(r"Invalid value assigned: (?P<found>\w+) is not a ListConfig", WRONG, "a list", "set {key}=[VALUE], with brackets"),
-    Translation(r"field '.*' is not Optional", "{key}: null cannot work", "a value", "set {key}=VALUE, or leave it out for the default"),
+    Translation(r"field '.*' is not Optional", "{key}: null is not allowed", "a value", "set {key}=VALUE, or leave it out for the default"),
     Translation(
         r"Invalid type assigned: (?P<found>\w+) is not a subclass|Cannot merge DictConfig with (?P<found_>\w+)",
         "{key} is a group of options and has no value of its own",
@@ -79,9 +79,7 @@ TRANSLATIONS = (
         "leave out the + in front of {name}",
     ),
     Translation(r"\w+ \(DictConfig\) does not support deletion", "{key} cannot be deleted", None, "set it to null or to another value"),
-    Translation(
-        r"Could not delete from config. '(?P<name>.*)' does not exist", "~{name}: there is nothing of this name", None, "check the name"
-    ),
+    Translation(r"Could not delete from config. '(?P<name>.*)' does not exist", "~{name}: there is no such option", None, "check the name"),
     Translation(
         r"(?P<name>\S+) appears more than once in the final defaults list",
         "+{name} adds a second choice to the group {name}",
@@ -142,7 +140,7 @@ def unreadable(override: str) -> ConfigError:
     plain = override.translate(ASCII)
     if plain != override:
         strange = sorted(set(override) - set(plain))
-        problem, remedy = f"typographic characters: {' '.join(strange)}", f"type them anew, in ASCII: {plain.lstrip('-')}"
+        problem, remedy = f"typographic characters: {' '.join(strange)}", f"retype them in ASCII: {plain.lstrip('-')}"
     elif not re.fullmatch(r"[+~]*\w[\w./@:-]*\w|[+~]*\w", key):
         problem, remedy = f"{key or 'nothing'} is not the name of an option", "--help lists the options; leave out an empty argument"
     elif value.count("[") != value.count("]") or value.count("{") != value.count("}") or value.count("(") > value.count(")"):

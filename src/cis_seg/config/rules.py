@@ -36,7 +36,7 @@ class Rule:
 
 
 def between(low: float, high: float) -> Rule:
-    """A number in the closed interval; NaN is in none."""
+    """A number in the closed interval; never NaN."""
     return Rule(f"{low:,.12g} to {high:,.12g}", lambda value: low <= value <= high)
 
 
@@ -61,7 +61,7 @@ def one_of(*choices: object) -> Rule:
 
 
 def each(rule: Rule, *lengths: int, empty: bool = False) -> Rule:
-    """A list whose entries satisfy ``rule``, of one of ``lengths`` entries; by default of any number except none."""
+    """A list whose entries satisfy ``rule``, of one of ``lengths`` entries; by default of any number but zero."""
     count = " or ".join(map(str, lengths)) if lengths else "any number" if empty else "one or more"
 
     def fits(length: int) -> bool:
@@ -90,16 +90,21 @@ NAMES = Rule("one or more different names", lambda value: isinstance(value, list
 #: whether an image is turned by its EXIF orientation when it is read
 EXIF = one_of("ignore", "apply")
 
+#: kinds of files and folders, for the ``path`` of an option: a command checks that those it reads exist before it starts
+WRITTEN, CHECKPOINT, CHECKED_LATER = "output", "checkpoint", "input checked later"
 
-def option(default: Any, meaning: str, rule: Rule | None = None) -> Any:
+
+def option(default: Any, meaning: str, rule: Rule | None = None, path: str | None = None) -> Any:
     """A dataclass field that carries what validation and ``--help`` say about it.
 
     Args:
         default: the value without an override; OmegaConf's ``MISSING`` makes the option mandatory.
         meaning: one line for ``--help``.
         rule: the allowed values; by default any value of the field's type.
+        path: for a file or folder, ``WRITTEN``, ``CHECKPOINT``, ``CHECKED_LATER``, or the message if it does not exist. The value is read
+            as typed, without Hydra's quoting.
     """
-    metadata = {"meaning": meaning, "rule": rule}
+    metadata = {"meaning": meaning, "rule": rule, "path": path}
     if isinstance(default, list):
         return field(default_factory=lambda: copy.copy(default), metadata=metadata)
     return field(default=default, metadata=metadata)

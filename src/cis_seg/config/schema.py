@@ -15,6 +15,7 @@ from omegaconf import MISSING
 from cis_seg.config.rules import (
     BATCH,
     CHANNELS,
+    CHECKED_LATER,
     COUNT,
     EXIF,
     LAYERS,
@@ -28,6 +29,7 @@ from cis_seg.config.rules import (
     STEPS,
     STEPS_OR_NONE,
     WEIGHT,
+    WRITTEN,
     Rule,
     above,
     below,
@@ -48,7 +50,9 @@ class BackboneConfig:
 
     depth: int = option(50, "layers of the ResNet", one_of(10, 18, 34, 50, 101))
     width: int = option(64, "channels of stage 2; 64 is the published network", multiple_of(WIDTHS, 512))
-    weights: str | None = option("imagenet", "imagenet (torchvision's), a file with torchvision's tensor names, or null: random weights")
+    weights: str | None = option(
+        "imagenet", "imagenet (torchvision's), a file with torchvision's tensor names, or null: random weights", path=CHECKED_LATER
+    )
     norm: str = option("auto", "BatchNorm; auto: frozen with pretrained weights, otherwise trained", one_of("auto", "frozen", "batch"))
     stride_in_1x1: bool = option(False, "stride in a stage's first 1x1 convolution instead of its 3x3; a property of the weights")
     frozen_stages: int = option(2, "stages that are not trained, from the stem on; ignored without pretrained weights", between(0, 5))
@@ -88,11 +92,11 @@ class DataConfig:
     ``annotations`` and ``images`` name the scored set and take precedence over ``val_annotations`` and ``val_images``.
     """
 
-    root: str = option(MISSING, "the folder of the data set; other paths are relative to it")
-    annotations: str | None = option(None, "annotation file; null: the data set's own name")
-    images: str | None = option(None, "folder of the images; null: the data set's own name")
-    val_annotations: str | None = option(None, "annotation file of the scored set; null: the data set's own name")
-    val_images: str | None = option(None, "folder of the scored images; null: the data set's own name")
+    root: str = option(MISSING, "the folder of the data set; other paths are relative to it", path=CHECKED_LATER)
+    annotations: str | None = option(None, "annotation file; null: the data set's own name", path=CHECKED_LATER)
+    images: str | None = option(None, "folder of the images; null: the data set's own name", path=CHECKED_LATER)
+    val_annotations: str | None = option(None, "annotation file of the scored set; null: the data set's own name", path=CHECKED_LATER)
+    val_images: str | None = option(None, "folder of the scored images; null: the data set's own name", path=CHECKED_LATER)
     train_sizes: list[int] = option([640, 672, 704, 736, 768, 800], "shorter sides for training, one drawn per image", each(SIDE))
     train_size_range: list[int] | None = option(None, "[low,high]: draw the shorter side from this range instead", each(SIDE, 2))
     train_max_size: int = option(1333, "limit of the longer side in training", SIDE)
@@ -250,15 +254,15 @@ class EvalConfig(DetectionConfig):
 class PathsConfig:
     """Folders, relative to the working directory."""
 
-    runs: str = option("runs", "folder of the runs")
-    data: str = option("data", "folder of the generated data sets")
+    runs: str = option("runs", "folder of the runs", path=WRITTEN)
+    data: str = option("data", "folder of the generated data sets", path=WRITTEN)
 
 
 @dataclass
 class RunPathsConfig(PathsConfig):
     """Folders of a run, relative to the working directory."""
 
-    run: str = option("${paths.runs}/${name}/seed${seed}", "the run's own folder")
+    run: str = option("${paths.runs}/${name}/seed${seed}", "the run's own folder", path=WRITTEN)
 
 
 @dataclass
@@ -268,7 +272,7 @@ class Config:
     defaults: list[Any] = field(default_factory=list)
     name: str = option(MISSING, "name of the run, the first part of its folder", RUN_NAME)
     seed: int = option(0, "seed of every random choice, the second part of the folder", SEED)
-    init_from: str | None = option(None, "checkpoint whose weights start the run (fine-tuning)")
+    init_from: str | None = option(None, "checkpoint whose weights start the run (fine-tuning)", path=CHECKED_LATER)
     base_overrides: list[str] | None = option(
         None, "overrides of the experiment that trains init_from if the file is missing; null: the file must exist"
     )
@@ -279,6 +283,7 @@ class Config:
         False,
         "true: continue from the run's last checkpoint; an existing run is never overwritten",
         Rule("true, false or a checkpoint", lambda value: isinstance(value, bool | str) and value not in ("yes", "no", "auto", "last")),
+        CHECKED_LATER,
     )
     supervision: str = option("box", "train masks from boxes alone, or from ground-truth masks (the upper bound)", one_of("box", "mask"))
     compile: bool = option(False, "compile the mask head, which takes about ten seconds at the first step")

@@ -1,4 +1,4 @@
-"""A sweep's jobs before its first job trains: two of them must not share a run folder."""
+"""The jobs of a sweep, before the first one trains: no two of them may share a run folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_run_folders(arguments: Sequence[str]) -> None:
         arguments: the command line in Hydra's grammar.
 
     Raises:
-        ConfigError: jobs with the same folder, of which all but the first would be refused or report the first one's scores.
+        ConfigError: jobs have the same folder; all but the first would be refused or report the first one's scores.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN or HydraConfig.get().job.num:
         return

@@ -1,7 +1,7 @@
 """Validation of a composed config: each option against its rule, and the options of a run against each other.
 
-OmegaConf has checked types before, and names except those added with ``+``. An unknown name, or a value that cannot work, is refused by its
-dotted name before anything is read or built.
+OmegaConf has already checked types, and names except those added with ``+``. An unknown name or an invalid value is refused by its dotted
+name before anything is read or built.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cis_seg.config.devices import device_count, device_problems
+from cis_seg.config.library_options import target_problems, trainer_problems
 from cis_seg.config.option_names import dotted, unknown_option
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.rules import NOT_NONE, TEXT, Rule
 from cis_seg.config.schema import Config, ModelConfig, OptimConfig
-from cis_seg.config.trainer_options import trainer_problems
 from cis_seg.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def option_of(override: str) -> str:
 
 
 def without_effect(cfg: Config, given: Iterable[str]) -> list[str]:
-    """Return a line for each option of ``given`` that has no effect in ``cfg``, and for steps after the last one.
+    """Return a line for each option of ``given`` without effect in ``cfg``, and for scheduled steps after the last one.
 
     Args:
         cfg: the run.
@@ -172,12 +172,13 @@ def _needs_no_root(cfg: DictConfig) -> bool:
 
 
 def problems(typed: Any) -> Iterator[ConfigError]:
-    """Yield an error for every unknown option and every one that breaks its rule, or, if there is none, for every two that conflict."""
+    """Yield an error for every unknown option and every broken rule; if there are none, for every conflict between options."""
     known = [name for name in dotted(asdict(typed)) if name != "defaults"]
     wrong = [*_unknown(typed, "", known), *_out_of_range(typed, "")]
     yield from wrong
     if isinstance(typed, Config) and not wrong:
         yield from trainer_problems(typed)
+        yield from target_problems(typed)
         yield from device_problems(typed.trainer)
         yield from (_refusal(conflict) for conflict in conflicts(typed))
 
@@ -199,7 +200,7 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[ConfigError]:
             yield from _out_of_range(value, f"{key}.")
         elif value is not None and (broken := _broken_rule(option, value)) is not None:
             yield ConfigError(
-                f"{key}: this value cannot work",
+                f"{key}: invalid value",
                 where=key,
                 expected=broken.expected,
                 found=repr(value)[:200],

@@ -10,7 +10,7 @@ from torch import nn
 
 from cis_seg.diagnostics.finding import Line, ok, warning
 from cis_seg.diagnostics.subject import Subject
-from cis_seg.runtime.processor import on_gpu
+from cis_seg.runtime.processor import on_gpu, slow_precision
 
 #: channels, height, width: a tenth of a second in bf16 on a CPU without bf16 instructions, and long enough to time on a GPU
 CPU_SIZE, GPU_SIZE = (64, 32, 48), (256, 200, 304)
@@ -29,7 +29,8 @@ def check_speed(subject: Subject) -> Iterator[Line]:
     shown = ", ".join(f"{1000 * value:.3g} ms in {name}" for name, value in seconds.items())
     text = f"a convolution takes {shown}: {fastest} is the fastest precision here"
     chosen = str(subject.typed.trainer["precision"])
-    if seconds.get(chosen, 0) > MUCH_SLOWER * seconds[fastest]:
+    known = slow_precision(subject.typed.trainer) is not None  # the check of the devices has warned about it
+    if not known and seconds.get(chosen, 0) > MUCH_SLOWER * seconds[fastest]:
         yield warning(text, f"set trainer.precision={fastest}")
     else:
         yield ok(text)

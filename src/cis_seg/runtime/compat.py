@@ -18,6 +18,16 @@ def override_value(override: Any) -> Any:
     return override._value
 
 
+def hydra_flags() -> dict[str, int | str | None]:
+    """Return the flags of Hydra's command line, each with argparse's number of values: 0, None for one, ``"?"`` for one that is optional.
+
+    Hydra 1.3: its parser is internal, and argparse has no public list of a parser's arguments.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    return {flag: action.nargs for action in get_args_parser()._actions for flag in action.option_strings}
+
+
 def config_root(node: Any) -> Any:
     """Return the whole config that an OmegaConf ``node`` belongs to.
 

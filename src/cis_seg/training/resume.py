@@ -47,7 +47,7 @@ FREE: dict[str, str] = {
     "optim.max_bad_steps": "decides only when a run gives up",
     **{f"model.{option}": "is taken from the checkpoint" for option in BELONG_TO_WEIGHTS},
     "schedule": "the run may become longer; the steps so far are compared",
-    "eval": "affects scoring only; best.ckpt is chosen anew",
+    "eval": "affects scoring only; best.ckpt is chosen again",
     "compile": "affects speed only",
     "trainer": "devices and the like; options that change the training are set elsewhere",
     "logger": "affects what is recorded",

@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar, Timer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
@@ -63,6 +63,19 @@ def build_trainer(cfg: DictConfig, typed: Config, callbacks: Sequence[L.Callback
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
     )
     return trainer
+
+
+def early_end_cause(trainer: L.Trainer) -> str:
+    """Return what ended a run before its last step: a time limit, early stopping, or the user's callbacks."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
+            return "the time limit (trainer.max_time)"
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message is not None:
+            return f"early stopping ({callback.stopping_reason_message.rstrip('.')})"
+    others = [f"{type(callback).__module__}.{type(callback).__qualname__}" for callback in callbacks]
+    return " or ".join(name for name in others if not name.startswith(("cis_seg.", "lightning."))) or "a callback"
 
 
 def build_callbacks(cfg: DictConfig, arguments: Sequence[str]) -> list[L.Callback]:

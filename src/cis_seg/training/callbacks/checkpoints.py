@@ -147,7 +147,7 @@ class BestCheckpoint(SavesAfterFit, ModelCheckpoint):
         self._comparable = all(now.get(key, value) == value for key, value in before.items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score so far if it is comparable and its file is in this run's folder; start anew otherwise."""
+        """Restore the best score so far if it is comparable and its file is in this run's folder; start over otherwise."""
         assert self.dirpath is not None
         here = Path(self.dirpath)
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 #: folder of the reports in the run's folder
 FOLDER = "bad_steps"
-#: maximum number of steps whose batch and weights a run keeps: consecutive ones have the same weights, and those of an R50 take 150 MB
+#: maximum number of steps per run that are kept with batch and weights: consecutive ones have the same weights, and an R50's take 150 MB
 KEPT = 3
 
 

@@ -122,7 +122,7 @@ def log_checkpoints(run: Any, folder: Path) -> None:
 
     artifact = wandb.Artifact(f"checkpoints-{run.id}", type="model", metadata={"folder": folder.name})
     for path in (folder / "checkpoints" / name for name in KEPT):
-        if path.is_file():  # there is no best one if no score was measured
+        if path.is_file():  # without a score there is no best.ckpt
             artifact.add_file(str(path), policy="immutable")  # the default copies each file into W&B's cache first
     run.log_artifact(artifact)
 

@@ -1,25 +1,23 @@
-"""The arguments of Lightning's Trainer: their names, without importing Lightning, and those that an option of this package sets."""
+"""Options that other libraries define: the arguments of Lightning's Trainer, of callbacks and of loggers, and Hydra's own options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-from cis_seg.config.option_names import unknown_option
+from omegaconf import DictConfig, OmegaConf
+
+from cis_seg.config.option_names import dotted, unknown_option
 from cis_seg.config.schema import Config
+from cis_seg.config.targets import arguments_of
 from cis_seg.errors import ConfigError
 
-#: of Lightning 2.6; tests/config/test_refusals.py compares them with its signature
-_ARGUMENTS = """accelerator strategy devices num_nodes precision logger callbacks fast_dev_run max_epochs min_epochs max_steps min_steps
-max_time limit_train_batches limit_val_batches limit_test_batches limit_predict_batches overfit_batches val_check_interval
-check_val_every_n_epoch num_sanity_val_steps log_every_n_steps enable_checkpointing enable_progress_bar enable_model_summary
-accumulate_grad_batches gradient_clip_val gradient_clip_algorithm deterministic benchmark inference_mode use_distributed_sampler
-profiler detect_anomaly barebones plugins sync_batchnorm reload_dataloaders_every_n_epochs default_root_dir enable_autolog_hparams
-model_registry"""
-ARGUMENTS = frozenset(_ARGUMENTS.split())
-#: the targets that take exactly these
-TARGETS = ("lightning.Trainer", "lightning.pytorch.Trainer")
-#: argument that a run would ignore or that would break it -> what to use instead
+TRAINER = "lightning.Trainer"
+#: options of ``trainer`` that a run reads itself
+NEEDED = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "precision")
+#: argument that a run would ignore or that would break it -> what to do instead
 REPLACED = {
     "barebones": "leave it out; switch single callbacks off, as in callbacks.overlays=null",
     "callbacks": "add one to the group callbacks: +callbacks.mine._target_=my_package.MyCallback",
@@ -42,7 +40,7 @@ REPLACED = {
 def trainer_option(key: str) -> ConfigError | None:
     """Return the error for an argument of the Trainer that the config does not list; None if ``key`` is another name."""
     parent, _, name = key.rpartition(".")
-    if parent != "trainer" or name not in ARGUMENTS:
+    if parent != "trainer" or name not in (arguments_of(TRAINER) or ()):
         return None
     if name in REPLACED:
         return ConfigError(f"{key} cannot be set", where=key, remedy=REPLACED[name])
@@ -56,13 +54,13 @@ def trainer_problems(cfg: Config) -> Iterator[ConfigError]:
         remedy = "leave it out, or choose trainer=default"
         yield ConfigError("trainer: a run needs Lightning's Trainer", where="trainer", expected="its options", found=trainer, remedy=remedy)
         return
+    for name in NEEDED:
+        if name not in trainer:
+            yield ConfigError(f"trainer.{name} cannot be deleted", where=f"trainer.{name}", remedy=f"leave ~trainer.{name} out")
     for name in trainer:
-        key = f"trainer.{name}"
-        if name in REPLACED and (error := trainer_option(key)):
+        if name in REPLACED and (error := trainer_option(f"trainer.{name}")):
             yield error
-        elif name not in ARGUMENTS and not name.startswith("_") and trainer.get("_target_") in TARGETS:
-            known = {f"trainer.{argument}" for argument in ARGUMENTS - REPLACED.keys()}
-            yield unknown_option(key, known | {"schedule.max_steps"}, None)
+    yield from _unknown_arguments("trainer", trainer, also=["schedule.max_steps"])
     for name, (value, remedy) in _derived(cfg).items():
         found = trainer.get(name)
         if found != value or isinstance(found, bool) != isinstance(value, bool):
@@ -70,6 +68,50 @@ def trainer_problems(cfg: Config) -> Iterator[ConfigError]:
             yield ConfigError(
                 f"trainer.{name} is set by another option", where=f"trainer.{name}", expected=value, found=found, remedy=remedy
             )
+
+
+def target_problems(cfg: Config) -> Iterator[ConfigError]:
+    """Yield an error for every entry that is not a callback or logger, and for every argument that its class does not have."""
+    for group in ("callbacks", "logger"):
+        entries = getattr(cfg, group) or {}
+        for name, entry in entries.items() if isinstance(entries, Mapping) else [("", entries)]:
+            key = f"{group}.{name}".rstrip(".")
+            if isinstance(entry, Mapping) and "_target_" in entry:
+                yield from _unknown_arguments(key, entry)
+            elif entry is not None:
+                close = difflib.get_close_matches(name, [other for other in entries if other != name], n=1)
+                yield ConfigError(
+                    f"{key} is not a {group.removesuffix('s')}",
+                    where=key,
+                    expected="a mapping with the name of its class as _target_, or null",
+                    found=repr(entry),
+                    remedy=f"did you mean {group}.{close[0]}?" if close else f"set {key}._target_, or switch it off: {key}=null",
+                )
+
+
+def _unknown_arguments(key: str, entry: Mapping[str, Any], also: Sequence[str] = ()) -> Iterator[ConfigError]:
+    arguments = arguments_of(str(entry.get("_target_")))
+    if arguments is not None:
+        known = {f"{key}.{argument}" for argument in arguments - REPLACED.keys()} | set(also)
+        unknown = [name for name in entry if name not in arguments and not name.startswith("_")]
+        yield from (unknown_option(f"{key}.{name}", known) for name in unknown)
+
+
+def hydra_problems(hydra: Any) -> Iterator[ConfigError]:
+    """Yield an error for every option that a ``+`` has added to Hydra's own options, which Hydra ignores."""
+    added = [key for key in _added(hydra, "hydra.") if key != "hydra.env"]  # a group of Hydra's own without an option
+    known = set(dotted(OmegaConf.to_container(hydra), "hydra.")) - {"hydra.env", *added}
+    yield from (unknown_option(key, known) for key in added)
+
+
+def _added(node: DictConfig, prefix: str) -> Iterator[str]:
+    """Yield the dotted names in ``node`` that its dataclasses do not have."""
+    names = {option.name for option in fields(OmegaConf.get_type(node))}  # type: ignore[arg-type]
+    for name, value in ((str(key), value) for key, value in node.items_ex(resolve=False)):
+        if name not in names:
+            yield prefix + name
+        elif isinstance(value, DictConfig) and is_dataclass(OmegaConf.get_type(value)):
+            yield from _added(value, f"{prefix}{name}.")
 
 
 def _derived(cfg: Config) -> dict[str, tuple[object, str]]:
