@@ -13,7 +13,8 @@ from cis_seg.training.trainer import TimeLimit
 from faulty import differences, state_of
 from runs import SMALL, composed, metrics_of, places, small_run
 
-STEPS = ("schedule.max_steps=6", "schedule.val_every=3", "schedule.save_every=100", "data.photometric=light")
+#: without pictures and the network's summary, which say nothing about where a run stops
+STEPS = ("schedule.max_steps=4", "schedule.val_every=3", "schedule.save_every=100", "callbacks.overlays=null", "callbacks.card=null")
 
 
 class StopAfter(L.Callback):
@@ -26,20 +27,36 @@ class StopAfter(L.Callback):
         trainer.should_stop = trainer.fit_loop.total_batch_idx + 1 == self.batch
 
 
-@pytest.mark.parametrize(("accumulate", "batch"), [(1, 2), (2, 3)])
+LIMIT = ("+callbacks.slow._target_=faulty.Slow", "+callbacks.slow.step=1", "+callbacks.slow.seconds=1", "+trainer.max_time=00:00:00:01")
+STOP = ("+callbacks.stop._target_=test_early_end.StopAfter", "+callbacks.stop.batch=3")
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "stop", "steps", "cause"),
+    [
+        (1, LIMIT, (1, 2), "the time limit (trainer.max_time)"),  # of each start
+        (2, STOP, (2,), "test_early_end.StopAfter"),
+    ],
+)
 def test_ended_run_is_saved_scored_and_resumed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, accumulate: int, batch: int
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    accumulate: int,
+    stop: tuple[str, ...],
+    steps: tuple[int, ...],
+    cause: str,
 ) -> None:
-    common = (*STEPS, f"optim.accumulate={accumulate}", "optim.batch_size=2")
-    stop = ("+callbacks.stop._target_=test_early_end.StopAfter", f"+callbacks.stop.batch={batch}")
-    cfg = composed(*SMALL, *places(tmp_path), "name=part", *common, *stop)
-    train(cfg, ["name=part", "resume=false"])
-    run = Path(cfg.paths.run)
-    assert metrics_of(run)["step"] == 2
-    assert metrics_of(run)["num_images"] == 3
-    assert "ended the run after step 2 of 6" in caplog.text
-    assert f"saved in {run}/checkpoints/last.ckpt\n  continue with: python -m cis_seg.train name=part resume=true" in caplog.text
-    assert "after 2 steps" in capsys.readouterr().err
+    common = (*STEPS, "data.photometric=light", f"optim.accumulate={accumulate}", "optim.batch_size=2")
+    run = tmp_path / "runs" / "part" / "seed0"
+    for step in steps:
+        cfg = composed(*SMALL, *places(tmp_path), "name=part", *common, *stop, f"resume={str(step != steps[0]).lower()}")
+        train(cfg, ["name=part", "resume=false"])
+        assert metrics_of(run)["step"] == step
+        assert metrics_of(run)["num_images"] == 3
+        assert f"{cause} ended the run after step {step} of 4" in caplog.text
+        assert f"saved in {run}/checkpoints/last.ckpt\n  continue with: python -m cis_seg.train name=part resume=true" in caplog.text
+        assert f"after {step} steps" in capsys.readouterr().err
     small_run(tmp_path, "name=part", *common, "resume=true")
     whole = small_run(tmp_path, "name=whole", *common)
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
@@ -47,25 +64,18 @@ def test_ended_run_is_saved_scored_and_resumed(
     assert metrics_of(run) == metrics_of(whole)
 
 
-def test_run_ended_by_a_time_limit_or_early_stopping_can_be_resumed(tmp_path: Path) -> None:
-    """The limit is that of one start; after early stopping a resumed run trains to its next validation."""
-    common = ("name=part", *SMALL, *STEPS, "schedule.val_every=2", "schedule.max_steps=8")
-    slow = ("+callbacks.slow._target_=faulty.Slow", "+callbacks.slow.step=1", "+callbacks.slow.seconds=1", "+trainer.max_time=00:00:00:01")
+def test_run_ended_by_early_stopping_can_be_resumed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stopping = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/score", "mode": "max", "patience": 1}
-    early = [*(f"+callbacks.early.{option}={value}" for option, value in stopping.items()), "optim.lr=0.0"]
-    run = small_run(tmp_path, *common, *slow)
-    assert metrics_of(run)["step"] == 1
-    small_run(tmp_path, *common, *slow, "resume=true")
+    early = [*(f"+callbacks.early.{option}={value}" for option, value in stopping.items()), "optim.lr=0.0", "schedule.val_every=1"]
+    run = small_run(tmp_path, *STEPS, *early)
     assert metrics_of(run)["step"] == 2
-    other = [option.replace("part", "other") for option in common]
-    run = small_run(tmp_path, *other, *early)
-    assert metrics_of(run)["step"] == 4
-    small_run(tmp_path, *other, *early, "resume=true")
-    assert metrics_of(run)["step"] == 6
+    assert "early stopping (Monitored metric val/score did not improve in the last 1 records" in caplog.text
+    small_run(tmp_path, *STEPS, *early, "resume=true")
+    assert metrics_of(run)["step"] == 3
 
 
 def test_run_without_a_step_is_not_scored(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"before its first step[\s\S]*max_time"):
+    with pytest.raises(RunError, match=r"before its first step[\s\S]*found: the time limit \(trainer\.max_time\) stopped it"):
         small_run(tmp_path, *STEPS, "+trainer.max_time=00:00:00:00")
     assert not (tmp_path / "runs" / "crowd_tiny" / "seed0" / "metrics.json").exists()
 

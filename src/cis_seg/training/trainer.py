@@ -69,7 +69,7 @@ def early_end_cause(trainer: L.Trainer) -> str:
     """Return what ended a run before its last step: a time limit, early stopping, or the user's callbacks."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
-        if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
+        if isinstance(callback, Timer) and (remaining := callback.time_remaining()) is not None and remaining <= 0:
             return "the time limit (trainer.max_time)"
     for callback in callbacks:
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message is not None:
