@@ -27,7 +27,7 @@ from runs import SMALL
 from small_coco import coco_folder
 
 Usage = namedtuple("Usage", "total used free")
-NETWORK = tuple(option for option in SMALL if option.startswith(("model.", "optim.", "schedule.")))
+NETWORK = tuple(option for option in SMALL if option.startswith(("model.", "optim.", "schedule.", "data.train_sizes", "data.test_size")))
 
 
 def report(*overrides: str, trial: bool = False) -> dict[str, list[Finding]]:
@@ -47,6 +47,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def untimed(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and precisions of equal speed without measuring them."""
+    monkeypatch.setattr(precision, "convolution_seconds", lambda device, dtype, size: 1.0)
+    return home
 
 
 def test_trial_estimates_time_and_memory(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,9 +111,9 @@ def test_trial_on_a_coco_data_set(home: Path) -> None:
     ],
 )
 def test_problem_and_remedy_are_reported(
-    home: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], check: str, words: str, remedy: str
+    untimed: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], check: str, words: str, remedy: str
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(home))
+    monkeypatch.setenv("TORCH_HOME", str(untimed))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     found = report(*overrides)
@@ -120,20 +127,20 @@ def test_a_slow_precision_is_warned_about_once(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False} if known else {})
     monkeypatch.setattr(precision, "convolution_seconds", lambda device, dtype, size: 50.0 if dtype == torch.bfloat16 else 1.0)
     subject = Subject(["trainer.precision=bf16-mixed"])
-    lines = [*gpus.check_wishes(subject), *precision.check_speed(subject)]
+    lines = [*gpus.check_devices(subject), *precision.check_speed(subject)]
     assert [status for status, *_ in lines] == statuses
     assert [remedy for *_, remedy in lines if remedy] == ["set trainer.precision=32-true"]
 
 
-def test_existing_run_is_a_problem(home: Path) -> None:
+def test_existing_run_is_a_problem(untimed: Path) -> None:
     Path("runs/crowd_tiny/seed0").mkdir(parents=True)
     Path("runs/crowd_tiny/seed0/metrics.json").touch()
     assert "exists already" in worst(report()["configuration"]).found
     assert worst(report("resume=true")["configuration"]).status == Status.OK
 
 
-def test_corrupt_data(home: Path) -> None:
-    root = coco_folder(home / "coco")
+def test_corrupt_data(untimed: Path) -> None:
+    root = coco_folder(untimed / "coco")
     (root / "val2017" / "1.jpg").unlink()
     image = root / "train2017" / "0.jpg"
     image.write_bytes(image.read_bytes()[:400])
@@ -147,7 +154,7 @@ def test_corrupt_data(home: Path) -> None:
     assert "not valid JSON" in report("data=coco", f"data.root={root}")["data"][-1].found
 
 
-def test_too_little_disk_and_memory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_and_memory(untimed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 2**20, 2**20))
     monkeypatch.setattr(storage, "open_file_limit", lambda: 64)
     found = report("data.workers=2", "data.train_sizes=[800]", "data.train_max_size=1333")
