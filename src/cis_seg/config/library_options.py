@@ -105,12 +105,12 @@ def hydra_problems(hydra: Any) -> Iterator[ConfigError]:
 
 
 def _added(node: DictConfig, prefix: str) -> Iterator[str]:
-    """Yield the dotted names in ``node`` that its dataclasses do not have."""
-    names = {option.name for option in fields(OmegaConf.get_type(node))}  # type: ignore[arg-type]
+    """Yield the dotted names in ``node`` that its dataclass does not have; plugins (sweeper, launcher) check their own."""
+    types = {option.name: option.type for option in fields(OmegaConf.get_type(node))}  # type: ignore[arg-type]
     for name, value in ((str(key), value) for key, value in node.items_ex(resolve=False)):
-        if name not in names:
+        if name not in types:
             yield prefix + name
-        elif isinstance(value, DictConfig) and is_dataclass(OmegaConf.get_type(value)):
+        elif is_dataclass(types[name]):
             yield from _added(value, f"{prefix}{name}.")
 
 
