@@ -162,9 +162,9 @@ def test_user_errors_of_loading_and_options(network: Network, folder: Path) -> N
         cis_seg.load(folder / "photos" / "plain.png")
     with pytest.raises(ConfigError, match="this device cannot be used"):
         cis_seg.load(folder / "tiny.ckpt", device="gpu")
-    with pytest.raises(ConfigError, match="score_threshold: this value cannot work"):
+    with pytest.raises(ConfigError, match="score_threshold: invalid value"):
         network.predict(NOISE, score_threshold=30)
     with pytest.raises(ConfigError, match="exif"):
         network.predict(NOISE, exif="turn")
-    with pytest.raises(ConfigError, match="test_size: this value cannot work"):
+    with pytest.raises(ConfigError, match="test_size: invalid value"):
         network.masks_for(NOISE, [], test_size=0)
