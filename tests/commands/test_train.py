@@ -131,7 +131,7 @@ def test_the_last_step_is_scored_and_saved_whatever_the_intervals(tmp_path: Path
     assert content["global_step"] == 3
 
 
-def test_masks_supervise_in_bf16_from_another_seed(whole: Path, tmp_path: Path) -> None:
+def test_mask_supervision_in_bf16_with_another_seed(whole: Path, tmp_path: Path) -> None:
     run = small_run(tmp_path, "name=masks", "supervision=mask", "seed=1", "trainer.precision=bf16-mixed", *ONE)
     header = (run / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0]
     assert "loss_mask" in header

@@ -101,7 +101,7 @@ def test_everything_else_is_left_alone(argument: str) -> None:
     assert quoted(argument) == [argument]
 
 
-def test_the_schema_of_a_command_names_its_path_options() -> None:
+def test_path_options_come_from_the_schema_of_the_command() -> None:
     assert prepared(["images=[7,8]", "output=1_0"], "figure") == ["images=[7,8]", "output='1_0'"]
     assert prepared(["images=[7,8]", "pages=1_0"], "masks_from_boxes") == ["images='[7,8]'", "pages=1_0"]
 

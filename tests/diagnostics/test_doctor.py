@@ -122,7 +122,7 @@ def test_problem_and_remedy_are_reported(
 
 
 @pytest.mark.parametrize(("known", "statuses"), [(True, [Status.WARNING, Status.OK]), (False, [Status.OK, Status.WARNING])])
-def test_a_slow_precision_is_warned_about_once(monkeypatch: pytest.MonkeyPatch, known: bool, statuses: list[Status]) -> None:
+def test_slow_precision_has_one_warning(monkeypatch: pytest.MonkeyPatch, known: bool, statuses: list[Status]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False} if known else {})
     monkeypatch.setattr(precision, "convolution_seconds", lambda device, dtype, size: 50.0 if dtype == torch.bfloat16 else 1.0)
