@@ -33,7 +33,7 @@ __main__  train  evaluate  predict  doctor  replay
 HEIGHT = {area: height for height, line in enumerate(LAYERS.strip().splitlines()) for area in line.split()} | {"__init__": 99, "": -1}
 #: library -> the modules and folders that may import it
 LIBRARIES = {
-    "hydra": "config commands training diagnostics build",
+    "hydra": "config commands training diagnostics build runtime.compat",
     "omegaconf": "config commands training diagnostics build",
     "lightning": "training data.instance_datamodule checkpoints.lightning_io diagnostics.trial commands.train",
     "wandb": "training.callbacks.wandb_logging commands.train",

@@ -1,7 +1,7 @@
 """The private parts of other libraries that this package uses. No other module uses one (tests/test_architecture.py).
 
 Each docstring names the library, the version, the reason and the upstream issue. Check this module first after an update.
-It imports none of these libraries, so that the command line can use it without torch.
+It does not import torch or Lightning, so that the command line can use it.
 """
 
 from __future__ import annotations
