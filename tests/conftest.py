@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,15 @@ def _shared_folder(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs ../shared/{name}, which is not part of the repository")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Fail a test that leaves child processes, for example of a DataLoader iterator: they can block a later test or the exit."""
+    before = multiprocessing.active_children()
+    yield
+    left = [process for process in multiprocessing.active_children() if process not in before]
+    assert left == []
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -348,8 +349,10 @@ class Broken(torch.utils.data.Dataset[int]):
 
 
 def test_error_in_a_worker_has_the_same_message() -> None:
+    batches: Any = iter(torch.utils.data.DataLoader(Broken(), num_workers=1))
     with pytest.raises(DataError) as raised:
-        next(iter(torch.utils.data.DataLoader(Broken(), num_workers=1)))
+        next(batches)
+    batches._shutdown_workers()  # the traceback refers to the iterator
     assert "Traceback" in str(raised.value)  # what torch makes of it
     expected = "the image cannot be read\n  where: a.jpg\n  found: image file is truncated\n  what to do: fetch it again"
     assert explain(raised.value) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -165,6 +166,27 @@ def test_killed_worker_is_reported(root: Path) -> None:
         worker_errors_explained(),
     ):
         _killed(iter(data.train_dataloader()))
+
+
+@pytest.mark.timeout(60)
+def test_the_shutdown_of_workers_waits_for_no_lock(root: Path) -> None:
+    """torch's own shutdown waits without a limit for the event's lock, and a forked process shuts down the workers of its parent."""
+    fork = multiprocessing.get_context("fork").Process
+    loader = coco_data(root, workers=2, **SIZES).train_dataloader()
+    stream: Any = iter(loader)
+    next(stream)
+    iterator = stream.gi_frame.f_locals["batches"]
+    forked = fork(target=loader.close)
+    forked.start()
+    forked.join()
+    assert forked.exitcode == 0
+    assert all(reader.is_alive() for reader in iterator._workers)
+    killed = fork(target=lambda: (iterator._workers_done_event._cond.acquire(), os.kill(os.getpid(), signal.SIGKILL)))
+    killed.start()
+    killed.join()
+    loader.close()
+    assert not any(reader.is_alive() for reader in iterator._workers)
+    assert len(list(islice(loader, 2))) == 2, "new workers"
 
 
 def test_torchs_messages_about_its_processes() -> None:

@@ -18,7 +18,7 @@ from cis_seg.data.sampler import EvalSampler, Place, TrainBatchSampler
 from cis_seg.data.transforms import Example, collate
 from cis_seg.data.workers import BROKEN, TIMEOUT, Watch, ignore_terminal_signals
 from cis_seg.errors import DataError
-from cis_seg.runtime.compat import worker_processes
+from cis_seg.runtime.compat import KillsWorkers, worker_processes
 from cis_seg.structures import Batch
 
 
@@ -64,8 +64,8 @@ class ExampleDataset(Dataset[Loaded]):
         return Loaded(None, tuple(unreadable))
 
 
-class BatchLoader(DataLoader[Batch]):
-    """A DataLoader over ``ExampleDataset`` that handles the faults of its workers in the main process."""
+class BatchLoader(KillsWorkers, DataLoader[Batch]):
+    """A DataLoader over ``ExampleDataset`` that handles the faults of its workers in the main process. After an error it has no workers."""
 
     unreadable: UnreadableImages | None = None  # counts unreadable images; None: every image must be readable
 
@@ -87,6 +87,9 @@ class BatchLoader(DataLoader[Batch]):
                 if loaded.unreadable:
                     self._settle(loaded)
                 yield loaded.content
+        except Exception:
+            self.close()  # otherwise the workers live as long as the traceback
+            raise
         finally:
             watch.stop()
 

@@ -6,6 +6,9 @@ It does not import torch or Lightning, so that the command line can use it.
 
 from __future__ import annotations
 
+import functools
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +46,69 @@ def worker_processes(batches: Any) -> Sequence[Any]:
     """
     workers: Sequence[Any] = batches._workers
     return workers
+
+
+class KillsWorkers:
+    """Mixin of torch's ``DataLoader``: the shutdown of an iterator kills its workers, which is safe because they only read files.
+
+    torch 2.14: ``_shutdown_workers`` waits without a limit for locks that a killed worker may hold, also if the garbage collector or the
+    exit of the process calls it, and in a forked process it shuts down the workers of the parent (pytorch#39570).
+    """
+
+    def _get_iterator(self) -> Any:
+        iterator: Any = super()._get_iterator()  # type: ignore[misc]
+        if hasattr(iterator, "_workers"):
+            iterator.__class__ = _killing(type(iterator))  # type: ignore[arg-type]
+            iterator.owner = os.getpid()
+        return iterator
+
+    def close(self) -> None:
+        """Kill the workers; the next pass starts new ones."""
+        own: Any = self
+        if own._iterator is not None:
+            own._iterator._shutdown_workers()
+            own._iterator = None
+
+
+@functools.cache
+def _killing(kind: type) -> type:
+    return type(f"Killing{kind.__name__}", (_KillsOnShutdown, kind), {})
+
+
+class _KillsOnShutdown:
+    """Mixin of torch's ``_MultiProcessingDataLoaderIter``, see ``KillsWorkers``."""
+
+    SECONDS = 5.0  # limit of the wait for the thread and for workers in uninterruptible sleep, which cannot be killed
+
+    def _shutdown_workers(self) -> None:
+        own: Any = self
+        if own._shutdown or own.owner != os.getpid():
+            return
+        own._shutdown = True
+        try:
+            if hasattr(own, "_pin_memory_thread"):  # ends first, because it reads what the workers send
+                own._pin_memory_thread_done_event.set()
+                own._worker_result_queue.put((None, None))
+                own._pin_memory_thread.join(self.SECONDS)
+                own._worker_result_queue.cancel_join_thread()
+                own._worker_result_queue.close()
+        finally:
+            self._kill_workers()
+
+    def _kill_workers(self) -> None:
+        from torch.utils.data._utils.signal_handling import _remove_worker_pids  # type: ignore[attr-defined]
+
+        own: Any = self
+        _remove_worker_pids(id(self))  # for other workers torch's SIGCHLD handler raises an error
+        own._worker_pids_set = False
+        for worker in own._workers:
+            worker.kill()
+        deadline = time.monotonic() + self.SECONDS
+        for worker in own._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        for queue in own._index_queues:
+            queue.cancel_join_thread()
+            queue.close()
 
 
 def skip_if(optimizer: Any, non_finite: Any) -> None:
