@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,30 @@ def test_the_wheel_finds_its_configuration_from_anywhere(wheel: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert f"file://{site}/cis_seg/conf" in done.stdout
     assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_trains_and_predicts_from_anywhere(wheel: Path, tmp_path: Path) -> None:
+    """In a new environment, which has the libraries of this one but not its checkout."""
+    site = tmp_path / "env" / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True, timeout=300)
+    torch = find_spec("torch")
+    assert torch is not None
+    libraries = Path(str(torch.origin)).parents[1]  # the .pth files in there, such as this checkout's, are not read
+    (site / "libraries.pth").write_text(f"{libraries}\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "env" / "bin" / "python"), "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True, timeout=300)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"WANDB_MODE": "disabled"}
+
+    def run(*words: str) -> str:
+        command = [str(tmp_path / "env" / "bin" / words[0]), *words[1:]]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert run("python", "-c", "import cis_seg; print(cis_seg.__file__)").startswith(str(site))
+    assert "  train  " in run("cis-seg")
+    run("cis-seg", "train", "debug=fast", "data.num_train=8", "data.num_val=2", "name=small")
+    photo = str(next((tmp_path / "data").glob("*/Images/*.jpg")))
+    run("cis-seg", "predict", "checkpoint=runs/small/seed0/checkpoints/last.ckpt", f"input={photo}", "output=seen")
+    assert (tmp_path / "seen" / "predictions.json").is_file()

@@ -13,14 +13,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from adelaidet_file import small_config, small_state
-from cis_seg import doctor, evaluate, predict, train
+from cis_seg import __main__, doctor, evaluate, predict, train
 from runs import SMALL
 from small_coco import coco_folder
+from tiny_model import tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -59,13 +62,13 @@ FEWER = {"seed=0,1,2": "seed=0", "overlap=0,0.5,1,2,4": "overlap=0,2", "n_trials
 
 
 def commands() -> list[str]:
-    """The ``python`` commands of the code blocks and of the tables of ``PAGES``, in their order, each once."""
+    """The ``python`` and ``cis-seg`` commands of the code blocks and of the tables of ``PAGES``, in their order, each once."""
     found: list[str] = []
     for page in PAGES:
         text = (ROOT / page).read_text()
         found += [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
         found += re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE)
-    return [text for text in dict.fromkeys(found) if text.startswith("python ")]
+    return [text for text in dict.fromkeys(found) if text.startswith(("python ", "cis-seg "))]
 
 
 def small(command: str, overrides: list[str]) -> list[str]:
@@ -102,18 +105,21 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
         command = command.replace(many, few)
     words = shlex.split(command)
     monkeypatch.chdir(place)
+    if words[0] == "cis-seg":
+        monkeypatch.setattr("sys.argv", [*words, *small(command, words[2:])])
+        return __main__.main()
     if words[1] != "-m":
         drawn = [o for o in SMALL if o.startswith(CROWD_ONLY)] if "data=crowd" in words else []
         monkeypatch.setattr("sys.argv", [*words[1:], *drawn])
         with contextlib.suppress(SystemExit):  # of a code that says what went wrong; so does the text, which is looked at
             runpy.run_path(str(ROOT / words[1]), run_name="__main__")
-        return
+        return None
     overrides = words[3:]
     monkeypatch.setattr("sys.argv", [words[2], *overrides, *small(command, overrides)])
     if words[2] == "cis_seg.doctor":
         assert doctor.main([o for o in sys.argv[1:] if not o.startswith("hydra.")]) == 0
-        return
-    {"cis_seg.train": train, "cis_seg.evaluate": evaluate, "cis_seg.predict": predict}[words[2]].main()
+        return None
+    return {"cis_seg.train": train, "cis_seg.evaluate": evaluate, "cis_seg.predict": predict}[words[2]].main()
 
 
 def test_the_pages_have_commands() -> None:
@@ -139,6 +145,19 @@ def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, place: Path, capsys
     assert (place / "figure" / "figure4.png").is_file()
     assert (place / "MASKS.json").is_file()
     assert "<svg" in (place / "report.html").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_lines_of_python_run(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_checkpoint(tmp_path / "best.ckpt")
+    Image.new("RGB", (200, 240), "gray").save("photo.jpg")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        if "losses[" not in block:
+            exec(re.sub(r'"runs/.*?/best.ckpt"', '"best.ckpt"', block), names)
+    assert Image.open("seen.png").size == (200, 240)
+    assert names["found"].masks.shape[1:] == (240, 200)
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
