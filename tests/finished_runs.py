@@ -18,6 +18,7 @@ def write_run(
     degree: float | None = 0.1,
     weight: float = 0.0,
     reduction: str = "pairs",
+    teacher: float | None = None,
     steps: int = 500,
     init_from: str | None = "auto",
     data: dict[str, Any] | None = None,
@@ -37,7 +38,10 @@ def write_run(
         "seed": seed,
         "init_from": init_from,
         "data": files | (data or {}),
-        "loss": {"weights": {"overlap": weight}, "overlap": {"reduction": reduction, "detach_selected": False}},
+        "loss": {
+            "weights": {"overlap": weight} | ({} if teacher is None else {"teacher": teacher}),
+            "overlap": {"reduction": reduction, "detach_selected": False},
+        },
         "eval": {"area": area, "score_threshold": 0.05},
         "trainer": {"max_steps": steps},
     }

@@ -43,6 +43,22 @@ def test_gain_is_computed_per_seed(tmp_path: Path) -> None:
     assert gain(control, groups.values()) is None
 
 
+def test_the_control_of_a_teacher_has_the_same_lambda(tmp_path: Path) -> None:
+    write_run(tmp_path, "x_finetune", 0, ap=10.0)
+    write_run(tmp_path, "x_finetune_overlap", 0, ap=12.0, weight=2.0, teacher=0.0)
+    write_run(tmp_path, "x_finetune_teacher", 0, ap=17.0, weight=2.0, teacher=1.0)
+    write_run(tmp_path, "x_alone", 0, ap=14.0, teacher=1.0, init_from=f"{tmp_path}/x_pretrain/seed0/checkpoints/last.ckpt")
+    groups = grouped(find_runs([tmp_path])[0])
+    gains = {group.first.name: found for group in groups if (found := gain(group, groups)) is not None}
+    assert [group.first.name for group in groups] == ["x_finetune", "x_finetune_overlap", "x_alone", "x_finetune_teacher"]
+    found = {name: (each.control.first.name, each.spreads["AP"].mean) for name, each in gains.items()}
+    assert found == {
+        "x_finetune_overlap": ("x_finetune", 2.0),
+        "x_finetune_teacher": ("x_finetune_overlap", 5.0),
+        "x_alone": ("x_finetune", 4.0),
+    }
+
+
 def test_no_common_seed_compares_means(tmp_path: Path) -> None:
     write_run(tmp_path, "x_finetune", 0, ap=10.0)
     write_run(tmp_path, "x_finetune_overlap", 1, ap=14.0, weight=2.0)

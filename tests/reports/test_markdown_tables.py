@@ -123,6 +123,7 @@ def test_numbers() -> None:
 def test_table_row_depends_on_lambda_not_on_the_name() -> None:
     assert paper.row_of("cis_r50_fpn_finetune_overlap", 2.0) == Row("cis", "r50_fpn", overlap=True)
     assert paper.row_of("cis_r50_fpn_finetune_overlap", 0.0) == Row("cis", "r50_fpn", overlap=False)
+    assert paper.row_of("cis_r50_fpn_finetune_teacher", 2.0) == Row("cis", "r50_fpn", overlap=True)
     for name in ("cis_r50_fpn_pretrain", "cis_r101_dcn_bifpn_finetune", "crowd_tiny_finetune", "cis_r50_fpn_finetune2"):
         assert paper.row_of(name, 2.0) is None, name
 

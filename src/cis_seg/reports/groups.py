@@ -1,4 +1,4 @@
-"""Groups of runs that differ only in their seed, and the gain of OverlapLoss over its control, seed by seed."""
+"""Groups of runs that differ only in their seed, and the gain of OverlapLoss or of a teacher over its control, seed by seed."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     """Group runs by everything but the seed.
 
     Returns:
-        The groups in table order: by family, and within a family the base, the controls, then OverlapLoss by reduction
-        and lambda.
+        The groups in table order: by family, and within a family the base, the controls, OverlapLoss by reduction and lambda, then
+        those with a teacher.
 
     Raises:
         DataError: a group has two results for one seed, which would count it twice.
     """
     found: dict[tuple[object, ...], dict[int, Run]] = {}
     for run in runs:
-        seeds = found.setdefault((run.protocol, run.name, run.weight, run.reduction, run.steps, run.base), {})
+        seeds = found.setdefault((run.protocol, run.name, run.weight, run.reduction, run.teacher, run.steps, run.base), {})
         if run.seed in seeds:
             raise DataError(
                 f"two results for seed {run.seed} of {run.name}",
@@ -84,15 +84,22 @@ def by_protocol(groups: Iterable[Group]) -> dict[Protocol, list[Group]]:
 
 
 def gain(group: Group, groups: Iterable[Group]) -> Gain | None:
-    """Return the differences with - without OverlapLoss, or None if ``group`` has no OverlapLoss or no control.
+    """Return the differences with - without OverlapLoss, or with - without the teacher; None without either or without a control.
 
-    The control has lambda 0 and the same base, number of steps and protocol: the same extra iterations, as in the paper.
+    The control has lambda 0 and the same base, number of steps and protocol: the same extra iterations, as in the paper. The control of
+    a group with a teacher has the same lambda and no teacher.
     Among several controls, the one that shares most seeds is used. Seeds that both have are compared pair by pair; if
     they share none, ``seeds`` is empty and the means are compared, without a standard deviation.
     """
-    if not group.first.weight:
+    run = group.first
+    if not run.weight and not run.teacher:
         return None
-    controls = [other for other in groups if not other.first.weight and _comparable(other.first) == _comparable(group.first)]
+    wanted = (run.weight, run.reduction, 0.0) if run.teacher else (0.0, "", 0.0)
+    controls = [
+        other
+        for other in groups
+        if (other.first.weight, other.first.reduction, other.first.teacher) == wanted and _comparable(other.first) == _comparable(run)
+    ]
     if not controls:
         return None
     control = max(controls, key=lambda other: len(other.runs.keys() & group.runs.keys()))
@@ -114,12 +121,12 @@ def mixed_protocols(groups: Iterable[Group]) -> list[str]:
 
 def _table_order(group: Group) -> tuple[object, ...]:
     run = group.first
-    stage = 2 if run.weight else int(run.base is not None)
-    return run.family, stage, run.reduction, run.weight, run.steps, run.name
+    stage = 3 if run.teacher else 2 if run.weight else int(run.base is not None)
+    return run.family, stage, run.reduction, run.weight, run.teacher, run.steps, run.name
 
 
 def _comparable(run: Run) -> tuple[object, ...]:
-    """What must be equal for a difference to be due to OverlapLoss alone."""
+    """What must be equal for a difference to be due to OverlapLoss or the teacher alone."""
     return run.protocol, run.family, run.base, run.steps
 
 

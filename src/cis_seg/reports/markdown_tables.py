@@ -112,13 +112,17 @@ def _gain_rows(group: Group, groups: Sequence[Group]) -> list[list[str]]:
 
 
 def _without_control(groups: Sequence[Group]) -> list[str]:
-    """Return one sentence for each group with OverlapLoss that has no control."""
+    """Return one sentence for each group with OverlapLoss or a teacher that has no control."""
     return [
-        f"{group.first.name} (lambda {group.first.weight:g}) has no control: a run with lambda 0 from the same base "
+        f"{group.first.name} (lambda {group.first.weight:g}) has no control: a run with {_control(group.first)} from the same base "
         f"({group.first.base or 'none'}), with {group.first.steps} steps and the same protocol ({group.first.path})"
         for group in groups
-        if group.first.weight and gain(group, groups) is None
+        if (group.first.weight or group.first.teacher) and gain(group, groups) is None
     ]
+
+
+def _control(run: Run) -> str:
+    return f"lambda {run.weight:g} and no teacher" if run.teacher else "lambda 0"
 
 
 def _cells(group: Group) -> list[str]:
@@ -132,7 +136,8 @@ def _paper_cells(metrics: Mapping[str, float], *, signed: bool = False) -> list[
 
 
 def _setting(run: Run) -> str:
-    return f", lambda {run.weight:g}, {run.reduction}" if run.weight else ""
+    teacher = f", teacher {run.teacher:g}" if run.teacher else ""
+    return (f", lambda {run.weight:g}, {run.reduction}" if run.weight else "") + teacher
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

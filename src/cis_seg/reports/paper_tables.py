@@ -57,9 +57,10 @@ def row_of(name: str, weight: float) -> Row | None:
     """Return the row that corresponds to a run called ``name``, or None for pretraining and other names.
 
     ``*_finetune`` is the paper's BoxInst: the control with the same extra iterations as ``*_finetune_overlap``. The
-    lambda of the run (``weight``) decides which of the two it is, because a sweep may override it.
+    lambda of the run (``weight``) decides which of the two it is, because a sweep may override it; the paper has no teacher,
+    and ``*_finetune_teacher`` stands beside the row of its lambda.
     """
-    match = re.fullmatch(r"(cis|coco)_(\w+?)_finetune(_overlap)?", name)
+    match = re.fullmatch(r"(cis|coco)_(\w+?)_finetune(_overlap|_teacher)?", name)
     row = None if match is None else Row(match[1], match[2], overlap=weight > 0)
     return row if row in _ROWS else None
 

@@ -49,6 +49,7 @@ class Run:
     seed: int
     weight: float  # the paper's lambda
     reduction: str  # of OverlapLoss; empty if lambda is 0
+    teacher: float  # weight of the teacher's loss
     steps: int
     base: str | None  # where the initial weights come from: the name of a run or of a checkpoint file
     protocol: Protocol
@@ -124,6 +125,7 @@ def _read(folder: Path) -> Run:
         seed=int(_value(config, "seed", run)),
         weight=weight,
         reduction=_reduction(config, run) if weight else "",
+        teacher=float(_value(config, "loss.weights", run).get("teacher", 0.0)),  # older runs have no such option
         steps=int(metrics.get("step", _value(config, "trainer.max_steps", run))),
         base=_base(config.get("init_from")),
         protocol=_protocol(config, {}, metrics, run) if evaluation is None else _protocol(evaluation, evaluation, metrics, folder),

@@ -50,6 +50,7 @@ def _experiment(run: Run) -> dict[str, Cell]:
         "name": run.name,
         "lambda": run.weight,
         "reduction": run.reduction,
+        "teacher": run.teacher,
         "steps": run.steps,
         "base": run.base,
         "scored set": protocol.scored_set,
@@ -85,7 +86,7 @@ def draw(groups: Sequence[Group], path: Path) -> bool:
     Returns:
         Whether a plot was written, which needs a series with two values of lambda.
     """
-    reductions = sorted({group.first.reduction for group in groups if group.first.weight})
+    reductions = sorted({group.first.reduction for group in groups if group.first.weight and not group.first.teacher})
     parts = [(protocol, members, reduction) for protocol, members in by_protocol(groups).items() for reduction in reductions]
     found = [(_title(protocol, reduction), series) for protocol, members, reduction in parts if (series := _series(members, reduction))]
     if not found:
@@ -109,7 +110,7 @@ def _series(groups: Sequence[Group], reduction: str) -> Series:
     found: Series = {}
     for group in sorted(groups, key=lambda group: group.first.weight):
         run = group.first
-        if run.reduction in ("", reduction):
+        if run.reduction in ("", reduction) and not run.teacher:
             label = f"{run.family}, {run.steps} steps" + (f" from {run.base}" if run.base else "")
             found.setdefault(label, {}).setdefault(run.weight, []).extend(group.runs.values())
     return {label: lambdas for label, lambdas in found.items() if len(lambdas) > 1}

@@ -28,6 +28,7 @@ def about(*overrides: str) -> dict[str, Any]:
         (("experiment=crowd_tiny_pretrain",), "crowd_tiny", "pretrain"),
         (("experiment=crowd_tiny_finetune",), "crowd_tiny", "control"),
         (("experiment=crowd_tiny_finetune_overlap",), "crowd_tiny", "overlap"),
+        (("experiment=crowd_tiny_finetune_teacher",), "crowd_tiny", "teacher"),
         (("experiment=cis_r101_dcn_bifpn_finetune", "data.root=D"), "cis_r101_dcn_bifpn", "control"),
         (("experiment=coco_mini_pretrain", "data.root=D"), "coco_mini", "pretrain"),  # although it starts from the crowd's weights
         (("experiment=coco_mini_finetune", "data.root=D"), "coco_mini", "control"),
@@ -58,6 +59,7 @@ import sys
 from cis_seg.training.callbacks.wandb_logging.logger import RunLogger
 from cis_seg.errors import ConfigError
 about = {"name": "n", "init_from": None, "base_overrides": None, "overlap": 0.0, "supervision": "box", "data": "d", "neck": "fpn"}
+about["teacher"] = 0.0
 about["backbone"] = {"depth": 18, "width": 64, "deform_interval": 0}
 try:
     RunLogger(about=about, offline=False, save_dir=sys.argv[1]).log_hyperparams({})

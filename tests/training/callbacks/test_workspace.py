@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from cis_seg.errors import ConfigError
-from cis_seg.training.callbacks.metric_names import CHARTS, FINAL, PEAK_CUDA, PROMISED, PROMISED_WITH_OVERLAP, RESULTS, STEP
+from cis_seg.training.callbacks.metric_names import (
+    CHARTS,
+    FINAL,
+    PEAK_CUDA,
+    PROMISED,
+    PROMISED_WITH_OVERLAP,
+    PROMISED_WITH_TEACHER,
+    RESULTS,
+    STEP,
+)
 from cis_seg.training.callbacks.wandb_logging.workspace import build, create, definition
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "wandb_workspace.py"
@@ -30,8 +39,8 @@ main = runpy.run_path(str(SCRIPT))["main"]
 
 def test_panels_show_what_runs_log() -> None:
     shown = keys(definition("me/mine"))
-    assert shown <= {*PROMISED, *PROMISED_WITH_OVERLAP, *FINAL, PEAK_CUDA}, "a panel would stay empty"
-    assert {RESULTS, *(f"{chart}_table" for chart in CHARTS.values()), *FINAL, *PROMISED_WITH_OVERLAP} <= shown
+    assert shown <= {*PROMISED, *PROMISED_WITH_OVERLAP, *PROMISED_WITH_TEACHER, *FINAL, PEAK_CUDA}, "a panel would stay empty"
+    assert {RESULTS, *(f"{chart}_table" for chart in CHARTS.values()), *FINAL, *PROMISED_WITH_OVERLAP, *PROMISED_WITH_TEACHER} <= shown
 
 
 def test_a_dry_run_prints_the_definition(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,8 @@ PROMISED_WITH_OVERLAP = (
     "train/overlap_pairs",
     "train/overlap_shared",
 )
+#: additional metrics with a teacher
+PROMISED_WITH_TEACHER = (f"{RAW}teacher", f"{WEIGHTED}teacher", "train/teacher_quality", "train/teacher_ignored")
 
 
 def summaries(terms: Iterable[str]) -> dict[str, str]:

@@ -133,7 +133,12 @@ def group_of(about: Mapping[str, Any]) -> str:
 
 
 def stage_of(about: Mapping[str, Any]) -> str:
-    """Return ``overlap`` with OverlapLoss, ``control`` for a fine-tune without it, else ``pretrain`` (also if a run trains its base)."""
+    """Return ``teacher`` with one, ``overlap`` with OverlapLoss, ``control`` for a fine-tune without, else ``pretrain``.
+
+    A run that trains its own base is a ``pretrain``, too.
+    """
+    if about["teacher"]:
+        return "teacher"
     if about["overlap"]:
         return "overlap"
     return "control" if about["init_from"] is not None and about["base_overrides"] is None else "pretrain"
