@@ -103,6 +103,9 @@ def test_refinement_follows_the_colours() -> None:
     plain = Teacher(replace(options, refine=0), model)(network, replace(batch, clean_pixels=pixels))
     assert not torch.equal(found.masks, plain.masks)
     assert not found.masks[~grid(LEFT)].any()
+    colored = Teacher(replace(options, colors=3.0), model)(network, replace(batch, clean_pixels=pixels))
+    assert not torch.equal(colored.masks, found.masks)
+    assert not colored.masks[~grid(LEFT)].any()
 
 
 def test_the_clean_image_is_read_and_only_if_it_has_boxes() -> None:

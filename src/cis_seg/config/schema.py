@@ -202,6 +202,9 @@ class TeacherConfig:
     ignored: list[float] = option([0.5, 0.5], "pixels of a probability between the two are ignored", each(SHARE, 2))
     contested: str = option("ignore", "pixels that the masks of several instances claim: ignore or keep", one_of("ignore", "keep"))
     refine: int = option(0, "iterations of the mean field over colours that refines the masks; 0: none", between(0, 10_000))
+    colors: float = option(0.0, "weight in the refinement of the colours inside a mask against those around its box; 0: none", WEIGHT)
+    color_margin: float = option(2.0, "log ratio of a colour's shares from which it speaks for the instance", between(-20, 20))
+    color_rounds: int = option(3, "times that the colours are counted and the masks refined", between(1, 100))
 
 
 @dataclass

@@ -46,6 +46,10 @@ def _idle(cfg: Config) -> Iterator[tuple[str, str]]:
         yield "loss.overlap.", "loss.weights.overlap is 0"
     if not weights.teacher:
         yield "teacher.", "loss.weights.teacher is 0"
+    elif not cfg.teacher.refine:
+        yield "teacher.color", "teacher.refine is 0"
+    elif not cfg.teacher.colors:
+        yield "teacher.color_", "teacher.colors is 0"
     if not weights.pairwise:
         yield "loss.pairwise.", "loss.weights.pairwise is 0"
     if not cfg.optim.warmup_steps:

@@ -34,6 +34,7 @@ def mean_field(
     unary: float = 0.2,
     strength: float = 9.0,
     iterations: int = 100,
+    evidence: Tensor | None = None,
 ) -> Tensor:
     """Refine mask scores so that neighbours of similar colour agree.
 
@@ -51,6 +52,7 @@ def mean_field(
         unary: weight of the given score.
         strength: weight of the neighbours' vote.
         iterations: number of updates.
+        evidence: ``(N, h, w)`` logits added to the field; None: none.
 
     Returns:
         ``(N, h, w)`` refined scores, float32 (float64 if given that), 0 outside the boxes; without gradient.
@@ -65,7 +67,7 @@ def mean_field(
     offsets = [offset for dilation in dilations for offset in neighbour_offsets(3, dilation)]
     scores, inside = at_least_float32(mask_scores), box_masks != 0
     weights = _color_weights(at_least_float32(colors_lab), offsets, sigma).to(scores.dtype)  # (E, B, h, w)
-    given = unary * scores.logit(MARGIN)
+    given = unary * scores.logit(MARGIN) + (0 if evidence is None else evidence)
     at_once = max(1, MAX_WEIGHTS // max(1, len(offsets) * scores[0:1].numel()))
     parts = zip(*(x.split(at_once) for x in (scores, given, inside, im_inds)), strict=True)
     return torch.cat([_iterate(q, u, box, strength * weights[:, i], offsets, iterations) for q, u, box, i in parts])

@@ -15,6 +15,7 @@ from cis_seg.config.schema import ModelConfig, TeacherConfig
 from cis_seg.inference.given_boxes import best_locations
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.color import pooled_colors, rgb_to_lab
+from cis_seg.ops.color_model import color_evidence
 from cis_seg.ops.masks import box_masks
 from cis_seg.ops.mean_field import mean_field
 from cis_seg.structures import Batch, DensePredictions, MaskSamples, PseudoMasks, Target
@@ -83,8 +84,17 @@ class Teacher:
     def _refined(self, scores: Tensor, inside: Tensor, im_inds: Tensor, batch: Batch) -> Tensor:
         if not self.options.refine:
             return scores
-        colors = rgb_to_lab(pooled_colors(batch.clean_pixels, self.model.mask_out_stride, truncate=False))
-        return mean_field(scores, colors, inside, im_inds, iterations=self.options.refine)
+        options, stride, refined = self.options, self.model.mask_out_stride, scores
+        colors = rgb_to_lab(pooled_colors(batch.clean_pixels, stride, truncate=False))
+        if not options.colors:
+            return mean_field(scores, colors, inside, im_inds, iterations=options.refine)
+        boxes = torch.cat([target.boxes for target in batch.targets])
+        sides = boxes[:, 2:] - boxes[:, :2]
+        surroundings = box_masks(boxes + torch.cat([-sides / 2, sides / 2], dim=1), (scores.shape[-2], scores.shape[-1]), stride)
+        for _ in range(options.color_rounds):
+            evidence = options.colors * (color_evidence(refined, colors, inside, surroundings, im_inds) - options.color_margin)
+            refined = mean_field(scores, colors, inside, im_inds, iterations=options.refine, evidence=evidence)
+        return refined
 
     def _targets(self, scores: Tensor) -> Tensor:
         return scores if self.options.targets == "soft" else (scores > CLAIM).to(scores.dtype)
