@@ -78,7 +78,7 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
     return CondInstModule(
         model=model,
         criterion=Criterion(vars(loss.weights), options.mask_out_stride, loss.pairwise, loss.overlap, cfg.teacher, seed=cfg.seed),
-        postprocess=Postprocess(cfg.eval),
+        postprocess=Postprocess(cfg.eval, masks=cfg.eval),
         optimizer=lambda network: build_optimizer(network, cfg.optim, cfg.schedule),
         class_names=data.class_names,
         category_ids=data.category_ids,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,22 @@ def test_mask_of_a_box_does_not_depend_on_other_boxes(monkeypatch: pytest.Monkey
         if "confidence" in annotation:
             assert alone[number]["confidence"] == pytest.approx(annotation["confidence"], abs=1e-3)
             assert abs(alone[number]["area"] - annotation["area"]) <= 2
+
+
+def test_masks_stay_in_their_boxes_unless_asked(monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outside = {}
+    for option in ("pages=0", "cut_to_box=false", "refine=true"):
+        assert masked(monkeypatch, folder, "pages=0", option) == 0
+        outside[option] = 0
+        for annotation in json.loads((folder / "out" / "m.json").read_text())["annotations"]:
+            if "confidence" in annotation and annotation["area"]:
+                mask, (x, y, w, h) = coco_mask.decode(annotation["segmentation"]), annotation["bbox"]
+                mask[y : y + h, int(x) : math.ceil(x + w)] = 0
+                outside[option] += int(mask.sum())
+    assert outside["pages=0"] == outside["refine=true"] == 0
+    assert outside["cut_to_box=false"] > 100
+    assert masked(monkeypatch, folder, "pages=0", "cut_to_box=false", "refine=true") == 0
+    assert "cut_to_box=false has no effect" in capsys.readouterr().err
 
 
 def test_corrupt_images_are_reported_and_the_others_are_processed(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from cis_seg.ops.masks import aligned_bilinear, box_masks
+from cis_seg.ops.masks import aligned_bilinear, box_masks, touched_pixels
 from golden_arrays import isolated_arrays, isolated_json
 
 
@@ -76,3 +76,13 @@ def test_box_masks_golden(golden, image: int) -> None:
     assert torch.equal(box_masks(boxes, (16, 24), 4), expected.bool())
     areas = box_masks(boxes, (64, 96), 1).sum(dim=(1, 2)).tolist()
     assert areas == isolated_json(golden)[f"col{image}_full_sums"]
+
+
+def test_touched_pixels_share_an_area_with_the_box() -> None:
+    boxes = torch.tensor([[1.0, 0, 3, 2], [1.5, 0.9, 3.01, 2], [-5, -5, 99, 99], [2, 2, 2, 3], [9, 9, 12, 12]])
+    touched = touched_pixels(boxes, (3, 5))
+    assert [mask.nonzero().tolist() for mask in touched[:2]] == [
+        [[0, 1], [0, 2], [1, 1], [1, 2]],
+        [[y, x] for y in (0, 1) for x in (1, 2, 3)],
+    ]
+    assert touched.sum(dim=(1, 2)).tolist() == [4, 6, 15, 0, 0]

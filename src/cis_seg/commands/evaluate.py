@@ -149,7 +149,7 @@ def _categories(cfg: EvaluateConfig) -> list[str] | None:
 
 def _postprocess(cfg: EvaluateConfig) -> Postprocess:
     threshold = cfg.eval.score_threshold if cfg.score_threshold is None else cfg.score_threshold
-    return Postprocess(replace(cfg.eval, score_threshold=threshold))
+    return Postprocess(replace(cfg.eval, score_threshold=threshold), masks=cfg.eval)
 
 
 def _output(cfg: EvaluateConfig) -> Path:

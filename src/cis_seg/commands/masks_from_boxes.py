@@ -48,8 +48,10 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     output = Path(cfg.output).expanduser()
     boxes = read_box_file(Path(cfg.boxes).expanduser(), Path(cfg.images).expanduser())
     _check(cfg, output, boxes)
+    if cfg.refine and not cfg.cut_to_box:
+        log.warning("cut_to_box=false has no effect: refine=true cuts every mask to its box")
     trained = load_trained(Path(cfg.checkpoint))
-    masker = BoxMasker(trained, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device))
+    masker = BoxMasker(trained, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device), cfg)
     labels = dict(zip(boxes.categories, labels_of_names(boxes.categories.values(), trained.class_names), strict=True))
     unreadable: dict[Path, DataError] = {}
     confidences: list[float] = []

@@ -65,7 +65,7 @@ def predict(cfg: DictConfig) -> dict[Source, DataError]:
 def _run(
     cfg: PredictConfig, trained: Trained, sources: Sequence[Source], files: PredictionFiles, unreadable: dict[Source, DataError]
 ) -> None:
-    device, postprocess = pick_device(cfg.device), Postprocess(cfg)
+    device, postprocess = pick_device(cfg.device), Postprocess(cfg, masks=cfg)
     model = trained.model.to(device)
     transform = test_transform(trained, cfg.test_size, cfg.max_size)
     exif = cfg.exif or ("apply" if cfg.annotations is None else "ignore")  # the annotations of a data set are on stored pixels

@@ -28,7 +28,7 @@ from cis_seg.config.rules import (
     one_of,
     option,
 )
-from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, PathsConfig
+from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, MaskConfig, PathsConfig
 
 
 @dataclass
@@ -72,7 +72,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class PredictConfig(_Network, _ImageSize, DetectionConfig):
+class PredictConfig(_Network, _ImageSize, MaskConfig, DetectionConfig):
     """Find instances in images and videos."""
 
     defaults: list[Any] = field(default_factory=list)
@@ -125,7 +125,7 @@ class FigureConfig(_Network):
 
 
 @dataclass
-class MasksFromBoxesConfig(_Network, _ImageSize):
+class MasksFromBoxesConfig(_Network, _ImageSize, MaskConfig):
     """Predict a mask for each box of a COCO json."""
 
     defaults: list[Any] = field(default_factory=list)
@@ -135,6 +135,7 @@ class MasksFromBoxesConfig(_Network, _ImageSize):
     images: str = option(MISSING, "folder that its file names are relative to", path="the image folder does not exist")
     output: str = option(MISSING, "the same json with masks and confidences from 0 to 1; inspect those below 0.5 first", path=WRITTEN)
     exif: str = option("ignore", "photos turned by EXIF: boxes are on the pixels as stored (ignore), or as viewers show them (apply)", EXIF)
+    cut_to_box: bool = option(True, "cut each mask to its box")
     pages: int = option(5, "pages of six overlays each, beside the output (MASKS_000.png ...); 0: none", ANY_COUNT)
 
 

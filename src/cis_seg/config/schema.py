@@ -244,7 +244,15 @@ class DetectionConfig:
 
 
 @dataclass
-class EvalConfig(DetectionConfig):
+class MaskConfig:
+    """Changes of the network's masks; the published scores use none."""
+
+    cut_to_box: bool = option(False, "cut each mask to its box")
+    refine: bool = option(False, "move outlines to edges of the image, by a mean field over colours inside the box; also cuts to the box")
+
+
+@dataclass
+class EvalConfig(MaskConfig, DetectionConfig):
     """Inference and scoring."""
 
     draw_threshold: float = option(0.3, "minimum score of drawn instances", SHARE)

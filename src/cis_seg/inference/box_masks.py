@@ -18,11 +18,11 @@ from torch import Tensor
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, inside
 from cis_seg.config.plain import node_from_plain
-from cis_seg.config.schema import ModelConfig
+from cis_seg.config.schema import MaskConfig, ModelConfig
 from cis_seg.data.records import Sample
 from cis_seg.data.transforms import TestTransform, collate
 from cis_seg.inference.given_boxes import ANY_CLASS, fit_given_boxes
-from cis_seg.inference.postprocess import render_masks
+from cis_seg.inference.postprocess import masks_in_boxes
 from cis_seg.inference.predictor import Trained
 from cis_seg.structures import RLE, MaskSamples
 
@@ -47,9 +47,11 @@ class BoxMasker:
         trained: the checkpoint; its network moves to ``device``.
         transform: resizes to the network's input.
         device: the network runs there.
+        masks: whether masks are refined, or cut to their boxes.
     """
 
-    def __init__(self, trained: Trained, transform: TestTransform, device: torch.device) -> None:
+    def __init__(self, trained: Trained, transform: TestTransform, device: torch.device, masks: MaskConfig) -> None:
+        self.masks = masks
         self.model, self.transform, self.device = trained.model.to(device), transform, device
         self.size_ranges = node_from_plain(ModelConfig, trained.config["model"]).size_ranges
 
@@ -77,12 +79,13 @@ class BoxMasker:
         """Yield the mask of each of the G boxes, computed in groups."""
         batch = collate([self.transform(sample, position=0)]).to(self.device)
         dense = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
-        boxes, labels = _at_input_size(sample, batch.image_sizes[0]).to(self.device), torch.from_numpy(sample.labels).to(self.device)
-        for few, of_few in zip(boxes.split(BOXES_AT_ONCE), labels.split(BOXES_AT_ONCE), strict=True):
-            fits = fit_given_boxes(dense, 0, few, of_few, padded_size=batch.padded_size, size_ranges=self.size_ranges)
-            zeros, counts = torch.zeros_like(fits.loc_inds), (len(few),)
+        given, at_input = torch.from_numpy(sample.boxes), _at_input_size(sample, batch.image_sizes[0])
+        for group in torch.arange(len(given)).split(BOXES_AT_ONCE):
+            boxes, labels = at_input[group].to(self.device), torch.from_numpy(sample.labels)[group].to(self.device)
+            fits = fit_given_boxes(dense, 0, boxes, labels, padded_size=batch.padded_size, size_ranges=self.size_ranges)
+            zeros, counts = torch.zeros_like(fits.loc_inds), (len(group),)
             logits = self.model.mask_logits(dense, MaskSamples(zeros, fits.loc_inds, zeros, counts, counts))
-            masks = render_masks(logits, batch.image_sizes[0], sample.original_size, batch.padded_size)
+            masks = masks_in_boxes(logits, batch, 0, given[group].to(self.device), self.masks)
             rows = zip(masks, fits.labels.tolist(), fits.confidence.tolist(), strict=True)
             yield from (BoxMask(mask, label, round(confidence, 4)) for mask, label, confidence in rows)
 

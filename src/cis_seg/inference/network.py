@@ -21,7 +21,7 @@ from PIL import Image
 
 from cis_seg.coco.boxes import Box, inside
 from cis_seg.config.command_schema import MasksFromBoxesConfig, PredictConfig
-from cis_seg.config.schema import DetectionConfig
+from cis_seg.config.schema import DetectionConfig, MaskConfig
 from cis_seg.config.validation import problems
 from cis_seg.data.transforms import collate
 from cis_seg.errors import DataError
@@ -47,6 +47,8 @@ class _Options(TypedDict, total=False):
     test_size: int | None
     max_size: int | None
     exclusive: bool
+    cut_to_box: bool
+    refine: bool
     exif: str
 
 
@@ -83,6 +85,8 @@ class Network:
         test_size: int | None = None,
         max_size: int | None = None,
         exclusive: bool = False,
+        cut_to_box: bool = False,
+        refine: bool = False,
         exif: str = "apply",
     ) -> Detections | list[Detections]:
         """Find the instances of images. The options have the meaning they have in the command ``predict``.
@@ -96,6 +100,8 @@ class Network:
             test_size: shorter side of the resized image in pixels; None: as in the checkpoint's validation.
             max_size: limit of the longer side.
             exclusive: masks share no pixel: each goes to the best-scored mask that claims it.
+            cut_to_box: cut each mask to its box.
+            refine: move outlines to edges of the image, by a mean field over colours inside the box; also cuts masks to their boxes.
             exif: ``apply`` or ``ignore`` the EXIF orientation of files and PIL images.
 
         Raises:
@@ -104,7 +110,10 @@ class Network:
         """
         detection = DetectionConfig(score_threshold, nms_threshold, max_detections)
         _check(PredictConfig(**asdict(detection), test_size=test_size, max_size=max_size, exif=exif))
-        postprocess, transform = Postprocess(detection), test_transform(self._trained, test_size, max_size)
+        postprocess, transform = (
+            Postprocess(detection, masks=MaskConfig(cut_to_box, refine)),
+            test_transform(self._trained, test_size, max_size),
+        )
 
         def found(image: AnyImage) -> Detections:
             given = GivenImage(image, exif)
@@ -126,6 +135,8 @@ class Network:
         *,
         test_size: int | None = None,
         max_size: int | None = None,
+        cut_to_box: bool = True,
+        refine: bool = False,
         exif: str = "ignore",
     ) -> Detections:
         """Predict the mask of each given box. The options have the meaning they have in the command ``masks_from_boxes``.
@@ -136,6 +147,8 @@ class Network:
             labels: ``(G,)`` class of each box, index into ``class_names``; -1 or None: the class with the best score.
             test_size: as in ``predict``.
             max_size: as in ``predict``.
+            cut_to_box: cut each mask to its box.
+            refine: as in ``predict``.
             exif: ``ignore`` if the boxes are on the pixels as stored (as in COCO json files, and in ``PIL.Image.open``), ``apply`` if they
                 are on the upright photo (as those of ``predict``).
 
@@ -152,7 +165,8 @@ class Network:
         size = pixels.shape[0], pixels.shape[1]
         corners = _checked_boxes(boxes, size)
         classes = self._checked_labels(labels, len(corners))
-        masker = BoxMasker(self._trained, test_transform(self._trained, test_size, max_size), self.device)
+        transform = test_transform(self._trained, test_size, max_size)
+        masker = BoxMasker(self._trained, transform, self.device, MaskConfig(cut_to_box, refine))
         masks = masker(pixels, corners, classes)
         instances = Instances(
             torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),

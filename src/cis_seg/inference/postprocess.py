@@ -16,10 +16,11 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from cis_seg.coco import rle
-from cis_seg.config.schema import DetectionConfig
+from cis_seg.config.schema import DetectionConfig, MaskConfig
+from cis_seg.inference.refine import refine_masks
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.boxes import has_area, ltrb_to_boxes
-from cis_seg.ops.masks import aligned_bilinear
+from cis_seg.ops.masks import aligned_bilinear, touched_pixels
 from cis_seg.structures import RLE, Batch, DensePredictions, Instances, MaskSamples
 
 #: full-size pixels rendered at once: 64 MB of float32, so that no (N, H, W) stack of 100 instances is created
@@ -36,11 +37,13 @@ class Postprocess:
         detection: thresholds before and in NMS, and the cap per image. Deviation: the reference exceeds the cap when scores tie.
         candidates_per_level: best (location, class) pairs kept per level before NMS.
         mask_threshold: minimum mask score of a pixel, at the original size.
+        masks: changes of the masks inside their boxes.
     """
 
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     candidates_per_level: int = 1000
     mask_threshold: float = 0.5
+    masks: MaskConfig = field(default_factory=MaskConfig)
 
     @torch.no_grad()
     def __call__(self, model: CondInst, dense: DensePredictions, batch: Batch) -> list[Instances]:
@@ -62,7 +65,7 @@ class Postprocess:
         locs, labels, scores, boxes = locs[filled], labels[filled], scores[filled], boxes[filled]
         counts = tuple(len(locs) if i == index else 0 for i in range(dense.cls_logits.shape[0]))
         samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts)
-        masks = render_masks(model.mask_logits(dense, samples), size, original, batch.padded_size, threshold=self.mask_threshold)
+        masks = masks_in_boxes(model.mask_logits(dense, samples), batch, index, boxes, self.masks, threshold=self.mask_threshold)
         return Instances(boxes, scores, labels, masks, original)
 
     def detect(self, dense: DensePredictions, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -87,21 +90,52 @@ def _best_per_level(values: Tensor, levels: Tensor, count: int) -> Tensor:
     return torch.cat(kept)
 
 
+def masks_in_boxes(
+    mask_logits: Tensor, batch: Batch, index: int, boxes: Tensor, masks: MaskConfig, *, threshold: float = 0.5
+) -> tuple[RLE, ...]:
+    """Render the masks of image ``index`` of ``batch``, refined with its colours or cut to their boxes if ``masks`` says so.
+
+    Args:
+        mask_logits: ``(n, h, w)``.
+        batch: has the image on the device of ``mask_logits``.
+        index: the image within the batch.
+        boxes: ``(n, 4)`` xyxy in pixels of the original image.
+        masks: what to change; nothing by default.
+        threshold: minimum mask score of a pixel.
+    """
+    size, original = batch.image_sizes[index], batch.original_sizes[index]
+    if masks.refine and len(boxes):
+        scale = boxes.new_tensor([size[1] / original[1], size[0] / original[0]]).repeat(2)
+        mask_logits = refine_masks(mask_logits, batch.pixels[index], boxes * scale)
+    cut = boxes if masks.refine or masks.cut_to_box else None
+    return render_masks(mask_logits, size, original, batch.padded_size, threshold=threshold, cut=cut)
+
+
 def render_masks(
-    mask_logits: Tensor, size: tuple[int, int], original: tuple[int, int], padded: tuple[int, int], *, threshold: float = 0.5
+    mask_logits: Tensor,
+    size: tuple[int, int],
+    original: tuple[int, int],
+    padded: tuple[int, int],
+    *,
+    threshold: float = 0.5,
+    cut: Tensor | None = None,
 ) -> tuple[RLE, ...]:
     """Render mask logits ``(n, h, w)`` of one image as run-length codes at its original size.
 
     In the reference's order: sigmoid, aligned bilinear to the padded input, crop the padding, bilinear to the original size, threshold.
-    Masks are not clipped to their boxes. A few are rendered at a time, so that memory does not grow with n.
+    Masks keep the pixels that the boxes ``cut`` ``(n, 4)``, in pixels of the original image, touch; without boxes (as in the reference)
+    all. A few are rendered at a time, so that memory does not grow with n.
     """
     stride = padded[0] // mask_logits.shape[-2] if len(mask_logits) else 1
     largest = max(padded[0] * padded[1], original[0] * original[1])
     chunk = max(1, MAX_PIXELS_AT_ONCE // largest)
     codes: list[RLE] = []
-    for part in mask_logits.split(chunk):
+    for start in range(0, len(mask_logits), chunk):
+        part = mask_logits[start : start + chunk]
         scores = aligned_bilinear(part.float().sigmoid().unsqueeze(1), stride)[:, :, : size[0], : size[1]]
         full = F.interpolate(scores, size=original, mode="bilinear", align_corners=False).squeeze(1) > threshold
+        if cut is not None:
+            full &= touched_pixels(cut[start : start + chunk], original)
         codes += _encode(full.to(torch.uint8).cpu().numpy())
     return tuple(codes)
 

@@ -40,6 +40,17 @@ def sample_points(n: int, stride: int, device: torch.device | str) -> Tensor:
     return torch.arange(n, device=device) * stride + stride // 2
 
 
+def touched_pixels(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the pixels that share an area with each box, ``(N, H, W)`` bool, for boxes ``(N, 4)`` xyxy and ``size`` (H, W).
+
+    That is the box of a mask in COCO's convention, ``[x, x + width]``; ``box_masks`` covers up to a pixel more, as AdelaiDet does.
+    """
+    rows, columns = (torch.arange(n, device=boxes.device) for n in size)
+    in_rows = (rows + 1 > boxes[:, 1:2]) & (rows < boxes[:, 3:])  # (N, H)
+    in_columns = (columns + 1 > boxes[:, 0:1]) & (columns < boxes[:, 2:3])  # (N, W)
+    return in_rows[:, :, None] & in_columns[:, None, :]
+
+
 def box_masks(boxes: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
     """Return the filled boxes, sampled at ``[stride // 2 :: stride]`` in both directions (AdelaiDet).
 
