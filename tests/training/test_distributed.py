@@ -59,6 +59,8 @@ class Step(nn.Module):
             teacher=Teacher(TeacherConfig(), tiny_config()),
             momentum=0.9,
         )
+        assert self.module.average is not None
+        self.module.average.head.controller.bias.data[-1] += 1  # the mask head's last bias: the untrained teacher's masks are not empty
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.module.losses(batch, step=10_000)
@@ -77,7 +79,9 @@ def computed(step: nn.Module, batch: Batch) -> dict[str, Any]:
     """Loss terms and gradients of one step."""
     losses = {name: value for name, value in step(batch).items() if name.startswith("loss_")}
     torch.stack(list(losses.values())).sum().backward()
-    gradients = {name.removeprefix("module.module.").removeprefix("module."): p.grad for name, p in step.named_parameters()}
+    gradients = {
+        name.removeprefix("module.module.").removeprefix("module."): p.grad for name, p in step.named_parameters() if p.requires_grad
+    }
     return {"losses": {name: value.item() for name, value in losses.items()}, "gradients": gradients}
 
 

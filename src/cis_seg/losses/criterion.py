@@ -227,6 +227,6 @@ def teacher_statistics(pseudo: PseudoMasks) -> dict[str, Tensor]:
         count, as a fraction of the masks' area.
     """
     claimed, ignored = (pseudo.masks > 0.5).sum(), (~pseudo.trusted).sum()
-    own = torch.stack([pseudo.quality.sum(), claimed.new_tensor(len(pseudo.quality)), ignored, claimed])
+    own = torch.stack([pseudo.quality.sum(), claimed.new_tensor(len(pseudo.quality)), ignored, claimed]).float()
     quality, number, ignored, claimed = sum_over_processes(own)
     return {"teacher_quality": quality / number.clamp(min=1), "teacher_ignored": ignored / claimed.clamp(min=1)}
