@@ -26,7 +26,8 @@ from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.evaluation.metrics import score
-from cis_seg.evaluation.score_table import METRICS, OBJECTIVE, print_scores
+from cis_seg.evaluation.metrics_file import METRICS, OBJECTIVE, write_metrics
+from cis_seg.evaluation.score_table import print_scores
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import load_trained, pick_device, predict_batch, warn_of_size
 from cis_seg.model.condinst import CondInst
@@ -62,7 +63,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive).metrics
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results), encoding="utf-8")
-    (output / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_metrics(output, metrics)
     OmegaConf.save(OmegaConf.create(to_plain(cfg)), output / EVALUATION)
     title = f"{typed.checkpoint or typed.predictions} on {truth.path}"
     print_scores(Console(), metrics, title=title, notes=[_outcome(truth, output)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,8 @@ from cis_seg.config.validation import checked, option_of, without_effect
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.workers import worker_errors_explained
 from cis_seg.errors import CheckpointError, ConfigError, RunError
-from cis_seg.evaluation.score_table import METRICS, OBJECTIVE, print_report, reported_step
+from cis_seg.evaluation.metrics_file import METRICS, OBJECTIVE, reported_step, write_metrics
+from cis_seg.evaluation.score_table import print_report
 from cis_seg.model.sync_batch_norm import share_norms
 from cis_seg.runtime.atomic_files import retry_while_disk_full, write_atomically
 from cis_seg.runtime.compat import number_rows_from
@@ -91,7 +91,8 @@ def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, point: ResumePo
     load_start(typed, module, None if point is None else point.path, console=Console(stderr=True, quiet=not is_first()))
     if is_first():
         _make_ready(typed, run, point)
-        _write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+        config, path = OmegaConf.to_yaml(OmegaConf.create(plain)).encode(), run / "config.yaml"
+        retry_while_disk_full(lambda: write_atomically(path, config), path, len(config))
     latest = LatestEvaluation()
     callbacks = [*build_callbacks(cfg, arguments), latest]
     trainer = build_trainer(cfg, typed, callbacks, build_loggers(plain, run, point))
@@ -178,7 +179,7 @@ def _finish(
         trainer.validate(module, datamodule=data, verbose=False)
     metrics = {} if latest.result is None else latest.result.metrics  # None with trainer.limit_val_batches=0
     if trainer.is_global_zero:
-        _write(run / METRICS, json.dumps({**metrics, "step": trainer.global_step}, indent=2) + "\n")
+        write_metrics(run, {**metrics, "step": trainer.global_step})
     return metrics
 
 
@@ -193,10 +194,6 @@ def _report_early_end(trainer: L.Trainer, run: Path, arguments: Sequence[str]) -
     saved = checkpoints_of(run)
     how = f"saved in {saved[0]}\n  continue with: {resume_command(arguments)}" if saved else "callbacks.last is off: it cannot be continued"
     log.warning("%s ended the run after step %d of %d\n  %s", early_end_cause(trainer), trainer.global_step, trainer.max_steps, how)
-
-
-def _write(path: Path, text: str) -> None:
-    retry_while_disk_full(lambda: write_atomically(path, text.encode()), path, len(text))
 
 
 def _quiet_lightning() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,10 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-METRICS = "metrics.json"
-
-#: the metric that a sweep maximises
-OBJECTIVE = "segm/AP"
+from cis_seg.evaluation.metrics_file import METRICS, OBJECTIVE, read_metrics
 
 CATEGORIES_ABREAST = 2  # fits into 80 columns, and COCO's 80 categories onto a screen
 _CATEGORY = "bbox/AP/"
@@ -33,15 +29,9 @@ ROWS = {
 }
 
 
-def reported_step(run: Path) -> int:
-    """Return the step of the scores in ``run/metrics.json``; 0 without the file."""
-    path = run / METRICS
-    return int(json.loads(path.read_text(encoding="utf-8")).get("step", 0)) if path.is_file() else 0
-
-
 def print_report(run: Path) -> float | None:
     """Print the scores in ``run/metrics.json`` and return the validation mask AP in percent, which sweeps maximise."""
-    metrics: dict[str, float | None] = json.loads((run / METRICS).read_text(encoding="utf-8"))
+    metrics = read_metrics(run)
     console = Console(stderr=True)
     picture = run / "overlays" / "latest.png"
     pictures = [f"ground truth and predictions: {picture}"] if picture.is_file() else []

@@ -19,7 +19,7 @@ from cis_seg.config.paths import experiment_of
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import Config, ModelConfig
 from cis_seg.errors import CheckpointError
-from cis_seg.evaluation.score_table import reported_step
+from cis_seg.evaluation.metrics_file import reported_step
 from cis_seg.model.build import backbone_norm, load_backbone
 from cis_seg.training.module import CondInstModule
 

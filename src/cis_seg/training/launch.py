@@ -32,7 +32,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cis_seg.config.cli import EXIT_USER_ERROR
 from cis_seg.errors import ConfigError, UserError
-from cis_seg.evaluation.score_table import METRICS, OBJECTIVE
+from cis_seg.evaluation.metrics_file import OBJECTIVE, read_metrics
 
 #: environment variables by which a launcher passes a process its rank; those of an outer launcher would confuse the inner one
 RANK_VARIABLES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "NODE_RANK", "ROLE_", "MASTER_", "TORCHELASTIC_", "SLURM_")
@@ -131,8 +131,7 @@ def launch(task: str, plain: dict[str, Any], processes: int, run: Path, argument
             _report_first(error.failures, processes)
         except SignalException as error:
             raise SystemExit(128 + error.sigval) from None
-    metrics: dict[str, float | None] = json.loads((run / METRICS).read_text(encoding="utf-8"))
-    return metrics.get(OBJECTIVE)
+    return read_metrics(run).get(OBJECTIVE)
 
 
 def _launch_config(processes: int, folder: str) -> LaunchConfig:
