@@ -25,6 +25,7 @@ def write_run(
     num_images: int = 459,
     area: str = "published",
     finished: bool = True,
+    supervision: str = "box",
 ) -> Path:
     """Write ``runs/name/seedN``; AP50 is twice the AP, and fine-tunes start from the pretraining with the same prefix."""
     run = runs / name / f"seed{seed}"
@@ -36,6 +37,7 @@ def write_run(
     config = {
         "name": name,
         "seed": seed,
+        "supervision": supervision,
         "init_from": init_from,
         "data": files | (data or {}),
         "loss": {

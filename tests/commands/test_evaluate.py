@@ -46,6 +46,22 @@ def test_the_default_threshold_gives_the_same_numbers(run: Path, tmp_path: Path)
     assert metrics_of(tmp_path) == reported
 
 
+def test_masks_for_the_ground_truth_boxes_are_scored_on_request(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scored: dict[str, float] = {}
+    for option in ("false", "true"):
+        options = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/{option}", *data_of(run), f"eval.cut_to_box={option}"]
+        evaluate.evaluate(composed(*options, "given_boxes=true", "score_threshold=1", name="evaluate"))
+        metrics = metrics_of(tmp_path / option)
+        scored[option] = metrics["given_boxes/mean_iou"]
+        assert 0 < metrics["given_boxes/mean_iou"] < 100
+        assert 0 <= metrics["given_boxes/iou75"] <= metrics["given_boxes/iou50"] <= 100
+        assert any(metrics[f"given_boxes/mean_iou/crowd_{name}"] for name in ("none", "low", "mid", "high"))
+    assert scored["true"] > scored["false"], "an untrained network's masks leave their boxes"
+    results = f"predictions={tmp_path}/true/predictions.json"
+    evaluate.evaluate(composed(results, f"output={tmp_path}/again", *data_of(run), "given_boxes=true", name="evaluate"))
+    assert "given_boxes=true has no effect" in caplog.text
+
+
 def test_unusual_image_size_is_reported(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     own, far = 96, 200
     for size in (own, far):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cis_seg.errors import DataError
-from cis_seg.reports.groups import Group, Spread, gain, grouped, mixed_protocols, spread
+from cis_seg.reports.groups import Group, Spread, gain, grouped, mixed_protocols, retention, spread
 from cis_seg.reports.runs import find_runs
 from finished_runs import write_evaluation, write_run
 
@@ -87,6 +87,28 @@ def test_incomparable_runs_are_not_controls(tmp_path: Path, other: dict[str, obj
     write_run(tmp_path, "x_finetune_overlap", 0, weight=2.0)
     groups = groups_of(tmp_path)
     assert gain(groups["x_finetune_overlap 2"], groups.values()) is None
+
+
+def test_retention_is_paired_by_seed_and_of_one_protocol(tmp_path: Path) -> None:
+    for seed, boxes, masks in ((0, 10.0, 40.0), (1, 30.0, 40.0), (2, 50.0, None)):
+        write_run(tmp_path, "x_pretrain", seed, ap=boxes)
+        if masks:
+            write_run(tmp_path, "x_mask", seed, ap=masks, supervision="mask")
+    scored = write_evaluation(
+        tmp_path / "x_pretrain" / "seed0", "cut", ap=9.0, eval={"area": "published", "score_threshold": 0.05, "cut_to_box": True}
+    )
+    write_run(tmp_path, "x_ov2", 0, weight=2.0, init_from=None)
+    groups = grouped(find_runs([tmp_path, scored])[0])
+    by_name = {group.first.name + group.first.protocol.masks: group for group in groups}
+    masks, boxes, cut, overlap = (by_name[name] for name in ("x_mask", "x_pretrain", "x_pretraincut to their boxes", "x_ov2"))
+    found = retention(boxes, groups)
+    assert found is not None
+    assert (found.control, found.seeds) == (masks, (0, 1))
+    assert found.spreads["AP"] == Spread(0.5, pytest.approx(0.3535534), 2)
+    assert retention(masks, groups) is retention(cut, groups) is None
+    control = gain(overlap, groups)
+    assert control is not None
+    assert control.control is boxes, "training from masks is no control of OverlapLoss"
 
 
 def test_control_with_more_common_seeds_is_used(tmp_path: Path) -> None:

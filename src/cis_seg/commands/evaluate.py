@@ -16,6 +16,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from cis_seg.build import build_data
+from cis_seg.coco.boxes import corners
 from cis_seg.coco.classes import spelling_remedy
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results, to_results
@@ -24,13 +25,18 @@ from cis_seg.config.plain import EVALUATION, to_plain
 from cis_seg.config.schema import CocoData, DataConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
+from cis_seg.data.records import InstanceDataset
+from cis_seg.data.transforms import TestTransform
 from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.evaluation.given_boxes import given_box_metrics
 from cis_seg.evaluation.metrics import score
 from cis_seg.evaluation.metrics_file import METRICS, OBJECTIVE, write_metrics
 from cis_seg.evaluation.score_table import print_scores
+from cis_seg.inference.box_masks import BoxMasker
 from cis_seg.inference.postprocess import Postprocess
-from cis_seg.inference.predictor import load_trained, pick_device, predict_batch, warn_of_size
+from cis_seg.inference.predictor import Trained, load_trained, pick_device, predict_batch, warn_of_size
 from cis_seg.model.condinst import CondInst
+from cis_seg.structures import RLE
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +63,15 @@ def evaluate(cfg: DictConfig) -> float | None:
         truth = GroundTruth(data.val_annotations, categories=_categories(typed))
         results = read_results(typed.predictions, truth)
     else:
-        model, names = load_scored(Path(str(typed.checkpoint)), data, named=_categories(typed) is not None)
-        truth = GroundTruth(data.val_annotations, categories=names)
-        results = predict_results(model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
+        trained = load_scored(Path(str(typed.checkpoint)), data, named=_categories(typed) is not None)
+        truth = GroundTruth(data.val_annotations, categories=trained.class_names)
+        results = predict_results(trained.model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
     metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive).metrics
+    if typed.given_boxes and typed.checkpoint is not None:
+        masker = BoxMasker(trained, TestTransform(size=sizes[0], max_size=sizes[1]), pick_device(typed.device), typed.eval)
+        metrics |= given_box_metrics(truth, masks_of_annotations(masker, data.val_dataset, truth))
+    elif typed.given_boxes:
+        log.warning("given_boxes=true has no effect: a results file has no masks for the ground-truth boxes; score a checkpoint")
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results), encoding="utf-8")
     write_metrics(output, metrics)
@@ -77,7 +88,7 @@ def _outcome(truth: GroundTruth, output: Path) -> str:
     return f"{truth.path.name} has no annotations, nothing was scored; pack {output / PREDICTIONS} with scripts/submit_testdev.py"
 
 
-def load_scored(path: Path, data: InstanceDataModule, *, named: bool) -> tuple[CondInst, tuple[str, ...]]:
+def load_scored(path: Path, data: InstanceDataModule, *, named: bool) -> Trained:
     """Load a checkpoint's network, limited to the classes that ``data`` has too.
 
     Args:
@@ -86,14 +97,15 @@ def load_scored(path: Path, data: InstanceDataModule, *, named: bool) -> tuple[C
         named: see ``scored_classes``.
 
     Returns:
-        The network, and the names of its remaining classes in the order of its labels.
+        The checkpoint with its remaining classes.
     """
     trained = load_trained(path)
     warn_of_size(trained, path, data.cfg.test_size)
     data.setup("validate")
     names = scored_classes(trained.class_names, data.class_names, named=named, path=path)
-    trained.model.head.keep_classes([trained.class_names.index(name) for name in names])
-    return trained.model, names
+    labels = [trained.class_names.index(name) for name in names]
+    trained.model.head.keep_classes(labels)
+    return replace(trained, class_names=names, category_ids=tuple(trained.category_ids[label] for label in labels))
 
 
 def scored_classes(known: Sequence[str], wanted: Sequence[str], *, named: bool, path: Path) -> tuple[str, ...]:
@@ -134,6 +146,18 @@ def predict_results(
         for image_id, found in zip(batch.image_ids, predict_batch(model, postprocess, batch, device), strict=True):
             results += to_results(found, image_id, category_ids)
     return results
+
+
+def masks_of_annotations(masker: BoxMasker, images: InstanceDataset, truth: GroundTruth) -> dict[int, RLE]:
+    """Return the mask that the network predicts for the box of each annotation with a mask of its own, by annotation id."""
+    masks: dict[int, RLE] = {}
+    for index, image_id in enumerate(tqdm(images.image_ids, desc="masks for boxes", unit="image", disable=None)):
+        annotations = [a for a in truth.image_annotations(image_id) if not a["iscrowd"] and a["id"] not in truth.maskless]
+        if annotations:
+            labels = [truth.category_ids.index(annotation["category_id"]) for annotation in annotations]
+            found = masker(images.sample(index).image, [corners(annotation["bbox"]) for annotation in annotations], labels)
+            masks |= {annotation["id"]: mask.mask for annotation, mask in zip(annotations, found, strict=True)}
+    return masks
 
 
 def held_out(data: DataConfig) -> DataConfig:

@@ -41,7 +41,8 @@ def figure4(cfg: DictConfig) -> list[Path]:
     data = build_data(held_out(typed.data), home=Path(typed.paths.data))
     dataset = data.val_dataset
     chosen = _indices(dataset, typed.images)
-    models = [load_scored(Path(path), data, named=False) for path in (typed.checkpoint, typed.other)]
+    trained = [load_scored(Path(path), data, named=False) for path in (typed.checkpoint, typed.other)]
+    models = [(one.model, one.class_names) for one in trained]
     compared = _compare(typed, data, models, chosen)
     shown = compared if typed.images else most_changed(compared, typed.count)
     known = [name for name in dataset.class_names if any(name in names for _, names in models)]

@@ -65,6 +65,7 @@ class EvaluateConfig:
     max_size: int | None = option(None, "limit of the longer side in pixels; null: data.test_max_size", SIDE)
     score_threshold: float | None = option(None, "minimum class score x centerness, before NMS; null: eval.score_threshold", SHARE)
     exclusive: bool = option(False, "also score masks that share no pixel (segm_exclusive/...)")
+    given_boxes: bool = option(False, "also score masks that are predicted for the ground-truth boxes (given_boxes/...)")
     device: str = option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

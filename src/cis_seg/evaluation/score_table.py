@@ -22,6 +22,8 @@ ROWS = {
     "segm_exclusive/AP": "mask AP, each pixel to its best mask",
     "floor/box_AP50": "  baseline: filled ground-truth boxes, AP50",
     "floor/ellipse_AP50": "  baseline: ellipses in these boxes, AP50",
+    "given_boxes/mean_iou": "mask IoU for the ground-truth boxes, mean",
+    "given_boxes/iou75": "  fraction above 0.75",
     "bbox/AP50": "box AP50",
     "shape/mask_to_box": "mask area / box area, median",
     "floor/mask_to_box": "  the same for the ground truth",

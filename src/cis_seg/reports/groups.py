@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cis_seg.errors import DataError
@@ -36,8 +36,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """The difference between a group and its control, by column of COLUMNS; ``seeds`` are the paired ones."""
+class Comparison:
+    """A group beside its control: differences or quotients by column of COLUMNS; ``seeds`` are the paired ones."""
 
     control: Group
     seeds: tuple[int, ...]
@@ -62,7 +62,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     """
     found: dict[tuple[object, ...], dict[int, Run]] = {}
     for run in runs:
-        seeds = found.setdefault((run.protocol, run.name, run.weight, run.reduction, run.teacher, run.steps, run.base), {})
+        seeds = found.setdefault((run.protocol, run.name, run.supervision, run.weight, run.reduction, run.teacher, run.steps, run.base), {})
         if run.seed in seeds:
             raise DataError(
                 f"two results for seed {run.seed} of {run.name}",
@@ -83,7 +83,7 @@ def by_protocol(groups: Iterable[Group]) -> dict[Protocol, list[Group]]:
     return parts
 
 
-def gain(group: Group, groups: Iterable[Group]) -> Gain | None:
+def gain(group: Group, groups: Iterable[Group]) -> Comparison | None:
     """Return the differences with - without OverlapLoss, or with - without the teacher; None without either or without a control.
 
     The control has lambda 0 and the same base, number of steps and protocol: the same extra iterations, as in the paper. The control of
@@ -102,9 +102,21 @@ def gain(group: Group, groups: Iterable[Group]) -> Gain | None:
     ]
     if not controls:
         return None
-    control = max(controls, key=lambda other: len(other.runs.keys() & group.runs.keys()))
-    seeds = tuple(seed for seed in group.runs if seed in control.runs)
-    return Gain(control, seeds, {column: _difference(group, control, seeds, column) for column in COLUMNS})
+    return _compared(group, controls, lambda value, of_control: value - of_control)
+
+
+def retention(group: Group, groups: Iterable[Group]) -> Comparison | None:
+    """Return how much of AP the boxes retain: the quotients of ``group``, trained from boxes, and the group trained from masks.
+
+    The latter has ``supervision=mask`` and the same family and protocol; None without one. Seeds are paired as in ``gain``.
+    """
+    first = group.first
+    supervised = [
+        o for o in groups if o.first.supervision == "mask" and (o.first.family, o.first.protocol) == (first.family, first.protocol)
+    ]
+    if first.supervision == "mask" or not supervised:
+        return None
+    return _compared(group, supervised, lambda value, of_control: value / of_control if of_control else None)
 
 
 def mixed_protocols(groups: Iterable[Group]) -> list[str]:
@@ -127,14 +139,20 @@ def _table_order(group: Group) -> tuple[object, ...]:
 
 def _comparable(run: Run) -> tuple[object, ...]:
     """What must be equal for a difference to be due to OverlapLoss or the teacher alone."""
-    return run.protocol, run.family, run.base, run.steps
+    return run.protocol, run.supervision, run.family, run.base, run.steps
 
 
-def _difference(group: Group, control: Group, seeds: tuple[int, ...], column: str) -> Spread:
-    if not seeds:
-        return Spread(_minus(group.spread(column).mean, control.spread(column).mean), std=None, n=0)
-    return spread(_minus(group.runs[seed].metrics[column], control.runs[seed].metrics[column]) for seed in seeds)
+def _compared(group: Group, controls: Iterable[Group], compare: Callable[[float, float], float | None]) -> Comparison:
+    """Compare with the control that shares most seeds."""
+    control = max(controls, key=lambda other: len(other.runs.keys() & group.runs.keys()))
+    seeds = tuple(seed for seed in group.runs if seed in control.runs)
 
+    def both(a: float | None, b: float | None) -> float | None:
+        return None if a is None or b is None else compare(a, b)
 
-def _minus(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
+    def compared(column: str) -> Spread:
+        if not seeds:
+            return Spread(both(group.spread(column).mean, control.spread(column).mean), std=None, n=0)
+        return spread(both(group.runs[seed].metrics[column], control.runs[seed].metrics[column]) for seed in seeds)
+
+    return Comparison(control, seeds, {column: compared(column) for column in COLUMNS})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from cis_seg.reports import paper_tables as paper
-from cis_seg.reports.groups import Group, Spread, by_protocol, gain, mixed_protocols
+from cis_seg.reports.groups import Comparison, Group, Spread, by_protocol, gain, mixed_protocols, retention
 from cis_seg.reports.paper_tables import BACKBONES, Row
 from cis_seg.reports.runs import BASELINES, COLUMNS, Protocol, Run
 
@@ -15,8 +15,10 @@ TEXT_COLUMNS = 2  # left-aligned; the others are numbers
 LEGEND = (
     "Mask AP in percent, mean ± sample standard deviation over the seeds. Overlap degree: Eq. 1 over touching predicted masks. "
     "Mask / box: median ratio of areas; it falls below that of the ground truth if a loss term shrinks the masks. "
-    "A gain is the mean over common seeds of the difference with - without OverlapLoss, after the same number of steps from the same base."
+    "A gain is the mean over common seeds of the difference with - without OverlapLoss, after the same number of steps from the same base. "
+    "Retained is the quotient of AP from boxes and AP of the same network trained from ground-truth masks, mean over common seeds."
 )
+RETAINED = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # columns with a quotient
 
 
 def document(groups: Sequence[Group], skipped: Sequence[str]) -> str:
@@ -54,7 +56,8 @@ def _caption(protocol: Protocol) -> str:
     return (
         f"Ours: {protocol.scored_set}, {protocol.num_images} images, {protocol.num_annotations} annotations; shorter side "
         f"{protocol.test_size}, longer at most {protocol.max_size}; areas: {protocol.area}; score threshold {protocol.score_threshold}; "
-        f"{protocol.checkpoint}. Baselines (AP50): filled ground-truth boxes {box}, their inscribed ellipses {ellipse}."
+        f"{protocol.checkpoint}{f'; masks {protocol.masks}' if protocol.masks else ''}. "
+        f"Baselines (AP50): filled ground-truth boxes {box}, their inscribed ellipses {ellipse}."
     )
 
 
@@ -87,28 +90,37 @@ def _backbone_rows(members: Sequence[tuple[Row, Group]], groups: Sequence[Group]
             rows.append(["gain, paper", "", "", *_paper_cells(difference, signed=True)])
         for group in (group for own, group in members if own.overlap == overlap):
             rows.append([f"{method}, ours{_setting(group.first)}", *_cells(group)])
-            rows += _gain_rows(group, groups)
+            rows += _comparison_rows(group, groups)
         control = theirs
     return rows
 
 
 def _general_rows(own: Sequence[Group], groups: Sequence[Group]) -> list[list[str]]:
-    """Return one row per group, followed by its gain if it has a control."""
+    """Return one row per group, followed by its comparisons."""
     rows = [["name", "reduction", "lambda", "steps", "seeds", *_heads(own[0].first.protocol)]]
     for group in own:
         rows.append([group.first.name, group.first.reduction or EMPTY, f"{group.first.weight:g}", *_cells(group)])
-        rows += [[title, "", "", *cells] for title, *cells in _gain_rows(group, groups)]
+        rows += [[title, "", "", *cells] for title, *cells in _comparison_rows(group, groups)]
     return rows
 
 
-def _gain_rows(group: Group, groups: Sequence[Group]) -> list[list[str]]:
-    """Return a row with title, steps, number of paired seeds and differences; no row if the group has no control."""
-    found = gain(group, groups)
-    if found is None:
-        return []
-    title = f"gain over {found.control.first.name}" + ("" if found.seeds else " (of means)")
-    cells = [number(spread, seeds=len(found.seeds), signed=True) for spread in found.spreads.values()]
-    return [[title, str(group.first.steps), str(len(found.seeds) or EMPTY), *cells]]
+def _comparison_rows(group: Group, groups: Sequence[Group]) -> list[list[str]]:
+    """Return rows with title, steps, number of paired seeds and values: the gain over the control, and what is retained of training
+    from masks; no row without the other group.
+    """
+    rows = []
+    if (found := gain(group, groups)) is not None:
+        rows.append(_comparison_row(f"gain over {found.control.first.name}", group, found, COLUMNS, signed=True))
+    if (found := retention(group, groups)) is not None:
+        rows.append(_comparison_row(f"retained of {found.control.first.name}", group, found, RETAINED, signed=False))
+    return rows
+
+
+def _comparison_row(title: str, group: Group, found: Comparison, columns: Collection[str], *, signed: bool) -> list[str]:
+    seeds = len(found.seeds)
+    values = {column: number(found.spreads[column], seeds=seeds, signed=signed) for column in columns}
+    cells = [values.get(column, EMPTY) for column in COLUMNS]
+    return [title + ("" if seeds else " (of means)"), str(group.first.steps), str(seeds or EMPTY), *cells]
 
 
 def _without_control(groups: Sequence[Group]) -> list[str]:

@@ -38,6 +38,7 @@ class Protocol:
     max_size: int  # maximum longer side in pixels
     score_threshold: float
     checkpoint: str  # file name; a training run reports its last step
+    masks: str = ""  # "cut to their boxes" or "refined"; empty as predicted
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Run:
     reduction: str  # of OverlapLoss; empty if lambda is 0
     teacher: float  # weight of the teacher's loss
     steps: int
+    supervision: str  # box or mask
     base: str | None  # where the initial weights come from: the name of a run or of a checkpoint file
     protocol: Protocol
     metrics: Mapping[str, float | None]  # by column of COLUMNS
@@ -127,6 +129,7 @@ def _read(folder: Path) -> Run:
         reduction=_reduction(config, run) if weight else "",
         teacher=float(_value(config, "loss.weights", run).get("teacher", 0.0)),  # older runs have no such option
         steps=int(metrics.get("step", _value(config, "trainer.max_steps", run))),
+        supervision=str(config.get("supervision", "box")),
         base=_base(config.get("init_from")),
         protocol=_protocol(config, {}, metrics, run) if evaluation is None else _protocol(evaluation, evaluation, metrics, folder),
         metrics={column: _scaled(metrics.get(key), factor) for column, (key, factor) in COLUMNS.items()},
@@ -163,7 +166,13 @@ def _protocol(config: dict[str, Any], overrides: dict[str, Any], metrics: dict[s
         max_size=int(overrides.get("max_size") or data["test_max_size"]),
         score_threshold=float(_value(config, "eval.score_threshold", folder) if threshold is None else threshold),
         checkpoint=Path(overrides.get("checkpoint", "last.ckpt")).name,
+        masks=_masks(_value(config, "eval", folder)),
     )
+
+
+def _masks(scoring: dict[str, Any]) -> str:
+    """Return how masks were changed before scoring; 0.1.0 did not have these options."""
+    return "refined" if scoring.get("refine") else "cut to their boxes" if scoring.get("cut_to_box") else ""
 
 
 def _reduction(config: dict[str, Any], run: Path) -> str:

@@ -18,7 +18,7 @@ from cis_seg.runtime.atomic_files import PARTIAL, write_atomically
 from cis_seg.runtime.file_lock import locked
 from cis_seg.training.csv_log import last_step, rewind
 
-_STAGE = re.compile(r"_(pretrain|finetune|finetune_overlap|finetune_teacher|ov[\d.]+)$")
+_STAGE = re.compile(r"_(pretrain|mask|finetune|finetune_overlap|finetune_teacher|ov[\d.]+)$")
 
 
 def family(name: str) -> str:
