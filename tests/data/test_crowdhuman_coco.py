@@ -90,5 +90,5 @@ def test_the_scripts_mistakes(odgt_records: Records, write_odgt: WriteOdgt, tmp_
 
 def test_another_json_has_no_records(coco_content: Any, write_coco: Any) -> None:
     path, _ = write_coco(coco_content)
-    with pytest.raises(DataError, match=r"annotation 1 has no odgt entry[\s\S]*crowdhuman_to_coco"):
+    with pytest.raises(DataError, match=r"annotation 1 has no odgt entry[\s\S]*cis-seg crowdhuman"):
         to_odgt(path)

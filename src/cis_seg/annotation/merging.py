@@ -39,7 +39,7 @@ def data_card(path: Path, merged: Merged, job: Job, exports: Sequence[Export]) -
     """The data card of the merged file in ``path``, in Markdown: its contents, the checks, and the dropped people.
 
     Args:
-        path: the file, already written; its statistics are those that ``scripts/check_dataset.py`` prints.
+        path: the file, already written; its statistics are those that ``cis-seg check`` prints.
         merged: its source; the problems are the accepted ones.
         job: what was to be outlined.
         exports: the outlines.

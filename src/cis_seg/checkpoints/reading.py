@@ -79,7 +79,7 @@ def _describe_content(path: Path, error: Exception) -> str:
 
 
 def model_state(content: dict[str, Any], path: Path, prefix: str = MODEL_PREFIX) -> dict[str, Tensor]:
-    """Return the network's tensors from a checkpoint that ``cis_seg.train`` or ``scripts/convert_adelaidet.py`` wrote.
+    """Return the network's tensors from a checkpoint that ``cis_seg.train`` or ``cis-seg convert`` wrote.
 
     Args:
         content: from ``load_file``.
@@ -94,7 +94,7 @@ def model_state(content: dict[str, Any], path: Path, prefix: str = MODEL_PREFIX)
             f"{path} was not written by cis_seg.train",
             expected="the keys state_dict and cis_seg",
             found=", ".join(sorted(map(str, content))[:8]),
-            remedy="use checkpoints/last.ckpt or best.ckpt of a run; convert an AdelaiDet checkpoint with scripts/convert_adelaidet.py",
+            remedy="use checkpoints/last.ckpt or best.ckpt of a run; convert an AdelaiDet checkpoint with cis-seg convert",
         )
     return {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
 
@@ -116,7 +116,7 @@ def checkpoint_metadata(content: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{path} does not describe its network",
             expected="cis_seg with config.model and class_names",
             found=sorted(metadata) if isinstance(metadata, dict) else "no cis_seg",
-            remedy="use a checkpoint of a run, or one from scripts/convert_adelaidet.py",
+            remedy="use a checkpoint of a run, or one from cis-seg convert",
         )
     return metadata
 

@@ -94,7 +94,7 @@ def _not_json(path: Path, error: Exception) -> DataError:
     if kind is not None and kind.name != JSON:
         found, remedy = kind.name, kind.remedy or "give the JSON file"
     elif path.suffix == ".odgt":
-        remedy = "convert it: python scripts/crowdhuman_to_coco.py"
+        remedy = "convert it: cis-seg crowdhuman"
     elif isinstance(error, UnicodeDecodeError):
         found = f"text in another encoding than UTF-8: byte {error.object[error.start]:#04x} at position {error.start}"
         remedy = "convert it to UTF-8, for example: iconv -f latin1 -t utf-8 FILE > NEW"

@@ -86,7 +86,7 @@ def boxes_beside_masks(annotations: Sequence[Annotation], sizes: Sequence[tuple[
     return (
         f"{off} of {len(ious)} boxes do not match their own masks, {beside} do not even touch them; annotation {annotation.id} of image "
         f"{annotation.image_id} has the box {annotation.box} and a mask in {[round(side, 1) for side in box]}; training from boxes uses "
-        "the boxes, so correct those that are wrong (scripts/check_dataset.py lists them)"
+        "the boxes, so correct those that are wrong (cis-seg check lists them)"
     )
 
 

@@ -85,7 +85,7 @@ def _outcome(truth: GroundTruth, output: Path) -> str:
     """A line on what was written: metrics, or only predictions if the images (such as COCO's test-dev) have no annotations."""
     if truth.annotations:
         return f"all metrics: {output / METRICS}"
-    return f"{truth.path.name} has no annotations, nothing was scored; pack {output / PREDICTIONS} with scripts/submit_testdev.py"
+    return f"{truth.path.name} has no annotations, nothing was scored; pack {output / PREDICTIONS} with cis-seg submit"
 
 
 def load_scored(path: Path, data: InstanceDataModule, *, named: bool) -> Trained:

@@ -20,10 +20,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/mer
     """Return the exit code: 0, 1 if outlines were refused, 2 after a message about a file or an option."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Merges the outlines of a job (scripts/select_crowd_images.py) into a COCO json in the format of CIS.json, with a data "
+        description="Merges the outlines of a job (cis-seg select) into a COCO json in the format of CIS.json, with a data "
         "card beside it, if every outline follows COCO's rules for instance masks.",
     )
-    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job as scripts/select_crowd_images.py wrote it")
+    parser.add_argument("job", type=Path, metavar="JOB.json", help="the job as cis-seg select wrote it")
     parser.add_argument("exports", type=Path, nargs="+", metavar="EXPORT.json", help="COCO json exported by an annotation tool")
     parser.add_argument("--output", type=Path, required=True, metavar="MERGED.json", help="the card is called MERGED.md")
     parser.add_argument("--dropped", type=Path, metavar="FILE", help="people to leave out, one per line: id in the job, and the reason")

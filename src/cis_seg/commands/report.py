@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/rep
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Writes one self-contained HTML page about finished runs: training curves (from CSV logs), the tables of "
-        "scripts/tables.py, overlays, configs and their differences. It needs no network.",
+        "cis-seg tables, overlays, configs and their differences. It needs no network.",
         epilog="example: %(prog)s runs --figure figure/figure4.png --output report.html",
     )
     parser.add_argument(
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/rep
         type=Path,
         nargs="+",
         metavar="RUNS",
-        help="a run, a folder of its seeds, or the folder of all runs, as in scripts/tables.py",
+        help="a run, a folder of its seeds, or the folder of all runs, as in cis-seg tables",
     )
     parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="the page (default: report.html)")
     parser.add_argument(

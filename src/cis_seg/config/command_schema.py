@@ -35,7 +35,7 @@ from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionCon
 class _Network:
     """Options of the commands that run a trained network."""
 
-    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py", path=CHECKPOINT)
+    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from cis-seg convert", path=CHECKPOINT)
     device: str = option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
 
 
@@ -52,7 +52,7 @@ class EvaluateConfig:
     """Score a checkpoint or a results file."""
 
     defaults: list[Any] = field(default_factory=list)
-    checkpoint: str | None = option(None, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py", path=CHECKPOINT)
+    checkpoint: str | None = option(None, "best.ckpt or last.ckpt of a run, or a file from cis-seg convert", path=CHECKPOINT)
     predictions: str | None = option(
         None,
         "COCO results: a json list of image_id, category_id, score, and segmentation, bbox or both",
@@ -172,7 +172,7 @@ class ExportConfig(DetectionConfig):
     """Export a checkpoint as an ONNX file."""
 
     defaults: list[Any] = field(default_factory=list)
-    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from scripts/convert_adelaidet.py", path=CHECKPOINT)
+    checkpoint: str = option(MISSING, "best.ckpt or last.ckpt of a run, or a file from cis-seg convert", path=CHECKPOINT)
     out: str = option(MISSING, "a new file; an existing one is not overwritten", path=WRITTEN)
 
 

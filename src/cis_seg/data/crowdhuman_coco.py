@@ -100,7 +100,7 @@ def to_odgt(path: Path) -> list[Json]:
                 where=path,
                 expected=f"the keys {', '.join(_ENTRY_KEYS)} besides COCO's",
                 found=", ".join(annotation.entry),
-                remedy="use a json that scripts/crowdhuman_to_coco.py wrote",
+                remedy="use a json that cis-seg crowdhuman wrote",
             )
         boxes[annotation.image_id].append({name: annotation.entry[name] for name in _ENTRY_KEYS if name in annotation.entry})
     return [{"ID": image["file_name"].removesuffix(".jpg"), "gtboxes": boxes[image_id]} for image_id, image in file.images.items()]

@@ -82,9 +82,7 @@ class CrowdHumanDataModule(InstanceDataModule):
 
     def _masked(self, annotations: Path, images: Path, *, keep_empty: bool, load_masks: bool) -> CocoDataset:
         if not annotations.is_file():
-            remedy = (
-                "CrowdHuman has no masks: set data.val_annotations to CIS.json, or to the output of scripts/crowdhuman_to_coco.py (boxes)"
-            )
+            remedy = "CrowdHuman has no masks: set data.val_annotations to CIS.json, or to the output of cis-seg crowdhuman (boxes)"
             raise DataError(
                 "there is no COCO json with masks",
                 where=annotations,

@@ -188,7 +188,7 @@ class Faults:
         """
         for kind, count in self.counts().items():
             first = [fault.problem.replace("\n", "\n    ") for fault in self.listed if fault.kind == kind][:_SHOWN]
-            more = [f"and {count - _SHOWN} more: scripts/check_dataset.py lists them all"] if count > _SHOWN else []
+            more = [f"and {count - _SHOWN} more: cis-seg check lists them all"] if count > _SHOWN else []
             most = max(self.most, MAX_EMPTY) if kind == EMPTY_RECORD else self.most
             if count > most * total:
                 raise DataError(

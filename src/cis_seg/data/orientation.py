@@ -63,7 +63,7 @@ class Turned:
         """What is wrong if the photos are read with the option ``exif``, and what to do; None if nothing is."""
         other = "ignore" if exif == "apply" else "apply"
         right, wrong, unknown = self.fits[exif], self.fits[other], self.fits["unknown"]
-        remedy = f"set data.exif={other}, and look at the boxes with scripts/browse.py"
+        remedy = f"set data.exif={other}, and look at the boxes with cis-seg browse"
         if wrong:
             found = f"the annotations of {len(wrong)} state the size of the {_READ[other]} photo ({wrong[0]} for one)"
             if right:
@@ -74,7 +74,7 @@ class Turned:
         elif unknown and self.likely is None and not right:  # one tool annotated all photos alike
             found = f"neither sizes nor colours tell whether the boxes of {len(unknown)} were drawn on the stored or the turned photo"
             found += f" ({unknown[0]} for one); they are read {_READ[exif]}"
-            remedy = f"look at the boxes with scripts/browse.py, and set data.exif={other} if they lie elsewhere"
+            remedy = f"look at the boxes with cis-seg browse, and set data.exif={other} if they lie elsewhere"
         else:
             return None
         counts = ", ".join(f"{count} with orientation {number}" for number, count in sorted(self.orientations.items()))

@@ -82,7 +82,7 @@ def check_data(subject: Subject) -> Iterator[Line]:
     names, more = ", ".join(data.class_names[:5]), " ..." if len(data.class_names) > 5 else ""
     yield ok(f"annotations read in {seconds:.1f} s; classes: {names}{more}")
     for text in subject.data_warnings:
-        yield warning(text, "to list every case, run python scripts/check_dataset.py with the same data options")
+        yield warning(text, "to list every case, run cis-seg check with the same data options")
     yield from _check_set("training", data.train_dataset, subject.typed.data.max_faulty)
     data.check_scored(subject.typed.eval.area)
     yield from _check_set("scored", data.val_dataset, subject.typed.data.max_faulty)
