@@ -166,9 +166,9 @@ def _all_rows(run: Path) -> list[dict[str, str]]:
 
 
 BOUNDED = "trains within bounded memory"
-KILLED: Callable[[Sandbox], Outcome] = partial(worker, signum=signal.SIGKILL, message="a process that reads images was lost")
+KILLED: Callable[[Sandbox], Outcome] = partial(worker, signum=signal.SIGKILL, message="a data-loading worker died")
 STOPPED: Callable[[Sandbox], Outcome] = partial(
-    worker, signum=signal.SIGSTOP, message="the process that reads the next batch does not answer"
+    worker, signum=signal.SIGSTOP, message="the data-loading worker for the next batch is not responding"
 )
 FAULTS = [
     Fault("1 % of the images corrupt or missing", f"reported and replaced; {IDENTICAL}", one_percent),

@@ -122,7 +122,7 @@ def test_corrupt_images_are_reported_and_the_others_are_processed(
     assert masked(monkeypatch, folder) == masks_from_boxes.EXIT_SOME_UNREADABLE
     text = capsys.readouterr().err
     assert "1 images could not be used" in text
-    assert "b.png has another size than its annotations state (60 x 80)" in text
+    assert "the size of b.png does not match its annotations (60 x 80)" in text
     assert {a["image_id"] for a in json.loads((folder / "out" / "m.json").read_text())["annotations"]} == {2}
 
 

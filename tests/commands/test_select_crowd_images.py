@@ -161,7 +161,7 @@ def test_faulty_records_and_damaged_files_are_in_the_report(monkeypatch: pytest.
     ("overrides", "said"),
     [
         (["data=coco", "data.root=FOLDER"], "images can only be chosen from CrowdHuman's records"),
-        (["data.boxes=full"], "masks show the visible parts of people"),
+        (["data.boxes=full"], "data.boxes must be visible here, because masks cover only the visible parts of people"),
         (["min_people=9", "max_people=8"], "the range of people is empty"),
         (["min_iou=0"], "min_iou: invalid value"),
         (["photos=move"], "photos: invalid value"),

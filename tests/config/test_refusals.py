@@ -61,7 +61,7 @@ def answer_for_one_option(argument: str) -> str:
         (["--config-file", "x.yaml"], "experiment=NAME"),
         (["--config", "x.yaml"], "experiment=NAME"),
         (["mine.yaml"], "experiment=NAME"),
-        (["--opts", "SOLVER.BASE_LR", "0.01"], "give every option as key=VALUE"),
+        (["--opts", "SOLVER.BASE_LR", "0.01"], "pass every option as key=VALUE"),
         (["-help"], "--help prints the options"),
         (["help"], "--help prints the options"),
         (["--cfg"], "job, hydra or all"),

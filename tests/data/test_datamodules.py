@@ -326,7 +326,7 @@ def test_options_that_cannot_work_are_refused(coco_root: Path) -> None:
         coco_data(coco_root, accumulate=2, **{**SIZES, "batch_size": 3}).train_dataloader()
     data = coco_data(coco_root, accumulate=2, **SIZES)
     data.trainer = SimpleNamespace(accumulate_grad_batches=1)  # type: ignore[assignment]
-    with pytest.raises(ConfigError, match="accumulate differently"):
+    with pytest.raises(ConfigError, match="different gradient accumulation"):
         data.train_dataloader()
     with pytest.raises(ConfigError, match="the range of the training sizes is empty"):
         coco_data(coco_root, train_size_range=[3, 2])

@@ -86,7 +86,7 @@ def test_faulty_images(tmp_path: Path, write_photo: WritePhoto) -> None:
         "short.jpg": "short.jpg cannot be read as an image",
         "short.png": "short.png cannot be read as an image",
         "text.jpg": "text.jpg cannot be read as an image",
-        "other.jpg": "other.jpg has another size than its annotations state",
+        "other.jpg": "the size of other.jpg does not match its annotations",
         "gone.jpg": "image gone.jpg is missing",
         "x" * 10: f"image {'x' * 300} is missing",
     }

@@ -84,7 +84,7 @@ def test_every_orientation_is_recognised(tmp_path: Path, orientation: int, drawn
     found = looked_at(root, drawn)
     assert found.problem(drawn) is None
     text, remedy = found.problem(OTHER[drawn]) or ("", "")
-    assert f"EXIF turns 12 of 12 photos looked at (12 with orientation {orientation})" in text
+    assert f"12 of the 12 photos checked have an EXIF rotation (12 with orientation {orientation})" in text
     assert ("state the size" if orientation >= 5 else "boxes agree better with") in text
     assert f"set data.exif={drawn}" in remedy
     for sample in coco_data(root, exif=drawn, **SIZES).train_dataset:
@@ -139,7 +139,9 @@ def test_training_and_the_check_report_it(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         for stage in ("fit", "fit", "validate"):  # by the command, and by Lightning
             data.setup(stage)
-    assert caplog.text.count("EXIF turns 12 of 12") == len(looked) == 2, "once each for the training and the scored set"
+    assert caplog.text.count("12 of the 12 photos checked have an EXIF rotation") == len(looked) == 2, (
+        "once each for the training and the scored set"
+    )
     assert "set data.exif=apply" in caplog.text
     contents = read_contents(root / "annotations" / "instances_train2017.json", root / "train2017")
     find_oddities(contents, pixels=True)

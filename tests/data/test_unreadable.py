@@ -64,7 +64,7 @@ def test_corrupt_image_is_replaced_by_another_one(root: Path, caplog: pytest.Log
         for position, expected, image_id in zip(before.positions, before.image_ids, after.image_ids, strict=True):
             assert image_id == (substitute(IMAGES, 0, position, 1) if expected in (3, 7) else expected)
     assert not {3, 7} & {image_id for batch in found for image_id in batch.image_ids}
-    told = [record.getMessage() for record in caplog.records if "another image replaces" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "an unreadable image was replaced by another" in record.getMessage()]
     assert len(told) == 2, "once a file, though two epochs drew them"
     assert any("03.jpg cannot be read as an image" in line for line in told)
     assert any("image 07.jpg is missing" in line for line in told)
@@ -92,7 +92,9 @@ def test_many_corrupt_images_stop_training(root: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_set_without_readable_images_stops_immediately(root: Path, workers: int) -> None:
     damage(root, list(range(IMAGES)))
-    with pytest.raises(DataError, match=rf"{ATTEMPTS * 4} images drawn in a row cannot be read[\s\S]*and {ATTEMPTS * 4 - 3} more") as stop:
+    with pytest.raises(
+        DataError, match=rf"{ATTEMPTS * 4} randomly chosen images in a row could not be read[\s\S]*and {ATTEMPTS * 4 - 3} more"
+    ) as stop:
         batches(root, 1, workers=workers, max_faulty=1)
     assert "Traceback" not in str(stop.value)
     with pytest.raises(DataError, match=r"too many images cannot be read: \d+ of 20"):
@@ -130,7 +132,7 @@ def test_hanging_worker_is_reported_with_its_images(root: Path) -> None:
     data.train_transform = _Waits(data.train_transform, image_id=5)  # type: ignore[assignment]
     expected = next(batch.image_ids for batch in batches(root, 10) if 5 in batch.image_ids)
     began = time.monotonic()
-    with pytest.raises(RunError, match=r"does not answer[\s\S]*05\.jpg[\s\S]*data\.worker_timeout[\s\S]*resume=true") as stop:
+    with pytest.raises(RunError, match=r"is not responding[\s\S]*05\.jpg[\s\S]*data\.worker_timeout[\s\S]*resume=true") as stop:
         list(islice(data.train_dataloader(), 10))
     assert time.monotonic() - began < 50
     assert all(f"{image_id:02d}.jpg" in str(stop.value) for image_id in expected)
@@ -145,7 +147,7 @@ def test_stopped_worker_is_reported_and_killed(root: Path, monkeypatch: pytest.M
     time.sleep(1)  # they read ahead
     for reader in readers:
         os.kill(reader.pid, signal.SIGSTOP)
-    with pytest.raises(RunError, match=r"does not answer[\s\S]*nothing for 2 seconds[\s\S]*resume=true"):
+    with pytest.raises(RunError, match=r"is not responding[\s\S]*nothing for 2 seconds[\s\S]*resume=true"):
         list(islice(stream, 10))
     assert not any(reader.is_alive() for reader in readers)
 
@@ -162,7 +164,7 @@ def _killed(batches: Iterator[Batch]) -> None:
 def test_killed_worker_is_reported(root: Path) -> None:
     data = coco_data(root, workers=1, worker_timeout=8, **SIZES)  # seldom, the signal is lost and torch notices at the timeout
     with (
-        pytest.raises(RunError, match=r"a process that reads images was lost[\s\S]*data\.workers[\s\S]*resume=true"),
+        pytest.raises(RunError, match=r"a data-loading worker died[\s\S]*data\.workers[\s\S]*resume=true"),
         worker_errors_explained(),
     ):
         _killed(iter(data.train_dataloader()))

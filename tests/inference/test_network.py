@@ -125,7 +125,7 @@ def test_files_of_a_folder_that_cannot_be_read_are_logged(
         (NOISE[:, :, 0], "numpy.stack"),
         (NOISE.transpose(2, 0, 1), "image.transpose(1, 2, 0)"),
         (NOISE[None], "list(images)"),
-        (NOISE[:0], "has another shape"),
+        (NOISE[:0], "has the wrong shape"),
         (np.dstack([NOISE, NOISE[:, :, 0]]), "image[:, :, :3]"),
         (None, "NoneType"),
     ],
@@ -139,8 +139,8 @@ def test_what_is_no_image(network: Network, image: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("boxes", "labels", "said"),
     [
-        ([10, 10, 40, 40], None, "give [box] for a single box"),
-        ([[10, 10, 40]], None, "have another shape"),
+        ([10, 10, 40, 40], None, "pass [box] for a single box"),
+        ([[10, 10, 40]], None, "have the wrong shape"),
         ([["a"] * 4], None, "the boxes are not numbers"),
         ([[0, 0, 9, 9], [90, 10, 99, 20]], None, "box 1 has no area inside the image"),
         ([[50, 10, 20, 20]], None, "corners instead of width and height"),

@@ -51,7 +51,7 @@ KINDS = [
     (b"<?xml version='1.0'?><annotations><meta/></annotations>", "CVAT annotations"),
     (VOC, "Pascal VOC annotations"),
     (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an error page"),
-    (b"404: Not Found", 'a text that begins with "404: Not Found"'),
+    (b"404: Not Found", 'text that begins with "404: Not Found"'),
     (b"\xef\xbb\xbf[1, 2]", "JSON"),
     ("{}".encode("utf-16"), "JSON"),
     (b"\x00\x05\x16\x07\x00\x02", "macOS metadata"),

@@ -57,10 +57,14 @@ def test_running_processes_are_not_started_again(
 @pytest.mark.parametrize(
     ("options", "variables", "message"),
     [
-        ({}, {**TORCHRUN, "WORLD_SIZE": "2"}, r"torchrun has started another number[\s\S]*2 in all[\s\S]*1 devices x 1 nodes = 1"),
+        (
+            {},
+            {**TORCHRUN, "WORLD_SIZE": "2"},
+            r"running processes does not match[\s\S]*2 in total \(the number that torchrun started\)[\s\S]*1 devices x 1 nodes = 1",
+        ),
         ({"devices": 2}, {**TORCHRUN, "WORLD_SIZE": "1"}, "omit torchrun"),
-        ({}, {**SLURM, "SLURM_NTASKS": "4"}, r"SLURM has started[\s\S]*docs/distributed\.md"),
-        ({"num_nodes": 2}, {}, r"nothing has started[\s\S]*trainer\.num_nodes"),
+        ({}, {**SLURM, "SLURM_NTASKS": "4"}, r"number that SLURM started[\s\S]*docs/distributed\.md"),
+        ({"num_nodes": 2}, {}, r"needs a launcher, such as torchrun or SLURM[\s\S]*trainer\.num_nodes"),
         (
             {"accelerator": "cuda", "devices": 99},
             {},

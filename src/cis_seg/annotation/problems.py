@@ -11,7 +11,7 @@ from cis_seg.errors import ConfigError
 KINDS = {
     "unusable": "entries that cannot be used",
     "unknown_image": "images that are not of this job",
-    "other_size": "images of another size than the job's: outlined on resized copies?",
+    "other_size": "images of a different size than the job's: outlined on resized copies?",
     "image_twice": "images that are outlined more than once",
     "other_category": "annotations of another category than person",
     "box_without_area": "boxes without width or height",

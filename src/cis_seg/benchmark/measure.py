@@ -101,7 +101,9 @@ def measure(name: str, row: Row, *, device: str, quick: bool) -> Measured:
             difference = None if row.tolerance is None else largest_difference(*(torch.load(path, weights_only=True) for path in outputs))
             if difference is not None and row.tolerance is not None and not difference <= row.tolerance:
                 expected = f"differences of at most {row.tolerance:g}"
-                raise UserError("the two sides give different values", where=name, expected=expected, found=f"{difference:.2e}")
+                raise UserError(
+                    "our implementation and the baseline give different values", where=name, expected=expected, found=f"{difference:.2e}"
+                )
             times = _alternating(children, quick)
     ours, baseline, *cpu = (round(statistics.median(t[clock] for t in side), 3) for clock in ("ms", "cpu_ms") for side in times)
     return Measured(

@@ -73,7 +73,7 @@ def _far_outside(boxes: NDArray[np.float64], total: int) -> str | None:
         return None
     return (
         f"{100 * len(boxes) / total:.0f} % of the boxes have more than three quarters of their area outside their image "
-        f"({_some(boxes)}), and are clipped to it; if they were drawn on images of another size, scale them"
+        f"({_some(boxes)}), and are clipped to it; if they were drawn on images of a different size, scale them"
     )
 
 

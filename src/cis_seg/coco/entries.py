@@ -106,7 +106,7 @@ class Checker:
                 where=self.path,
                 expected="a different integer id for each image",
                 found=str(entry)[:200],
-                remedy="give every image its own id; number the images if their ids are texts",
+                remedy="give every image its own id; if the ids are strings, replace them with integers",
             )
         if not is_side(height) or not is_side(width):
             raise DataError(

@@ -92,7 +92,7 @@ def _not_json(path: Path, error: Exception) -> DataError:
     kind = file_kind(path)
     found, remedy = str(error), "the file is corrupt or truncated: download or write it again"
     if kind is not None and kind.name != JSON:
-        found, remedy = kind.name, kind.remedy or "give the JSON file"
+        found, remedy = kind.name, kind.remedy or "pass the JSON file"
     elif path.suffix == ".odgt":
         remedy = "convert it: cis-seg crowdhuman"
     elif isinstance(error, UnicodeDecodeError):

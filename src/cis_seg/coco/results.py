@@ -85,7 +85,7 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
             where=path,
             expected="a list of {image_id, category_id, score, bbox, segmentation}",
             found=type(entries).__name__,
-            remedy="give a COCO results file, not an annotation file",
+            remedy="pass a COCO results file, not an annotation file",
         )
     named = [entry["file_name"] for entry in entries if _is_named(entry)]
     by_name = match_file_names(named, ground_truth.images, source=ground_truth.path, where=path)

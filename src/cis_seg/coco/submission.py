@@ -64,7 +64,11 @@ def pack(results: Path, image_info: Path, *, name: str, output: Path) -> Submiss
         DataError: a file that cannot be read, or an entry that the server would refuse or not score; the message names it.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", name):
-        raise ConfigError("the name of the algorithm becomes part of a file name", expected="letters, digits, - and .", found=repr(name))
+        raise ConfigError(
+            "the algorithm name contains characters that are not allowed (it becomes part of a file name)",
+            expected="letters, digits, - and .",
+            found=repr(name),
+        )
     known = read_image_list(image_info)
     entries = read_results(results, known)
     for index, entry in enumerate(entries):

@@ -82,7 +82,11 @@ def _check(cfg: SelectConfig, output: Path) -> CrowdHumanData:
     if cfg.data.boxes != "visible":
         remedy = "remove data.boxes; iou_boxes=full compares whole bodies"
         raise ConfigError(
-            "masks show the visible parts of people", where="data.boxes", expected="visible", found=cfg.data.boxes, remedy=remedy
+            "data.boxes must be visible here, because masks cover only the visible parts of people",
+            where="data.boxes",
+            expected="visible",
+            found=cfg.data.boxes,
+            remedy=remedy,
         )
     return cfg.data
 

@@ -78,7 +78,9 @@ def _check_spelling(argv: Sequence[str], known: Collection[str]) -> None:
             raise _refusal(argument, "has a space after the =", key, value, known)
         elif value.count("[") > value.count("]") and _next_value(rest):
             whole = " ".join([argument, *rest[: 1 + next((i for i, word in enumerate(rest) if "]" in word), 0)]])
-            raise ConfigError(f"{argument}: the shell splits it at its spaces", expected="one argument", remedy=f'quote it: "{whole}"')
+            raise ConfigError(
+                f"{argument}: the shell splits this argument at the spaces", expected="one argument", remedy=f'quote it: "{whole}"'
+            )
 
 
 def _flag(name: str) -> str | None:
@@ -97,7 +99,7 @@ def _refusal(argument: str, problem: str, key: str, value: str, known: Collectio
     if key in {"help", "hepl", "elp"}:
         return ConfigError(f"{argument} {problem}", expected="--help", remedy="--help prints the options")
     name, note = own_name(key, known)
-    remedy = "give every option as key=VALUE; --help lists them"
+    remedy = "pass every option as key=VALUE; --help lists them"
     if name in known:
         remedy = f"write {name}={'VALUE' if note or not value else value}{f' ({note})' if note else ''}"
     if key.endswith((".yaml", ".yml")) or key.startswith("config"):
@@ -137,7 +139,7 @@ def _as_list(argument: str, lists: Collection[str], sweeping: bool) -> str:
         return f"{key}=[{value}]"
     if sweeping:
         return f"{key}={','.join(f'[{single}]' for single in value.split(','))}"
-    raise ConfigError(f"{argument}: a list has brackets", expected="one value, or a list", remedy=f'write "{key}=[{value}]"')
+    raise ConfigError(f"{argument}: a list needs square brackets", expected="one value, or a list", remedy=f'write "{key}=[{value}]"')
 
 
 def quote_letters(argument: str) -> str:

@@ -44,7 +44,7 @@ class _ImageSize:
     """The size at which a network sees an image."""
 
     test_size: int | None = option(None, "shorter side of the resized images in pixels; null: as in the checkpoint's validation", SIDE)
-    max_size: int | None = option(None, "limit of the longer side in pixels; null: as in the checkpoint's validation", SIDE)
+    max_size: int | None = option(None, "maximum length of the longer side in pixels; null: as in the checkpoint's validation", SIDE)
 
 
 @dataclass
@@ -62,7 +62,7 @@ class EvaluateConfig:
         None, "folder of metrics.json and predictions.json; null: evaluate/<data> in the checkpoint's run", path=WRITTEN
     )
     test_size: int | None = option(None, "shorter side of the resized images in pixels; null: data.test_size", SIDE)
-    max_size: int | None = option(None, "limit of the longer side in pixels; null: data.test_max_size", SIDE)
+    max_size: int | None = option(None, "maximum length of the longer side in pixels; null: data.test_max_size", SIDE)
     score_threshold: float | None = option(None, "minimum class score x centerness, before NMS; null: eval.score_threshold", SHARE)
     exclusive: bool = option(False, "also score masks that share no pixel (segm_exclusive/...)")
     given_boxes: bool = option(False, "also score masks that are predicted for the ground-truth boxes (given_boxes/...)")
@@ -92,8 +92,8 @@ class PredictConfig(_Network, _ImageSize, MaskConfig, DetectionConfig):
     categories: list[str] | None = option(None, "[person,dog]: detect only these classes; null: all classes of the network", NAMES)
     exclusive: bool = option(False, "masks share no pixel: each pixel goes to the best-scored mask that claims it")
     masks: bool = option(False, "also write a black and white PNG per drawn instance, masks/IMAGE_NUMBER.png, best first")
-    overlay_size: int = option(2048, "limit of the longer side of an overlay in pixels; predictions.json has full size", SIDE)
-    exif: str | None = option(None, "photos turned by EXIF: apply or ignore their orientation; null: apply, with annotations ignore", EXIF)
+    overlay_size: int = option(2048, "maximum length of the longer side of an overlay in pixels; predictions.json has full size", SIDE)
+    exif: str | None = option(None, "EXIF orientation of photos: apply or ignore; null: apply, or ignore if annotations is set", EXIF)
     batch_size: int = option(1, "images at once; does not change the results", BATCH)
 
 
@@ -135,7 +135,11 @@ class MasksFromBoxesConfig(_Network, _ImageSize, MaskConfig):
     )
     images: str = option(MISSING, "folder that its file names are relative to", path="the image folder does not exist")
     output: str = option(MISSING, "the same json with masks and confidences from 0 to 1; inspect those below 0.5 first", path=WRITTEN)
-    exif: str = option("ignore", "photos turned by EXIF: boxes are on the pixels as stored (ignore), or as viewers show them (apply)", EXIF)
+    exif: str = option(
+        "ignore",
+        "EXIF orientation: ignore (boxes on the stored pixels) or apply (boxes on the photo as viewers show it)",
+        EXIF,
+    )
     cut_to_box: bool = option(True, "cut each mask to its box")
     pages: int = option(5, "pages of six overlays each, beside the output (MASKS_000.png ...); 0: none", ANY_COUNT)
 
@@ -150,7 +154,7 @@ class SelectConfig:
     )
     min_people: int = option(3, "minimum number of people in an image", COUNT)
     max_people: int = option(10, "maximum number of people in an image", COUNT)
-    min_iou: float = option(0.05, "IoU from which two people's boxes touch", above(0, 1))
+    min_iou: float = option(0.05, "minimum IoU at which two people's boxes count as touching", above(0, 1))
     touching: float = option(0.5, "minimum fraction of an image's people who touch another", SHARE)
     iou_boxes: str = option("visible", "boxes that are compared", one_of("visible", "full"))
     min_side: int = option(400, "minimum length of the shorter side in pixels", between(0, MAX_SIDE))

@@ -51,15 +51,15 @@ def _devices(value: Any, trainer: Mapping[str, Any]) -> tuple[str, str] | None:
     if value == "auto" or whole or digits or (indices and len(set(value)) == len(value) and not on_cpu):
         return None
     if on_cpu:
-        return "a number of processes from 1", "set trainer.devices=1, or 2 for two processes"
+        return "1 or more processes", "set trainer.devices=1, or 2 for two processes"
     listed = [part for part in str(value).strip("[]").split(",") if part]
     named = isinstance(value, str) and listed and all(part.strip().isdecimal() for part in listed)
     meant = f"'trainer.devices=[{','.join(listed)}]'" if named and "," in value else None
-    return "a number from 1, [0,2] (indices of GPUs), -1 or auto (all)", f"set {meant or 'trainer.devices=1'}"
+    return "1 or more, [0,2] (indices of GPUs), -1 or auto (all)", f"set {meant or 'trainer.devices=1'}"
 
 
 def _num_nodes(value: Any, trainer: Mapping[str, Any]) -> tuple[str, str] | None:
-    return None if type(value) is int and value > 0 else ("a number of machines from 1", "set trainer.num_nodes=1")
+    return None if type(value) is int and value > 0 else ("1 or more machines", "set trainer.num_nodes=1")
 
 
 def _strategy(value: Any, trainer: Mapping[str, Any]) -> tuple[str, str] | None:

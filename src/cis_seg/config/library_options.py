@@ -121,7 +121,7 @@ def _derived(cfg: Config) -> dict[str, tuple[object, str]]:
         "max_steps": (cfg.schedule.max_steps, length),
         "max_epochs": (-1, length),
         "accumulate_grad_batches": (cfg.optim.accumulate, "set optim.accumulate, the micro-batches per step"),
-        "gradient_clip_val": (cfg.optim.clip_norm, "set optim.clip_norm, the limit of the gradient norm"),
+        "gradient_clip_val": (cfg.optim.clip_norm, "set optim.clip_norm, the maximum gradient norm"),
         "check_val_every_n_epoch": (None, "set schedule.val_every, the steps between validations"),
         "use_distributed_sampler": (False, "leave it out; the data module shares the images among the processes"),
         "default_root_dir": (cfg.paths.run, "set paths.run, the folder of the run"),

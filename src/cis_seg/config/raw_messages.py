@@ -41,9 +41,9 @@ OF_TYPE = r"Value '(?P<found>.*)' of type '\w+' could not be converted to "
 TRANSLATIONS = (
     Translation(rf"{OF_TYPE}Integer", WRONG, "a whole number, such as 4", "set {key}=N, without a decimal point, exponent or unit"),
     Translation(rf"{OF_TYPE}Float", WRONG, "a number, such as 0.5 or 1e-3", "set {key}=NUMBER, with a decimal point and without a unit"),
-    Translation(rf"{OF_TYPE}\w+", WRONG, "another type of value", "--help shows the option with its value"),
+    Translation(rf"{OF_TYPE}\w+", WRONG, "a different type of value", "--help shows the option with its value"),
     Translation(r"Value '(?P<found>.*)' is not a valid bool", WRONG, "true or false", "set {key}=true or {key}=false"),
-    Translation(r"Cannot convert '(?P<found>\w+)' to string", WRONG, "a text", "set {key}=TEXT, without brackets or braces"),
+    Translation(r"Cannot convert '(?P<found>\w+)' to string", WRONG, "a string", "set {key}=TEXT, without brackets or braces"),
     Translation(r"Invalid value assigned: (?P<found>\w+) is not a ListConfig", WRONG, "a list", "set {key}=[VALUE], with brackets"),
     Translation(r"field '.*' is not Optional", "{key}: null is not allowed", "a value", "set {key}=VALUE, or leave it out for the default"),
     Translation(
@@ -69,8 +69,8 @@ TRANSLATIONS = (
     Translation(
         r"Ambiguous value for argument '(?P<argument>[^=]*=.*)'\n",
         "{argument}: several values for one option",
-        "one value; a decimal number has a point; a list has brackets, as in [1,2]",
-        "for one run per value add -m; quote a text with commas: \"key='a,b'\"",
+        "one value; use a decimal point, not a comma; put lists in brackets, as in [1,2]",
+        "for one run per value add -m; quote a string that contains commas: \"key='a,b'\"",
     ),
     Translation(
         r"Could not append to config. An item is already at '(?P<name>.*)'",
@@ -148,7 +148,7 @@ def unreadable(override: str) -> ConfigError:
     elif value.rstrip().endswith((",", ";")):
         problem, remedy = f"it ends with {value.rstrip()[-1]}", f"remove it: {override.rstrip(' ,;')}"
     elif value.startswith("(") and value.endswith(")"):
-        problem, remedy = "a list has square brackets", f"write {key}=[{value[1:-1]}]"
+        problem, remedy = "parentheses instead of square brackets", f"write {key}=[{value[1:-1]}]"
     elif re.search(r"\s\S+=", value):
         problem, remedy = "several overrides in one", "separate them by spaces outside the quotes"
     else:

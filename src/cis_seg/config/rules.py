@@ -81,8 +81,8 @@ def _is_run_name(value: str) -> bool:
 SHARE, COUNT, ANY_COUNT = between(0, 1), between(1, 10**6), between(0, 10**6)
 SIDE, STEPS, STEPS_OR_NONE, CHANNELS = between(1, MAX_SIDE), between(1, MAX_STEPS), between(0, MAX_STEPS), between(1, MAX_CHANNELS)
 LAYERS, BATCH, SEED, WEIGHT = between(1, 64), between(1, MAX_BATCH), between(0, MAX_SEED), between(0, 1e6)
-TEXT = Rule("a text of at least one character, without a zero byte", lambda value: bool(value) and "\0" not in value)
-NOT_NONE = Rule("null for no value; None is read as a text", lambda value: value != "None")
+TEXT = Rule("a non-empty string without null bytes", lambda value: bool(value) and "\0" not in value)
+NOT_NONE = Rule("null for no value (None is read as a string)", lambda value: value != "None")
 RUN_NAME = Rule("a name that stays below paths.runs: no '..', no '/' in front, at most 200 bytes per part", _is_run_name)
 NAMES = Rule("one or more different names", lambda value: isinstance(value, list) and bool(value) and len(set(value)) == len(value))
 

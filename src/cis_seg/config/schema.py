@@ -66,7 +66,7 @@ class ModelConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     pixel_mean: list[float] = option([123.675, 116.28, 103.53], "mean of the pixels, in channel_order", each(between(-1e6, 1e6), 3))
     pixel_std: list[float] = option([58.395, 57.12, 57.375], "standard deviation of the pixels, in channel_order", each(above(0, 1e6), 3))
-    channel_order: str = option("rgb", "channel order that the weights expect", one_of("rgb", "bgr"))
+    channel_order: str = option("rgb", "channel order of the pixels; must match the pretrained weights", one_of("rgb", "bgr"))
     neck: str = option("fpn", "feature pyramid; bifpn has six repeats over levels 3 to 7", one_of("fpn", "bifpn"))
     neck_channels: int = option(256, "channels of each level; the published BiFPN and its head have 160", CHANNELS)
     head_channels: int = option(256, "channels of the detection head", CHANNELS)
@@ -99,14 +99,18 @@ class DataConfig:
     val_images: str | None = option(None, "folder of the scored images; null: the data set's own name", path=CHECKED_LATER)
     train_sizes: list[int] = option([640, 672, 704, 736, 768, 800], "shorter sides for training, one drawn per image", each(SIDE))
     train_size_range: list[int] | None = option(None, "[low,high]: draw the shorter side from this range instead", each(SIDE, 2))
-    train_max_size: int = option(1333, "limit of the longer side in training", SIDE)
+    train_max_size: int = option(1333, "maximum length of the longer side in training", SIDE)
     test_size: int = option(800, "shorter side in scoring", SIDE)
-    test_max_size: int = option(1333, "limit of the longer side in scoring", SIDE)
+    test_max_size: int = option(1333, "maximum length of the longer side in scoring", SIDE)
     flip: float = option(0.5, "probability of a horizontal flip", SHARE)
     photometric: str = option(
         "none", "pixel-level augmentation; the colour similarity is computed before it", one_of("none", "light", "strong")
     )
-    exif: str = option("ignore", "photos turned by EXIF: boxes are on the pixels as stored (ignore), or as viewers show them (apply)", EXIF)
+    exif: str = option(
+        "ignore",
+        "EXIF orientation: ignore (boxes on the stored pixels) or apply (boxes on the photo as viewers show it)",
+        EXIF,
+    )
     keep_empty: bool = option(False, "train on images without a box too")
     score_train: bool = option(False, "also score the training images, as train/segm/...")
     workers: int = option(2, "processes that load images; 0: load in the main process", between(0, MAX_WORKERS))
@@ -129,14 +133,14 @@ class CrowdHumanData(DataConfig):
     """CrowdHuman's own layout: ``annotation_*.odgt`` and ``Images/``."""
 
     boxes: str = option("visible", "boxes to train on", one_of("visible", "full", "head"))
-    ignore_regions: bool = option(True, "exclude background inside ignore regions from the loss; the reference does not")
+    ignore_regions: bool = option(True, "exclude background inside ignore regions from the loss; AdelaiDet does not do this")
 
 
 @dataclass
 class CrowdData(CrowdHumanData):
     """The generated crowd, written once into ``root`` in CrowdHuman's layout."""
 
-    ignore_regions: bool = option(False, "exclude background inside ignore regions from the loss; the published results do not")
+    ignore_regions: bool = option(False, "exclude background inside ignore regions from the loss; the published results did not use this")
     preset: str = option("easy", "appearance of the crowd, described in its data card", one_of("easy", "real"))
     crowd_seed: int = option(0, "seed of the generator", between(0, 2**31))
     num_train: int | None = option(None, "training images; null: the preset's number", COUNT)
@@ -167,7 +171,7 @@ class PairwiseConfig:
 
     size: int = option(3, "side of the neighbourhood", one_of(3, 5, 7, 9))
     dilation: int = option(2, "distance of the neighbours", between(1, 64))
-    color_thresh: float = option(0.3, "colour similarity from which two pixels should share a label", SHARE)
+    color_thresh: float = option(0.3, "minimum colour similarity at which two pixels should share a label", SHARE)
     warmup_steps: int = option(10_000, "steps until the term has its full weight; 0 (as in a fine-tune): from the start", STEPS_OR_NONE)
     truncate_colors: bool = option(True, "truncate colours to integers before the conversion to Lab, as the reference does")
     bottom_margin: int = option(10, "rows at the bottom of the original image whose colours are not compared", between(0, MAX_SIDE))
@@ -177,7 +181,9 @@ class PairwiseConfig:
 class OverlapConfig:
     """OverlapLoss (the paper's Eq. 2); its weight, the paper's lambda, is loss.weights.overlap."""
 
-    reduction: str = option("pairs", "mean over the pairs of an image, over its masks, or the sum", one_of("pairs", "masks", "sum"))
+    reduction: str = option(
+        "pairs", "mean over the pairs of an image (pairs) or over its masks (masks), or the sum", one_of("pairs", "masks", "sum")
+    )
     detach_selected: bool = option(False, "stop the gradient through the drawn masks")
 
 
@@ -194,17 +200,23 @@ class LossConfig:
 class TeacherConfig:
     """The teacher, whose masks at the ground-truth boxes are targets; the weight of its loss is loss.weights.teacher."""
 
-    momentum: float = option(0.999, "limit of the momentum of the average, min(momentum, 1 - 1 / (t + 1)) after step t", below(0, 1))
+    momentum: float = option(0.999, "maximum momentum of the average; after step t it is min(momentum, 1 - 1 / (t + 1))", below(0, 1))
     ramp_steps: int = option(1000, "steps until the term has its full weight; 0: from the start", STEPS_OR_NONE)
-    locations: int = option(3, "best fitting locations of a box whose masks are averaged", between(1, 100))
-    quality: str = option("confidence", "weight of a mask: confidence, or equal for 1", one_of("confidence", "equal"))
-    targets: str = option("soft", "probabilities as targets, or 0 and 1", one_of("soft", "hard"))
-    ignored: list[float] = option([0.5, 0.5], "pixels of a probability between the two are ignored", each(SHARE, 2))
+    locations: int = option(3, "number of best-fitting locations per box whose masks are averaged", between(1, 100))
+    quality: str = option(
+        "confidence", "weight of each mask in the loss: its confidence, or 1 for all (equal)", one_of("confidence", "equal")
+    )
+    targets: str = option("soft", "use probabilities (soft) or masks thresholded to 0 and 1 (hard) as targets", one_of("soft", "hard"))
+    ignored: list[float] = option([0.5, 0.5], "[low,high]: pixels with a probability between these limits are ignored", each(SHARE, 2))
     contested: str = option("ignore", "pixels that the masks of several instances claim: ignore or keep", one_of("ignore", "keep"))
     refine: int = option(0, "iterations of the mean field over colours that refines the masks; 0: none", between(0, 10_000))
-    colors: float = option(0.0, "weight in the refinement of the colours inside a mask against those around its box; 0: none", WEIGHT)
-    color_margin: float = option(2.0, "log ratio of a colour's shares from which it speaks for the instance", between(-20, 20))
-    color_rounds: int = option(3, "times that the colours are counted and the masks refined", between(1, 100))
+    colors: float = option(0.0, "weight of the colour evidence (inside the mask versus around its box) in the refinement; 0: none", WEIGHT)
+    color_margin: float = option(
+        2.0,
+        "log ratio of a colour's frequency inside the mask to that around the box, above which the colour supports the instance",
+        between(-20, 20),
+    )
+    color_rounds: int = option(3, "number of rounds of counting colours and refining the masks", between(1, 100))
 
 
 @dataclass
@@ -220,7 +232,7 @@ class OptimConfig:
     warmup_steps: int = option(1000, "steps of the linear warm-up", STEPS_OR_NONE)
     warmup_factor: float = option(0.001, "factor of the learning rate at the first step", SHARE)
     decay_factor: float = option(0.1, "factor of the learning rate at each of schedule.decay_steps", SHARE)
-    clip_norm: float | None = option(None, "limit of the gradient norm; null: none", above(0, 1e9))
+    clip_norm: float | None = option(None, "maximum gradient norm; null: none", above(0, 1e9))
     max_bad_steps: int = option(20, "consecutive steps with a non-finite loss or gradient, all skipped, that stop a run", COUNT)
 
 
@@ -248,7 +260,7 @@ class MaskConfig:
     """Changes of the network's masks; the published scores use none."""
 
     cut_to_box: bool = option(False, "cut each mask to its box")
-    refine: bool = option(False, "move outlines to edges of the image, by a mean field over colours inside the box; also cuts to the box")
+    refine: bool = option(False, "snap mask outlines to colour edges inside the box (mean field); also cuts to the box")
 
 
 @dataclass
@@ -302,7 +314,9 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    ema: float = option(0.0, "momentum of the running average of the weights that is scored and saved for use; 0: the weights", below(0, 1))
+    ema: float = option(
+        0.0, "momentum of a running average of the weights, which is scored and saved in their place; 0: no average", below(0, 1)
+    )
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

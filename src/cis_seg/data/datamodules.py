@@ -59,7 +59,7 @@ class CrowdHumanDataModule(InstanceDataModule):
         self.files = {"train": self.files["train"], "masks_train": (self._masks_train, self._train[1]), "val": self.files["val"]}
         if self.load_masks and cfg.boxes != "visible":
             raise ConfigError(
-                f"masks show the visible part of a person, {cfg.boxes} boxes do not",
+                f"{cfg.boxes} boxes cannot be combined with masks, which cover only the visible part of a person",
                 where="data.boxes",
                 expected="visible",
                 found=cfg.boxes,

@@ -64,7 +64,7 @@ class UnreadableImages:
             if image.path not in self.found:
                 self.found[image.path] = image
                 count = f"{len(self.found)} of {self.total} so far"
-                log.warning("another image replaces one that cannot be read (%s): %s", count, image.message)
+                log.warning("an unreadable image was replaced by another (%s): %s", count, image.message)
         if len(self.found) > self.most * self.total:
             raise DataError(
                 f"too many images cannot be read: {len(self.found)} of {self.total}",
@@ -78,7 +78,7 @@ class UnreadableImages:
 def none_is_left(unreadable: Sequence[Unreadable]) -> DataError:
     """The error if all images tried for one position are unreadable."""
     return DataError(
-        f"{len(unreadable)} images drawn in a row cannot be read",
+        f"{len(unreadable)} randomly chosen images in a row could not be read",
         expected="images",
         found=_listed(unreadable),
         remedy="check the image folder: is the disk still mounted, are the files complete?",
@@ -167,7 +167,13 @@ class Faults:
 
     def __init__(self, source: Path, most: float = MAX_FAULTY) -> None:
         if not 0 <= most <= 1:
-            raise ConfigError("not a share", where="data.max_faulty", expected="0 to 1", found=most, remedy=f"{MAX_FAULTY} is the default")
+            raise ConfigError(
+                "data.max_faulty is not a fraction",
+                where="data.max_faulty",
+                expected="0 to 1",
+                found=most,
+                remedy=f"{MAX_FAULTY} is the default",
+            )
         self.source, self.most = source, most
         self.listed: list[Fault] = []
         self.boxes: list[DroppedBox] = []
@@ -196,7 +202,7 @@ class Faults:
                     where=self.source,
                     expected=f"at most {most:.4g} of the records (data.max_faulty)",
                     found="\n    ".join([*first, *more]),
-                    remedy=f"{self._remedy(kind)}; data.max_faulty=1 leaves out any number",
+                    remedy=f"{self._remedy(kind)}; data.max_faulty=1 skips all unusable records, however many there are",
                 )
             log.warning("%s: left out %d %s of %d records:\n    %s", self.source, count, kind, total, "\n    ".join([*first, *more]))
 

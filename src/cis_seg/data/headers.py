@@ -90,7 +90,7 @@ def check_size(path: Path, found: Size, stated: Size, source: Path, exif: str) -
         other, drawn = ("ignore", "as it is stored") if exif == "apply" else ("apply", "as viewers show it")
         remedy = f"the photo has EXIF orientation {orientation} and was annotated {drawn}: set exif={other} (data.exif={other} in a run)"
     raise DataError(
-        f"{path.name} has another size than its annotations state",
+        f"the size of {path.name} does not match its annotations",
         where=path,
         expected=f"{stated[1]} x {stated[0]} pixels (width x height), from {source}",
         found=f"{found[1]} x {found[0]}",

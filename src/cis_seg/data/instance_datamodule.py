@@ -184,7 +184,7 @@ class InstanceDataModule(lightning.LightningDataModule):
         accumulated = self.accumulate if trainer is None else trainer.accumulate_grad_batches
         if accumulated != self.accumulate:
             raise ConfigError(
-                "trainer and data accumulate differently",
+                "the trainer and the data module use different gradient accumulation",
                 where="trainer.accumulate_grad_batches",
                 found=accumulated,
                 expected=self.accumulate,

@@ -48,7 +48,7 @@ def read_records(path: Path, faults: Faults) -> Iterator[OdgtRecord]:
             where=path,
             expected="a CrowdHuman .odgt file",
             found=f"odgt files in {path.parent}: {listing(path.parent, '*.odgt')}",
-            remedy="give the path of the .odgt file",
+            remedy="pass the path of the .odgt file",
         )
     seen: set[str] = set()
     spelling = Spelling()

@@ -78,7 +78,7 @@ class Turned:
         else:
             return None
         counts = ", ".join(f"{count} with orientation {number}" for number, count in sorted(self.orientations.items()))
-        return f"EXIF turns {self.orientations.total()} of {self.total} photos looked at ({counts}): {found}", remedy
+        return f"{self.orientations.total()} of the {self.total} photos checked have an EXIF rotation ({counts}): {found}", remedy
 
     def remarks(self) -> list[str]:
         """What else the headers say."""

@@ -146,11 +146,11 @@ class TrainTransform:
 def _check_sizes(sizes: Sequence[int], max_size: int, where: str) -> None:
     if not sizes or min(sizes) < 1 or max_size < max(sizes):
         raise ConfigError(
-            "the image sizes do not fit together",
+            "the image sizes are inconsistent",
             where=where,
             found=f"shorter side {list(sizes)[:8]}, longer at most {max_size}",
             expected="one or more shorter sides in pixels, none above the longest allowed",
-            remedy="COCO's are 640 to 800 at 1333",
+            remedy="COCO uses shorter sides of 640 to 800 and a longer side of at most 1333",
         )
 
 

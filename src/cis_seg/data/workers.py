@@ -136,12 +136,12 @@ def worker_error(error: Exception, reading: Sequence[Path] = ()) -> RunError | N
     memory = "it ran out of shared memory: give the container more (--shm-size), or set data.workers=0"
     killed = "most often the system ran out of memory and killed it: set fewer data.workers (0 reads in the main process)"
     remedy = f"{memory if 'Bus error' in found else killed}; {_RESUME}"
-    return RunError("a process that reads images was lost", where=_listed(reading), found=found, remedy=remedy)
+    return RunError("a data-loading worker died", where=_listed(reading), found=found, remedy=remedy)
 
 
 def _hung(found: str, reading: Sequence[Path]) -> RunError:
     return RunError(
-        "the process that reads the next batch does not answer",
+        "the data-loading worker for the next batch is not responding",
         where=_listed(reading),
         expected="a batch within data.worker_timeout seconds",
         found=found,

@@ -35,7 +35,7 @@ class GivenImage:
         """The image as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            DataError: no such file, not a readable image, or an array of another shape or type.
+            DataError: no such file, not a readable image, or an array of the wrong shape or dtype.
         """
         if isinstance(self.image, str | Path):
             return read_image(_existing(Path(self.image).expanduser()), exif=self.exif)
@@ -59,10 +59,10 @@ def _checked(image: Any) -> Pixels:
         )
         raise DataError("this is not an image", expected=_EXPECTED, found=type(image).__name__, remedy=remedy)
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise DataError("the array of an image has another shape", expected=_EXPECTED, found=image.shape, remedy=_remedy(image.shape))
+        raise DataError("the image array has the wrong shape", expected=_EXPECTED, found=image.shape, remedy=_remedy(image.shape))
     if image.dtype != np.uint8:
         remedy = "values from 0 to 1: (image * 255).round().astype(numpy.uint8); values from 0 to 255: image.astype(numpy.uint8)"
-        raise DataError("the array of an image has another type", expected=_EXPECTED, found=image.dtype, remedy=remedy)
+        raise DataError("the image array has the wrong dtype", expected=_EXPECTED, found=image.dtype, remedy=remedy)
     return np.ascontiguousarray(image)
 
 
@@ -73,4 +73,4 @@ def _remedy(shape: tuple[int, ...]) -> str:
         return "several images: give list(images)"
     if len(shape) == 3 and shape[2] == 4:
         return "drop the fourth channel with image[:, :, :3]"
-    return "channels first: give image.transpose(1, 2, 0)" if len(shape) == 3 and shape[0] == 3 else "give one image with pixels"
+    return "channels first: pass image.transpose(1, 2, 0)" if len(shape) == 3 and shape[0] == 3 else "pass one image with pixels"

@@ -84,7 +84,7 @@ def listed_sources(sources: Sequence[Source], file: CocoFile) -> list[Source]:
             where=f"annotations={file.path}",
             expected=f"file names such as {next((str(image['file_name']) for image in file.images.values()), 'none: it has no images')}",
             found=f"{sources[0].file_name}{' ...' if len(sources) > 1 else ''}",
-            remedy="give the image folder of the annotation file as input",
+            remedy="pass the image folder of the annotation file as input",
         )
     log.info("%d of %d inputs are images of %s, which has %d", len(ids), len(sources), file.path.name, len(file.images))
     return [replace(source, image_id=ids[source.file_name]) for source in sources if source.file_name in ids]

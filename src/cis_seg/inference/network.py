@@ -98,14 +98,14 @@ class Network:
             nms_threshold: IoU above which the lower-scored of two boxes of a class is removed.
             max_detections: maximum number of instances per image.
             test_size: shorter side of the resized image in pixels; None: as in the checkpoint's validation.
-            max_size: limit of the longer side.
+            max_size: maximum length of the longer side.
             exclusive: masks share no pixel: each goes to the best-scored mask that claims it.
             cut_to_box: cut each mask to its box.
-            refine: move outlines to edges of the image, by a mean field over colours inside the box; also cuts masks to their boxes.
+            refine: snap mask outlines to colour edges inside the box (mean field); also cuts to the box.
             exif: ``apply`` or ``ignore`` the EXIF orientation of files and PIL images.
 
         Raises:
-            DataError: no such file, not an image, or an array of another shape or type.
+            DataError: no such file, not an image, or an array of the wrong shape or dtype.
             ConfigError: an option out of its range.
         """
         detection = DetectionConfig(score_threshold, nms_threshold, max_detections)
@@ -157,7 +157,7 @@ class Network:
             the box. Look at those below 0.5 first.
 
         Raises:
-            DataError: no such file, not an image, or a box outside the image, without area or of another shape.
+            DataError: no such file, not an image, or a box outside the image, without area or of the wrong shape.
         """
         _check(MasksFromBoxesConfig(test_size=test_size, max_size=max_size, exif=exif))
         given = GivenImage(image, exif)
@@ -226,7 +226,7 @@ def _checked_boxes(boxes: ArrayLike, size: tuple[int, int]) -> list[Box]:
     """Return the boxes ``(G, 4)`` as tuples.
 
     Raises:
-        DataError: another shape, a value that is not finite, or a box without area inside the image.
+        DataError: the wrong shape, a value that is not finite, or a box without area inside the image.
     """
     expected = "(G, 4): x0, y0, x1, y1 in pixels of the image"
     try:
@@ -235,7 +235,7 @@ def _checked_boxes(boxes: ArrayLike, size: tuple[int, int]) -> list[Box]:
         raise DataError("the boxes are not numbers", expected=expected, found=str(boxes)[:200]) from error
     corners = corners.reshape(0, 4) if corners.size == 0 else corners
     if corners.ndim != 2 or corners.shape[1] != 4:
-        raise DataError("the boxes have another shape", expected=expected, found=corners.shape, remedy="give [box] for a single box")
+        raise DataError("the boxes have the wrong shape", expected=expected, found=corners.shape, remedy="pass [box] for a single box")
     found: list[Box] = [(x0, y0, x1, y1) for x0, y0, x1, y1 in corners.tolist()]
     for index, box in enumerate(found):
         if not np.isfinite(box).all() or inside(box, size) is None:

@@ -38,7 +38,7 @@ KINDS = {
     "id_zero": "annotation id 0, which COCO's evaluation reads as 'no match'",
     "missing_image": "images that are missing",
     "unreadable_image": "files that cannot be read as an image",
-    "other_size": "images of another size than stated",
+    "other_size": "images of a different size than stated",
 }
 
 _NEEDS = Needs(file_names=False, masks="optional", areas=True)  # file names are oddities of their own

@@ -32,7 +32,7 @@ def color_evidence(mask_scores: Tensor, colors_lab: Tensor, box_masks: Tensor, s
         im_inds: ``(N,)`` image of each mask.
 
     Returns:
-        ``(N, h, w)`` float32, positive where the colour speaks for the instance.
+        ``(N, h, w)`` float32, positive where the colour supports the instance.
     """
     scores = at_least_float32(mask_scores)
     bins = _bins(colors_lab)[im_inds].flatten(1)  # (N, h * w)

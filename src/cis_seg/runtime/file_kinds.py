@@ -27,7 +27,7 @@ _RAW = "export it as JPEG or PNG with the camera's software or a raw converter (
 _ARRAY = "write it as an 8-bit PNG or JPEG first"
 _OTHER = ""
 _UNPACK = "unpack it first: {}"
-_VIDEO = "extract its frames as images, or give the video to cis_seg.predict"
+_VIDEO = "extract its frames as images, or pass the video to cis_seg.predict"
 
 #: offset, bytes and kind; the first match is used
 _SIGNATURES: list[tuple[int, bytes, FileKind]] = [
@@ -138,7 +138,7 @@ def _text_kind(head: bytes) -> FileKind | None:
     if start.startswith(("{", "[")):
         return FileKind(JSON, _OTHER)
     shown = json.dumps(" ".join(text.split())[:_SHOWN], ensure_ascii=False)
-    return FileKind(f"a text that begins with {shown}", _OTHER)
+    return FileKind(f"text that begins with {shown}", _OTHER)
 
 
 def _decoded(head: bytes) -> str | None:

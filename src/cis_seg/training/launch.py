@@ -49,7 +49,7 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
     """Return how many processes this one must start for the ``trainer`` options; 0 if it trains itself.
 
     Raises:
-        ConfigError: the devices do not exist, or torchrun or SLURM has started another number of processes.
+        ConfigError: the devices do not exist, or torchrun or SLURM started a different number of processes.
     """
     wish = {key: trainer[key] for key in DEFAULTS}
     try:
@@ -62,11 +62,18 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
     wanted, launcher, started = probe.num_devices * probe.num_nodes, *_started()
     if started == wanted:
         return 0
+    if launcher is None and probe.num_nodes > 1:
+        raise ConfigError(
+            "trainer.num_nodes > 1 needs a launcher, such as torchrun or SLURM",
+            where="trainer.num_nodes",
+            found=f"{probe.num_nodes} nodes, and no launcher",
+            remedy="start the run on every node as in docs/distributed.md, or set trainer.num_nodes=1",
+        )
     if launcher == "torchrun" or started > 1 or probe.num_nodes > 1:
         raise ConfigError(
-            f"{launcher or 'nothing'} has started another number of processes than the trainer uses",
+            "the number of running processes does not match the trainer's",
             where="trainer.devices, trainer.num_nodes",
-            expected=f"{started} in all, which are running",
+            expected=f"{started} in total (the number that {launcher} started)",
             found=f"{probe.num_devices} devices x {probe.num_nodes} nodes = {wanted}",
             remedy="set trainer.devices to the processes per node and trainer.num_nodes to the nodes, as in "
             "docs/distributed.md; on one machine omit torchrun",

@@ -65,7 +65,7 @@ def load_step(path: Path) -> tuple[SavedStep, dict[str, Any]]:
             f"{path} is not the file of a training step",
             expected=f"the keys {STEP}, {PRECISION} and {BATCHES}",
             found=", ".join(sorted(map(str, content))[:8]),
-            remedy="give a bad_steps/step*.pt of a run",
+            remedy="pass a bad_steps/step*.pt of a run",
         )
     return SavedStep(content[STEP], content[PRECISION], tuple(_batch(plain) for plain in content[BATCHES])), content
 

@@ -83,8 +83,8 @@ class RunLogger(WandbLogger):
         try:
             return super().experiment
         except wandb.Error as error:
-            remedy = "log in with a network (wandb login), or record offline: logger.wandb.offline=true"
-            raise ConfigError("W&B did not start this run", where="logger.wandb", found=error, remedy=remedy) from error
+            remedy = "log in while online (wandb login), or record offline: logger.wandb.offline=true"
+            raise ConfigError("W&B could not start this run", where="logger.wandb", found=error, remedy=remedy) from error
 
     def close(self, folder: Path, *, failed: bool) -> None:
         """Store the checkpoints of the finished run in ``folder`` if requested, end the run, and log where it is."""

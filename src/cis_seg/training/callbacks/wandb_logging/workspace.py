@@ -106,8 +106,8 @@ def create(defined: Mapping[str, Any]) -> str:
         return str(build(dict(defined, entity=entity)).save().url)
     except (wandb.Error, OSError, ValueError) as error:
         where = f"project {defined['project']} of {defined['entity'] or 'your default entity'}"
-        remedy = f"log in with a network (wandb login) and check [entity/]project, or {dry}"
-        raise ConfigError("W&B did not create the workspace", where=where, found=error, remedy=remedy) from error
+        remedy = f"log in while online (wandb login) and check [entity/]project, or {dry}"
+        raise ConfigError("W&B could not create the workspace", where=where, found=error, remedy=remedy) from error
 
 
 def build(defined: Mapping[str, Any]) -> Any:
