@@ -42,7 +42,9 @@ def test_place_in_a_checkpoint() -> None:
     assert as_trained(older, average=True) == {"model.a": 1, "average.a": 1}
 
 
-@pytest.mark.parametrize("options", [("ema=0.6",), (*TEACHER, "ema=0.6", "optim.batch_size=4", "optim.accumulate=2")])
+@pytest.mark.parametrize(
+    "options", [pytest.param(("ema=0.6",), marks=pytest.mark.slow), (*TEACHER, "ema=0.6", "optim.batch_size=4", "optim.accumulate=2")]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, options: tuple[str, ...]) -> None:
     whole = small_run(tmp_path, "name=whole", *STEPS, *options)
     with pytest.raises(Stopped):
