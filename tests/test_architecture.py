@@ -266,3 +266,9 @@ def test_importing_has_no_side_effect_and_no_class_overrides_a_private_method(tm
     assert report["overridden"] == [], "a private method of another library's class: runtime/compat.py has the mixins for those"
     assert {f"cis_seg.{name}" for name in MODULES if name != "__init__"} <= set(report["modules"])
     assert not list(tmp_path.iterdir())
+
+
+def test_test_files_have_distinct_names() -> None:
+    """Two files of one name in different folders would keep pytest from collecting any test."""
+    names = [path.name for path in (SOURCE.parent / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
