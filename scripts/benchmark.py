@@ -11,8 +11,7 @@ import torch
 from rich.console import Console
 
 from cis_seg.benchmark.measure import ROWS, Measured, measure
-from cis_seg.benchmark.parts import Load, loads
-from cis_seg.benchmark.report import loads_table, machine, plot_loads, table, write_json, write_loads
+from cis_seg.benchmark.report import Load, loads, loads_table, machine, plot_loads, table, write_json, write_loads
 from cis_seg.benchmark.rows import Setting
 from cis_seg.errors import ConfigError, UserError
 

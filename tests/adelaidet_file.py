@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, SCALES, their_names
 from cis_seg.config.schema import BackboneConfig, ModelConfig
+from cis_seg.model.adelaidet.weights import BIFPN_BODY, FPN_BODY, SCALES, their_names
 from cis_seg.model.build import build_model
 
 

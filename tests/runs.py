@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from cis_seg.commands.train import train
 from cis_seg.config.command_schema import register
 from cis_seg.config.commands import start
-from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.paths import conf_dir
 
 #: a network and images small enough that a step takes a fraction of a second
 SMALL = (

@@ -23,7 +23,7 @@ runtime
 structures  config
 ops  coco  checkpoints
 data  model  assign  losses  evaluation  visualization
-inference  inspection  adelaidet
+inference  inspection
 training  annotation
 build
 diagnostics  reports  benchmark
@@ -35,7 +35,7 @@ HEIGHT = {area: height for height, line in enumerate(LAYERS.strip().splitlines()
 LIBRARIES = {
     "hydra": "config commands training diagnostics build runtime.compat",
     "omegaconf": "config commands training diagnostics build",
-    "lightning": "training data.instance_datamodule checkpoints.lightning_io diagnostics.trial commands.train",
+    "lightning": "training data.instance_datamodule diagnostics.trial commands.train",
     "wandb": "training.callbacks.wandb_logging commands.train",
     "wandb_workspaces": "training.callbacks.wandb_logging.workspace",
     "onnx": "commands.export_onnx",

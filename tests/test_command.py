@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cis_seg.__main__ import main
-from cis_seg.config.command_names import ENTRIES
+from cis_seg.__main__ import ENTRIES, main
 from cis_seg.config.command_schema import COMMANDS
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.paths import conf_dir
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.validation import problems
 from cis_seg.model.build import build_model

@@ -18,16 +18,14 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from cis_seg.adelaidet.convert import convert_model
-from cis_seg.adelaidet.files import convert_file
-from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, their_names
-from cis_seg.adelaidet.reading import Weights
-from cis_seg.assign.fcos_assigner import assign
-from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.assign import assign, select_mask_samples
 from cis_seg.config.schema import DetectionConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import load_trained
 from cis_seg.losses.criterion import Criterion
+from cis_seg.model.adelaidet.convert import convert_model
+from cis_seg.model.adelaidet.files import convert_file
+from cis_seg.model.adelaidet.weights import BIFPN_BODY, FPN_BODY, Weights, their_names
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks

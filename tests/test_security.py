@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from cis_seg.annotation.job import read_job
-from cis_seg.checkpoints.reading import load_file
+from cis_seg.checkpoints import load_file
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results
 from cis_seg.config.schema import BackboneConfig

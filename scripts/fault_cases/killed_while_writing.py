@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cis_seg import train
-from cis_seg.checkpoints import lightning_io as checkpoint_io
-from cis_seg.checkpoints.reading import LAST
+from cis_seg.checkpoints import LAST
 from cis_seg.runtime.atomic_files import PARTIAL, write_atomically
+from cis_seg.training.callbacks import checkpoints as checkpoint_io
 
 
 def main() -> None:

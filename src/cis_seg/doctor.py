@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cis_seg.diagnostics import gpus, machine
-from cis_seg.diagnostics.finding import Finding, Line, Status, findings_of
-from cis_seg.diagnostics.report import print_findings, write_json
+from cis_seg.diagnostics import machine
+from cis_seg.diagnostics.findings import Finding, Line, Status, findings_of, print_findings, write_json
 
 if TYPE_CHECKING:
     from cis_seg.diagnostics.subject import Subject
@@ -33,7 +32,7 @@ def examine(overrides: Sequence[str], *, trial: bool = True) -> Iterator[Finding
     yield from findings_of("Python", machine.check_python)
     yield from findings_of("libraries", machine.check_libraries)
     yield from findings_of("processors", machine.check_processors)
-    yield from findings_of("GPUs", gpus.check_gpus)
+    yield from findings_of("GPUs", machine.check_gpus)
     subjects: list[Subject] = []
     yield from findings_of("configuration", partial(_compose, overrides, subjects))
     if has_config_errors(subjects):
@@ -61,12 +60,12 @@ def _compose(overrides: Sequence[str], subjects: list[Subject]) -> Iterator[Line
 
 def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
     """Run the checks that depend on the configuration; a problem in one does not stop the next."""
-    from cis_seg.diagnostics import dataset, storage
+    from cis_seg.diagnostics import dataset, resources
 
     checks: dict[str, CheckOfRun] = {
-        "devices": gpus.check_devices,
-        "disk": storage.check_disk,
-        "sharing": storage.check_sharing,
+        "devices": machine.check_devices,
+        "disk": resources.check_disk,
+        "sharing": resources.check_sharing,
         "weights": dataset.check_weights,
         "data": dataset.check_data,
     }
@@ -78,7 +77,7 @@ def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
     if trial and blocked:
         yield Finding("trial", Status.WARNING, "not run: a problem above prevents it", "fix that, then run doctor again")
     elif trial:
-        from cis_seg.diagnostics.precision import check_speed
+        from cis_seg.diagnostics.resources import check_speed
         from cis_seg.diagnostics.trial import check_trial
 
         yield from findings_of("precision", partial(check_speed, subject))

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from adelaidet_file import small_config, small_state
-from cis_seg.adelaidet.convert import classes
 from cis_seg.coco.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from cis_seg.errors import ConfigError
 from cis_seg.inference.predictor import load_trained
+from cis_seg.model.adelaidet.convert import classes
 
 HEAD = "proposal_generator.fcos_head"
 

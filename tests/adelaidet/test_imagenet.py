@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from adelaidet_file import small_config
-from cis_seg.adelaidet.convert import Conversion
-from cis_seg.adelaidet.files import convert_file
 from cis_seg.errors import CheckpointError
+from cis_seg.model.adelaidet.convert import Conversion
+from cis_seg.model.adelaidet.files import convert_file
 from cis_seg.model.backbone import ResNet
 from cis_seg.model.build import build_model, load_backbone
 

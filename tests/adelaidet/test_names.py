@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, their_names
+from cis_seg.model.adelaidet.weights import BIFPN_BODY, FPN_BODY, their_names
 
 HEAD = "proposal_generator.fcos_head"
 

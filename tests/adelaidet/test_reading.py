@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from cis_seg.adelaidet.reading import read_weights
 from cis_seg.errors import CheckpointError
+from cis_seg.model.adelaidet.weights import read_weights
 
 RAN: list[str] = []
 

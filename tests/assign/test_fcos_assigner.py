@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import oracles
-from cis_seg.assign.fcos_assigner import assign
+from cis_seg.assign import assign
 from cis_seg.ops.boxes import ltrb_to_boxes
 from cis_seg.ops.grids import pyramid_locations
 from cis_seg.structures import Locations, Target

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import oracles
-from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.assign import select_mask_samples
 from cis_seg.structures import Assignment, MaskSamples
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from cis_seg.benchmark.parts import PARTS, step_by_part
+from cis_seg.benchmark.report import PARTS, step_by_part
 from cis_seg.benchmark.rows import Setting
-from cis_seg.benchmark.scenes import scene
 from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_step, resnet50
+from cis_seg.benchmark.textbook import scene
 
 
 def test_cut_graph_gives_the_gradients_of_the_whole_graph() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from cis_seg.benchmark.measure import ROWS, largest_difference
 from cis_seg.benchmark.rows import Setting
-from cis_seg.benchmark.scenes import samples_of, scene
+from cis_seg.benchmark.textbook import samples_of, scene
 
 #: rows that users may rely on
 NAMES = (

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from cis_seg.checkpoints.reading import CLASSIFIER, checkpoint_metadata, init_from, load_file, load_strictly, model_state
+from cis_seg.checkpoints import CLASSIFIER, checkpoint_metadata, init_from, load_file, load_strictly, model_state
 from cis_seg.errors import CheckpointError, ConfigError
 from tiny_model import tiny_model
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from cis_seg.checkpoints import lightning_io as checkpoint_io
-from cis_seg.checkpoints.lightning_io import AtomicCheckpointIO
-from cis_seg.checkpoints.reading import load_file
+from cis_seg.checkpoints import load_file
 from cis_seg.errors import CheckpointError
+from cis_seg.training.callbacks import checkpoints as checkpoint_io
+from cis_seg.training.callbacks.checkpoints import AtomicCheckpointIO
 from faulty import differences
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cis_seg.inspection.batch_view import batch_panel
 from cis_seg.structures import Batch, Target
 from cis_seg.visualization.drawing import CROWD_COLOR, PALETTE
+from cis_seg.visualization.pages import batch_panel
 from runs import exit_code
 
 SIZE = (60, 80)  # height, width of the photos

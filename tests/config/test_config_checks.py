@@ -20,8 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cis_seg.build import build_data, crowd_spec
 from cis_seg.config import command_schema, schema
-from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.messages import explain
+from cis_seg.config.paths import conf_dir
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.validation import checked, conflicts, problems
 from cis_seg.data.odgt import BOX_KEYS

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cis_seg.config.command_schema import COMMANDS, Command, options, register
-from cis_seg.config.conf_dir import conf_dir
-from cis_seg.config.help import OPTION_LINE, help_text
+from cis_seg.config.commands import OPTION_LINE, help_text
+from cis_seg.config.paths import conf_dir
 from cis_seg.config.schema import DataConfig
 
 register()

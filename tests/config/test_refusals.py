@@ -13,12 +13,11 @@ from omegaconf import OmegaConf
 
 from cis_seg.config.cli import prepared
 from cis_seg.config.command_schema import COMMANDS, PredictConfig, options, register
-from cis_seg.config.conf_dir import conf_dir
-from cis_seg.config.library_options import REPLACED, TRAINER
+from cis_seg.config.library_options import REPLACED, TRAINER, arguments_of
 from cis_seg.config.messages import explain, is_mistake
 from cis_seg.config.option_names import NOTES, OTHER_NAMES, dotted
+from cis_seg.config.paths import conf_dir
 from cis_seg.config.plain import to_dataclass, to_plain
-from cis_seg.config.targets import arguments_of
 from cis_seg.config.validation import checked, problems
 from cis_seg.errors import ConfigError
 from runs import composed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cis_seg.config.command_names import ENTRIES
+from cis_seg.__main__ import ENTRIES
 from cis_seg.config.command_schema import COMMANDS
 
 HEAVY = ("torch", "torchvision", "lightning", "wandb", "scipy", "matplotlib", "numpy", "pycocotools", "albumentations")

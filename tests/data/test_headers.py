@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cis_seg.data.headers import faulty_images, read_header
+from cis_seg.data.image_files import faulty_images, read_header
 from cis_seg.data.images import read_image
 from cis_seg.errors import DataError
 
@@ -99,7 +99,7 @@ def test_a_file_that_the_system_cannot_read_is_listed(tmp_path: Path, write_phot
     def fail(path: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("cis_seg.data.headers._ends_well", fail)
+    monkeypatch.setattr("cis_seg.data.image_files._ends_well", fail)
     (error,) = faulty_images(tmp_path, [("a.jpg", (24, 32))], Path("val.json"), "ignore").values()
     assert error.problem == "a.jpg cannot be read as an image"
     assert f"Permission denied: '{path}'" in str(error)
@@ -120,7 +120,7 @@ def test_the_size_of_a_turned_photo(tmp_path: Path, orientation: int) -> None:
 
 def test_a_whole_image_is_not_decoded(tmp_path: Path, write_photo: WritePhoto, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photo(tmp_path / "a.jpg", height=480, width=640)
-    monkeypatch.setattr("cis_seg.data.headers.read_image", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr("cis_seg.data.image_files.read_image", lambda *_, **__: pytest.fail("decoded"))
     assert faulty_images(tmp_path, [("a.jpg", (480, 640))] * 3, Path("a.json"), "ignore") == {}
 
 

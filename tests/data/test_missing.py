@@ -10,7 +10,7 @@ import pytest
 
 from cis_seg.coco.near_files import near_file
 from cis_seg.data.coco import CocoDataset
-from cis_seg.data.missing import missing_image
+from cis_seg.data.image_files import missing_image
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import find_oddities

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from cis_seg.data.headers import read_header
+from cis_seg.data.image_files import read_header
 from cis_seg.data.images import read_image
 from cis_seg.data.orientation import BoxedPhoto, turned_photos
 from cis_seg.errors import DataError

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from cis_seg import doctor
-from cis_seg.diagnostics import gpus, machine, precision, storage
-from cis_seg.diagnostics.finding import Finding, Line, Status, findings_of, ok
+from cis_seg.diagnostics import machine, resources
+from cis_seg.diagnostics.findings import Finding, Line, Status, findings_of, ok
 from cis_seg.diagnostics.subject import Subject
 from cis_seg.diagnostics.trial import duration
 from cis_seg.errors import DataError
@@ -52,7 +52,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def untimed(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and precisions of equal speed without measuring them."""
-    monkeypatch.setattr(precision, "convolution_seconds", lambda device, dtype, size: 1.0)
+    monkeypatch.setattr(resources, "convolution_seconds", lambda device, dtype, size: 1.0)
     return home
 
 
@@ -125,9 +125,9 @@ def test_problem_and_remedy_are_reported(
 def test_slow_precision_has_one_warning(monkeypatch: pytest.MonkeyPatch, known: bool, statuses: list[Status]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False} if known else {})
-    monkeypatch.setattr(precision, "convolution_seconds", lambda device, dtype, size: 50.0 if dtype == torch.bfloat16 else 1.0)
+    monkeypatch.setattr(resources, "convolution_seconds", lambda device, dtype, size: 50.0 if dtype == torch.bfloat16 else 1.0)
     subject = Subject(["trainer.precision=bf16-mixed"])
-    lines = [*gpus.check_devices(subject), *precision.check_speed(subject)]
+    lines = [*machine.check_devices(subject), *resources.check_speed(subject)]
     assert [status for status, *_ in lines] == statuses
     assert [remedy for *_, remedy in lines if remedy] == ["set trainer.precision=32-true"]
 
@@ -155,8 +155,8 @@ def test_corrupt_data(untimed: Path) -> None:
 
 
 def test_too_little_disk_and_memory(untimed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 2**20, 2**20))
-    monkeypatch.setattr(storage, "open_file_limit", lambda: 64)
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - 2**20, 2**20))
+    monkeypatch.setattr(resources, "open_file_limit", lambda: 64)
     found = report("data.workers=2", "data.train_sizes=[800]", "data.train_max_size=1333")
     assert [f.status for f in found["disk"]] == [Status.PROBLEM, Status.PROBLEM], "the run, and the crowd"
     assert "1 MB free" in found["disk"][0].found
@@ -170,7 +170,7 @@ def test_estimated_size_of_a_run() -> None:
     """The paper's network with AdamW: 34 million numbers three times in each of four checkpoints."""
     subject = Subject(["data=coco", "data.root=.", "model=condinst_r50_fpn", "schedule.val_every=2000", "schedule.max_steps=2000"])
     checkpoints = 4 * 3 * 4 * 34_000_000
-    assert checkpoints < storage.run_bytes(subject.typed) < 1.1 * checkpoints
+    assert checkpoints < resources.run_bytes(subject.typed) < 1.1 * checkpoints
 
 
 def test_library_versions_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,16 +198,16 @@ def test_unsupported_python_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_gpu_with_an_old_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "version").touch()
-    monkeypatch.setattr(gpus, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(
         torch.cuda, "init", lambda: (_ for _ in ()).throw(RuntimeError("The NVIDIA driver on your system is too old\nmore"))
     )
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    ((status, found, remedy),) = gpus.check_gpus()
+    ((status, found, remedy),) = machine.check_gpus()
     assert (status, "too old" in found, "update the NVIDIA driver" in remedy) == (Status.PROBLEM, True, True)
     monkeypatch.setattr(torch.version, "cuda", None)
-    ((status, found, _),) = gpus.check_gpus()
+    ((status, found, _),) = machine.check_gpus()
     assert "built without CUDA" in found
 
 
@@ -225,7 +225,7 @@ def test_gpu_not_supported_by_the_torch_build(monkeypatch: pytest.MonkeyPatch) -
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *args, answer=answer: answer)
     monkeypatch.setattr(torch, "ones", refuse)
-    ((status, found, remedy),) = gpus.check_gpus()
+    ((status, found, remedy),) = machine.check_gpus()
     assert status == Status.PROBLEM
     assert "GPU 0: Old, capability 5.0: CUDA error: no kernel image" in found
     assert "sm_90" in remedy

@@ -13,8 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 import oracles
-from cis_seg.assign.fcos_assigner import assign
-from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.assign import assign, select_mask_samples
 from cis_seg.config.schema import OverlapConfig, PairwiseConfig
 from cis_seg.losses.criterion import Criterion
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask

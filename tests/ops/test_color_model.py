@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from cis_seg.ops.color_model import color_evidence
+from cis_seg.ops.color import color_evidence
 from cis_seg.ops.mean_field import mean_field
 
 SHIRT, GROUND = [60.0, 40.0, 20.0], [40.0, -30.0, 10.0]

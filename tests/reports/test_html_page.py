@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 from cis_seg.errors import DataError
-from cis_seg.reports.curves import Line, chart, read_curves, thinned, ticks
 from cis_seg.reports.html_page import ABSENT, differences, to_html
-from cis_seg.reports.html_style import COLORS, dashes, style
+from cis_seg.reports.html_parts import COLORS, Line, chart, dashes, read_curves, style, thinned, ticks
 from finished_runs import write_run
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "report.py"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cis_seg.reports.html_style import COLORS, DARK_COLORS
+from cis_seg.reports.html_parts import COLORS, DARK_COLORS
 from finished_runs import write_run
 
 pytestmark = pytest.mark.slow

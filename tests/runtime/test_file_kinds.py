@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cis_seg.checkpoints.reading import load_file
+from cis_seg.checkpoints import load_file
 from cis_seg.coco.reader import read_json
 from cis_seg.data.images import read_image
 from cis_seg.errors import CheckpointError, DataError

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from cis_seg.runtime.file_lock import locked
+from cis_seg.runtime.atomic_files import locked
 from cis_seg.training.run_folder import held
 
 HOLDER = """
 import multiprocessing, os, sys, time
 from pathlib import Path
-from cis_seg.runtime.file_lock import locked
+from cis_seg.runtime.atomic_files import locked
 
 def work():
     print(os.getpid(), flush=True)

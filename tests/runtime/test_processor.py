@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cis_seg.runtime.processor import slow_precision
+from cis_seg.runtime.machine import slow_precision
 
 WITHOUT, WITH = {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, {"avx512_bf16": True, "amx_bf16": False}
 

@@ -10,12 +10,12 @@ import torch
 from omegaconf import OmegaConf
 
 from adelaidet_file import small_config, small_state
-from cis_seg.adelaidet.files import convert_file
 from cis_seg.coco.classes import COCO_CLASSES
 from cis_seg.commands import evaluate
 from cis_seg.commands.evaluate import scored_classes
 from cis_seg.errors import CheckpointError
 from cis_seg.inference.predictor import load_trained
+from cis_seg.model.adelaidet.files import convert_file
 from cis_seg.training.initial_weights import follow_weights
 from runs import SMALL, composed, metrics_of, places, small_run
 

@@ -1,19 +1,129 @@
-"""The results as tables, JSON and a plot."""
+"""The results as tables, JSON and plots, with the time of each part of a step by image size and number of people.
+
+Legend: H W padded input.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
+from torch import Tensor
 
 from cis_seg.benchmark.measure import Measured
-from cis_seg.benchmark.parts import PARTS, Load
+from cis_seg.benchmark.rows import Setting
+from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_module, resnet50
+from cis_seg.benchmark.textbook import scene
+from cis_seg.model.condinst import LEVELS, CondInst
+from cis_seg.structures import Batch, DensePredictions
+
+T = TypeVar("T")
+
+#: in order; "masks" covers assignment, controller, mask head and all losses
+PARTS = ("backbone", "pyramid", "head", "mask branch", "masks", "optimiser")
+REPEATS = 3
+#: rows of the table; shorter sides in pixels, the longer side is 4/3 of it
+PEOPLE, SHORT_SIDES = (5, 20, 80, 320), (480, 800, 1333)
+QUICK = ((2, 4), (64, 96))
+DIVISOR = 32
+
+
+@dataclass(frozen=True)
+class Load:
+    """The time of one training step by part."""
+
+    size: tuple[int, int]  # (H, W)
+    people: int  # per image
+    ms: Mapping[str, float]  # medians, forward and backward together
+
+    @property
+    def total(self) -> float:
+        """Total time of the step in ms."""
+        return sum(self.ms.values())
+
+
+class _Clock:
+    """Accumulates wall time by name, synchronised with the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.ms = device, dict.fromkeys(PARTS, 0.0)
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() * 1000
+
+    def timed(self, name: str, work: Callable[[], T]) -> T:
+        start = self.now()
+        result = work()
+        self.ms[name] += self.now() - start
+        return result
+
+
+def step_by_part(model: CondInst, batch: Batch, step: Step, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return the milliseconds of each part in one step. The graph is cut between the parts, so that each has its own backward."""
+    clock = _Clock(batch.pixels.device)
+    optimizer.zero_grad()
+    with torch.autocast(batch.pixels.device.type, dtype=torch.bfloat16, enabled=step.bf16):
+        images = model.normalize(batch.pixels, batch.image_sizes)
+        stages = clock.timed("backbone", lambda: model.backbone(images))
+        stage_cut = {i: _cut(x) for i, x in stages.items()}
+        levels = clock.timed("pyramid", lambda: model.neck(stage_cut))
+        level_cut = {i: _cut(x) for i, x in levels.items()}
+        heads = clock.timed("head", lambda: model.head([level_cut[i] for i in LEVELS]))
+        feats = clock.timed("mask branch", lambda: model.mask_branch([level_cut[i] for i in range(model.finest_mask_level, LEVELS[2] + 1)]))
+        cut = [_cut(x) for x in (*heads, feats)]
+        cls_logits, ltrb, ctr_logits, tower_feats, mask_feats = cut
+        dense = DensePredictions(cls_logits, ltrb, ctr_logits, tower_feats, mask_feats, model.grid(level_cut))
+        losses = clock.timed("masks", lambda: our_module(model, step).losses_from(dense, batch, step=1))
+    total = torch.stack([value for name, value in losses.items() if name.startswith("loss_")]).sum()
+    clock.timed("masks", total.backward)
+    for name, ends, cuts in (
+        ("mask branch", [feats], cut[-1:]),
+        ("head", heads, cut[:-1]),
+        ("pyramid", list(levels.values()), list(level_cut.values())),
+        ("backbone", list(stages.values()), list(stage_cut.values())),
+    ):
+        clock.timed(name, lambda: _backward(ends, cuts))  # noqa: B023  # called immediately
+    clock.timed("optimiser", optimizer.step)
+    return clock.ms
+
+
+def _cut(x: Tensor) -> Tensor:
+    return x.detach().requires_grad_()
+
+
+def _backward(ends: Sequence[Tensor], cuts: Sequence[Tensor]) -> None:
+    """Continue the backward pass from the cuts; unused outputs have no gradient and frozen stages no graph."""
+    pairs = [(end, cut.grad) for end, cut in zip(ends, cuts, strict=True) if cut.grad is not None and end.requires_grad]
+    torch.autograd.backward([end for end, _ in pairs], [gradient for _, gradient in pairs])
+
+
+def loads(setting: Setting) -> Iterator[Load]:
+    """Measure R50 with one image per step in float32, for each size and number of people."""
+    people, sides = QUICK if setting.quick else (PEOPLE, SHORT_SIDES)
+    model = resnet50(setting)
+    optimizer = negligible_sgd(model)
+    for side in sides:
+        size = (_up(side), _up(side * 4 / 3))
+        for count in people:
+            step = Step(size, count, batch=1)
+            batch = scene(size, count, device=setting.device)
+            times = [step_by_part(model, batch, step, optimizer) for _ in range(1 + REPEATS)][1:]  # the first is a warm-up
+            yield Load(size, count, {part: statistics.median(t[part] for t in times) for part in PARTS})
+
+
+def _up(pixels: float) -> int:
+    return int(-(-pixels // DIVISOR) * DIVISOR)
 
 
 def loads_table(loads: Sequence[Load], device: str) -> Table:

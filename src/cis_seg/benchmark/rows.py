@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cis_seg.benchmark import textbook
-from cis_seg.benchmark.scenes import logits_of, samples_of, scene
+from cis_seg.benchmark.textbook import logits_of, samples_of, scene
 from cis_seg.losses.overlap import overlap_loss
 from cis_seg.losses.pairwise import pairwise_loss
 from cis_seg.losses.projection import projection_loss

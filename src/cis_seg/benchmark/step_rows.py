@@ -12,11 +12,10 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
-from cis_seg.assign.fcos_assigner import assign
-from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.assign import assign, select_mask_samples
 from cis_seg.benchmark import textbook
 from cis_seg.benchmark.rows import STRIDE, Row, Setting, Side, Work
-from cis_seg.benchmark.scenes import scene
+from cis_seg.benchmark.textbook import scene
 from cis_seg.config.schema import BackboneConfig, ModelConfig, PairwiseConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion

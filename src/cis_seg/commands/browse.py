@@ -17,9 +17,8 @@ from cis_seg.config.validation import checked
 from cis_seg.data.images import read_image
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.records import missing_folder
-from cis_seg.inspection.batch_view import batch_panel
 from cis_seg.visualization.drawing import Pixels, draw_instances, side_by_side, true_drawings
-from cis_seg.visualization.pages import Pages
+from cis_seg.visualization.pages import Pages, batch_panel
 
 MAX_SIDE = 1280  # px of a drawn image's longer side; a page shows 960 of them
 

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/con
 
     from rich.console import Console
 
-    from cis_seg.adelaidet.files import convert_file, print_conversion
+    from cis_seg.model.adelaidet.files import convert_file, print_conversion
 
     class_names = args.classes.split(",") if args.classes else None
     try:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cis_seg.coco import rle
 from cis_seg.config.command_schema import MasksFromBoxesConfig
 from cis_seg.config.validation import checked
-from cis_seg.data.headers import check_size
+from cis_seg.data.image_files import check_size
 from cis_seg.data.images import read_image
 from cis_seg.errors import ConfigError, DataError
 from cis_seg.inference.box_file import BoxedImage, BoxFile, read_box_file

@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from cis_seg.checkpoints.reading import checkpoint_metadata, load_strictly, model_state
+from cis_seg.checkpoints import checkpoint_metadata, load_strictly, model_state
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import LossConfig, ModelConfig, TeacherConfig
 from cis_seg.inference.postprocess import Postprocess
@@ -23,7 +23,7 @@ from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
 from cis_seg.training.average import AVERAGE_PREFIX
 from cis_seg.training.module import CondInstModule
-from cis_seg.training.step_file import SavedStep, load_step
+from cis_seg.training.skipped_step import SavedStep, load_step
 from cis_seg.training.teacher import Teacher
 
 _SHOWN = 3  # names of parameters printed

@@ -26,11 +26,11 @@ from cis_seg.evaluation.score_table import print_report
 from cis_seg.model.sync_batch_norm import share_norms
 from cis_seg.runtime.atomic_files import retry_while_disk_full, write_atomically
 from cis_seg.runtime.compat import number_rows_from
-from cis_seg.runtime.processor import slow_precision
+from cis_seg.runtime.machine import slow_precision
 from cis_seg.training.callbacks.wandb_logging.logger import close_loggers
-from cis_seg.training.evaluation_result import LatestEvaluation
 from cis_seg.training.initial_weights import check_base_finished, compose_base, follow_weights, load_start, missing_base
 from cis_seg.training.launch import is_first, launch, processes_to_start
+from cis_seg.training.metrics import LatestEvaluation
 from cis_seg.training.module import SCORED_SETS, CondInstModule
 from cis_seg.training.resume import ResumePoint, check_data, check_options, log_changes, resume_command
 from cis_seg.training.run_folder import check_writable, checkpoints_of, held, make_ready, newest_good

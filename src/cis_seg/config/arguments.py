@@ -8,10 +8,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cis_seg.config.command_schema import options_of
-from cis_seg.config.conf_dir import conf_dir
-from cis_seg.config.library_options import TRAINER
+from cis_seg.config.library_options import TRAINER, arguments_of
 from cis_seg.config.option_names import own_name
-from cis_seg.config.targets import arguments_of
+from cis_seg.config.paths import conf_dir
 from cis_seg.errors import ConfigError
 from cis_seg.runtime.compat import hydra_flags
 

@@ -20,8 +20,8 @@ from omegaconf import DictConfig
 
 from cis_seg.config.arguments import is_sweep, normalised, quote_letters
 from cis_seg.config.command_schema import options_of
-from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.messages import explain, is_mistake
+from cis_seg.config.paths import conf_dir
 from cis_seg.runtime.compat import override_value
 
 Task = Callable[[DictConfig], float | None]

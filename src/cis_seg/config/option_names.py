@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cis_seg.config.conf_dir import conf_dir
+from cis_seg.config.paths import conf_dir
 from cis_seg.config.schema import DATA_SCHEMAS, DataConfig
 from cis_seg.errors import ConfigError
 

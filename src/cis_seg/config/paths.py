@@ -1,4 +1,4 @@
-"""Checks that files and folders named by a config exist, made before PyTorch is imported."""
+"""The directory of the configuration files; and checks that what a config names exists, made before PyTorch is imported."""
 
 from __future__ import annotations
 
@@ -8,10 +8,34 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.rules import CHECKED_LATER, CHECKPOINT, WRITTEN
 from cis_seg.config.schema import Config, CrowdData, DataConfig
 from cis_seg.errors import CheckpointError, ConfigError, DataError, listing
+
+
+def conf_dir() -> str:
+    """Return the absolute path of the directory with ``config.yaml`` and its groups.
+
+    It is ``conf/`` beside ``src/`` in a checkout (also with ``pip install -e``), and ``cis_seg/conf/`` in an installed wheel.
+    The checkout takes precedence, so that an edited file takes effect. Neither depends on the working directory.
+
+    Raises:
+        ConfigError: neither exists (an incomplete copy of the repository, or a wheel built without its YAML files).
+    """
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1]
+    candidates = [package / "conf"]
+    if package.parent.name == "src" and (checkout / "pyproject.toml").is_file():
+        candidates.insert(0, checkout / "conf")
+    for candidate in candidates:
+        if candidate.is_dir():
+            return str(candidate)
+    raise ConfigError(
+        "the configuration files of cis_seg are missing",
+        where=package,
+        expected=" or ".join(map(str, candidates)),
+        remedy="clone the repository again, or reinstall the package",
+    )
 
 
 def check_paths(cfg: Any) -> None:

@@ -1,7 +1,7 @@
 """The options of a training run: name, type, default, meaning and allowed values, each written once.
 
 These dataclasses are Hydra's schema, so an unknown key or a wrong type is refused when the config is composed. Validation
-(``config.validation``), ``--help`` (``config.help``) and the objects that a node configures all read them.
+(``config.validation``), ``--help`` (``config.commands``) and the objects that a node configures all read them.
 They are not frozen, because OmegaConf makes a frozen dataclass read-only, and Hydra could not override it; nothing assigns to them.
 """
 

@@ -24,8 +24,8 @@ from cis_seg.data.faults import (
     Faults,
     report_dropped,
 )
+from cis_seg.data.image_files import missing_text
 from cis_seg.data.image_sizes import image_sizes
-from cis_seg.data.missing import missing_text
 from cis_seg.data.odgt import BOX_KEYS, OdgtRecord, checked_entries, read_records
 from cis_seg.data.records import ImageRecord, InstanceDataset, missing_folder, pack
 from cis_seg.errors import DataError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cis_seg.data.headers import THREADS, Header, Size, oriented, read_header
+from cis_seg.data.image_files import THREADS, Header, Size, oriented, read_header
 from cis_seg.errors import DataError
 from cis_seg.runtime.atomic_files import write_atomically
 

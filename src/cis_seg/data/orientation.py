@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from cis_seg.data.headers import THREADS, Header, Size, read_header
+from cis_seg.data.image_files import THREADS, Header, Size, read_header
 from cis_seg.data.images import CORRUPT, opened
 from cis_seg.errors import DataError
 

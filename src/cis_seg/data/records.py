@@ -21,9 +21,8 @@ from torch.utils.data import Dataset
 
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, clipped, nonempty
-from cis_seg.data.headers import check_size, faulty_images
+from cis_seg.data.image_files import IMAGE_OPTIONS, check_size, faulty_images, missing_image
 from cis_seg.data.images import read_image
-from cis_seg.data.missing import IMAGE_OPTIONS, missing_image
 from cis_seg.data.orientation import BoxedPhoto, Turned, turned_photos
 from cis_seg.errors import DataError, listing
 from cis_seg.structures import RLE

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from cis_seg.build import crowd_spec
-from cis_seg.checkpoints.reading import checkpoint_metadata, load_file, model_state
+from cis_seg.checkpoints import checkpoint_metadata, load_file, model_state
 from cis_seg.config.schema import Config, CrowdData
 from cis_seg.data.records import InstanceDataset
-from cis_seg.diagnostics.finding import Line, ok, problem, warning
+from cis_seg.diagnostics.findings import Line, ok, problem, warning
 from cis_seg.diagnostics.subject import Subject
 from cis_seg.model.build import imagenet_file
 from cis_seg.training.initial_weights import missing_base

@@ -16,13 +16,13 @@ from cis_seg.build import build_data
 from cis_seg.config import schema
 from cis_seg.config.cli import prepared
 from cis_seg.config.command_schema import register
-from cis_seg.config.conf_dir import conf_dir
 from cis_seg.config.devices import device_count
+from cis_seg.config.paths import conf_dir
 from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.schema import Config, CrowdData
 from cis_seg.config.validation import option_of, problems, without_effect
 from cis_seg.data.instance_datamodule import InstanceDataModule
-from cis_seg.diagnostics.finding import Line, explained, ok, problem, warning
+from cis_seg.diagnostics.findings import Line, explained, ok, problem, warning
 from cis_seg.evaluation.metrics_file import METRICS
 from cis_seg.training.run_folder import checkpoints_of
 

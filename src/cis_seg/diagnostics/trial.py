@@ -23,10 +23,10 @@ from cis_seg.config.schema import CrowdData
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.synthetic.files import ensure_crowd
 from cis_seg.diagnostics.dataset import weights_available
-from cis_seg.diagnostics.finding import Line, ok, problem, warning
+from cis_seg.diagnostics.findings import Line, ok, problem, warning
 from cis_seg.diagnostics.machine import gigabytes
 from cis_seg.diagnostics.subject import Subject
-from cis_seg.runtime.usage import peak_host_memory
+from cis_seg.runtime.machine import peak_host_memory
 from cis_seg.training.initial_weights import load_start
 
 #: steps that are trained; the first one allocates memory and selects algorithms and is not timed

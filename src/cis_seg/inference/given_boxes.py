@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from cis_seg.assign.fcos_assigner import allowed_pairs
+from cis_seg.assign import allowed_pairs
 from cis_seg.ops.boxes import ltrb_to_boxes
 from cis_seg.structures import DensePredictions
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cis_seg.coco.reader import warn_once
-from cis_seg.data.headers import read_header
+from cis_seg.data.image_files import read_header
 from cis_seg.data.images import read_image
 from cis_seg.data.records import Sample
 from cis_seg.data.transforms import Example, Pixels, TestTransform, resized, resized_size

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cis_seg.checkpoints.reading import checkpoint_metadata, load_file, load_strictly, model_state
+from cis_seg.checkpoints import checkpoint_metadata, load_file, load_strictly, model_state
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import DataConfig, ModelConfig
 from cis_seg.data.transforms import TestTransform

@@ -16,8 +16,8 @@ from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, box_iou, inside
 from cis_seg.coco.checks import check_file_name
 from cis_seg.coco.suspicious import BOX_IOU
+from cis_seg.data.image_files import missing_text
 from cis_seg.data.images import read_image
-from cis_seg.data.missing import missing_text
 from cis_seg.data.orientation import BoxedPhoto, turned_photos
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import Contents

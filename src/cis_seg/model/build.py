@@ -10,7 +10,7 @@ import torch
 from torch.hub import get_dir
 from torchvision.models import get_model_weights, list_models
 
-from cis_seg.checkpoints.reading import load_file
+from cis_seg.checkpoints import load_file
 from cis_seg.config.schema import BackboneConfig, ModelConfig
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.backbone import ResNet, load_pretrained

@@ -1,6 +1,6 @@
-"""Colours at the mask stride and the similarity of neighbouring ones (BoxInst, section 3.3).
+"""Colours at the mask stride: CIE Lab, the similarity of neighbours (BoxInst, section 3.3), and a colour model of each instance.
 
-Legend: B batch, E neighbours, H W padded input, h w mask grid. Colours are RGB, 0..255, unless called Lab.
+Legend: B batch, N instances, E neighbours, C colour bins, H W padded input, h w mask grid. Colours are RGB, 0..255, unless called Lab.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ _XYZ_FROM_RGB = (
     (0.019334, 0.119193, 0.950227),
 )
 _D65_WHITE = (0.95047, 1.0, 1.08883)
+#: side of a bin in CIE Lab, about three times a just noticeable difference; L has 13 of them, a and b 32 each
+BIN = 8.0
+BINS = (13, 32, 32)
+#: added to the shares of a colour, so that a colour that hardly occurs is evidence for neither
+RARE = 1e-3
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
@@ -126,3 +131,41 @@ def valid_mask(
     rows = sample_points(padded_size[0] // stride, stride, device) < limits[:, :1]  # (B, h)
     columns = sample_points(padded_size[1] // stride, stride, device) < limits[:, 1:]  # (B, w)
     return rows[:, :, None] & columns[:, None, :]
+
+
+@torch.no_grad()
+def color_evidence(mask_scores: Tensor, colors_lab: Tensor, box_masks: Tensor, surroundings: Tensor, im_inds: Tensor) -> Tensor:
+    """Return ``log((f + 0.001) / (s + 0.001))`` for every pixel: its colour's share f in the mask and s in the surroundings of the box.
+
+    Ground that a mask wrongly covers, as between the legs of a person, usually has a colour that lies outside the box too, where no
+    pixel belongs to the instance.
+
+    Args:
+        mask_scores: ``(N, h, w)`` in [0, 1]; the pixels of the box count by their score.
+        colors_lab: ``(B, 3, h, w)`` CIE Lab.
+        box_masks: ``(N, h, w)`` filled boxes.
+        surroundings: ``(N, h, w)`` filled boxes of the neighbourhood; their pixels outside ``box_masks`` count.
+        im_inds: ``(N,)`` image of each mask.
+
+    Returns:
+        ``(N, h, w)`` float32, positive where the colour supports the instance.
+    """
+    scores = at_least_float32(mask_scores)
+    bins = _bins(colors_lab)[im_inds].flatten(1)  # (N, h * w)
+    inside = _shares(bins, scores * box_masks)
+    outside = _shares(bins, (surroundings.bool() & ~box_masks.bool()).to(scores.dtype))
+    return ((inside + RARE) / (outside + RARE)).log().gather(1, bins).view_as(scores)
+
+
+def _bins(colors_lab: Tensor) -> Tensor:
+    """Return the index of each pixel's colour among C, ``(B, h, w)``."""
+    lightness, a, b = (colors_lab / BIN).unbind(dim=1)
+    parts = (lightness, a + BINS[1] / 2, b + BINS[2] / 2)
+    first, second, third = (part.long().clamp(0, count - 1) for part, count in zip(parts, BINS, strict=True))
+    return (first * BINS[1] + second) * BINS[2] + third
+
+
+def _shares(bins: Tensor, weights: Tensor) -> Tensor:
+    """Return the share of each colour among the weighted pixels, ``(N, C)``."""
+    counts = weights.new_zeros(len(bins), BINS[0] * BINS[1] * BINS[2]).scatter_add_(1, bins, weights.flatten(1))
+    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)

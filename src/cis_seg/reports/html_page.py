@@ -15,9 +15,8 @@ from PIL import Image, UnidentifiedImageError
 
 from cis_seg.config.plain import CONFIG, read_plain
 from cis_seg.errors import DataError
-from cis_seg.reports.curves import LOGS, Line, chart, read_curves
 from cis_seg.reports.groups import Group
-from cis_seg.reports.html_style import style
+from cis_seg.reports.html_parts import LOGS, Line, chart, read_curves, style
 from cis_seg.reports.markdown_tables import document
 from cis_seg.reports.runs import Run
 

@@ -1,4 +1,4 @@
-"""Atomic file writes: to a temporary file, flushed to disk, then renamed. While the disk is full, they wait and retry."""
+"""Atomic file writes: to a temporary file, flushed to disk, then renamed. They wait while the disk is full. And locks between processes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+
+from filelock import FileLock
 
 from cis_seg.runtime.signals import STOP_SIGNALS, Stopped
 
@@ -152,3 +154,28 @@ def _stop_on_signal(path: Path) -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold an exclusive lock on the file ``path``; the file is deleted on release.
+
+    Forked processes do not inherit the lock, because filelock closes its file in them. The same process may acquire it again.
+
+    Args:
+        path: lock file in an existing folder.
+        wait: whether to wait while another process holds the lock.
+
+    Raises:
+        filelock.Timeout: another process holds the lock, and ``wait`` is False.
+        OSError: the file system does not support locks.
+    """
+    # no soft fallback: a file that merely exists would outlive a killed run
+    lock = FileLock(path.resolve(), is_singleton=True, fallback_to_soft=False)
+    with lock.acquire(timeout=-1 if wait else 0):
+        try:
+            yield
+        finally:
+            if lock.lock_counter == 1:
+                with suppress(OSError):  # on Windows an open file cannot be deleted
+                    path.unlink()

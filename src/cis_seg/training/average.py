@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from cis_seg.checkpoints.reading import MODEL_PREFIX
+from cis_seg.checkpoints import MODEL_PREFIX
 
 #: prefix of the average in a module's state, and of the trained weights in a checkpoint where the average is the network
 AVERAGE_PREFIX, TRAINED_PREFIX = "average.", "trained."

@@ -13,9 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from cis_seg.checkpoints.reading import LAST, checkpoint_metadata, init_from, load_file
-from cis_seg.config.conf_dir import conf_dir
-from cis_seg.config.paths import experiment_of
+from cis_seg.checkpoints import LAST, checkpoint_metadata, init_from, load_file
+from cis_seg.config.paths import conf_dir, experiment_of
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import Config, ModelConfig
 from cis_seg.errors import CheckpointError

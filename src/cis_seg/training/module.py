@@ -13,8 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cis_seg.assign.fcos_assigner import assign
-from cis_seg.assign.mask_samples import select_mask_samples
+from cis_seg.assign import assign, select_mask_samples
 from cis_seg.coco.results import to_results
 from cis_seg.evaluation.metrics import Curves, GroundTruth, score
 from cis_seg.inference.postprocess import Postprocess
@@ -22,7 +21,7 @@ from cis_seg.losses.criterion import Criterion
 from cis_seg.model.condinst import CondInst
 from cis_seg.structures import Batch, DensePredictions, Instances
 from cis_seg.training.average import as_network, as_trained, follow, momentum_after
-from cis_seg.training.evaluation_result import EvaluationListener, EvaluationResult
+from cis_seg.training.metrics import EvaluationListener, EvaluationResult
 from cis_seg.training.teacher import Teacher
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cis_seg.checkpoints.reading import checkpoint_metadata, load_file
+from cis_seg.checkpoints import checkpoint_metadata, load_file
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.training.initial_weights import BELONG_TO_WEIGHTS

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from cis_seg.checkpoints.reading import LAST, PREVIOUS, load_file
+from cis_seg.checkpoints import LAST, PREVIOUS, load_file
 from cis_seg.errors import CheckpointError, ConfigError
-from cis_seg.runtime.atomic_files import PARTIAL, write_atomically
-from cis_seg.runtime.file_lock import locked
+from cis_seg.runtime.atomic_files import PARTIAL, locked, write_atomically
 from cis_seg.training.csv_log import last_step, rewind
 
 _STAGE = re.compile(r"_(pretrain|mask|finetune|finetune_overlap|finetune_teacher|ov[\d.]+)$")

@@ -14,8 +14,7 @@ from torch import Tensor
 from cis_seg.config.schema import ModelConfig, TeacherConfig
 from cis_seg.inference.given_boxes import best_locations
 from cis_seg.model.condinst import CondInst
-from cis_seg.ops.color import pooled_colors, rgb_to_lab
-from cis_seg.ops.color_model import color_evidence
+from cis_seg.ops.color import color_evidence, pooled_colors, rgb_to_lab
 from cis_seg.ops.masks import box_masks
 from cis_seg.ops.mean_field import mean_field
 from cis_seg.structures import Batch, DensePredictions, MaskSamples, PseudoMasks, Target

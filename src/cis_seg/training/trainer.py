@@ -14,10 +14,9 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar, 
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
-from cis_seg.checkpoints.lightning_io import AtomicCheckpointIO
 from cis_seg.config.schema import Config
 from cis_seg.errors import ConfigError
-from cis_seg.training.callbacks.checkpoints import LastCheckpoint
+from cis_seg.training.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from cis_seg.training.callbacks.run_card import RunCard
 from cis_seg.training.callbacks.wandb_logging.logger import wandb_disabled
 from cis_seg.training.launch import is_first, strategy

@@ -16,7 +16,7 @@ import torch
 from cis_seg.commands import replay
 from cis_seg.errors import CheckpointError, RunError
 from cis_seg.replay import main
-from cis_seg.training.callbacks.watched_step import KEPT
+from cis_seg.training.skipped_step import KEPT
 from faulty import differences
 from runs import SMALL, places, small_run, weights_of
 from step_faults import spoils

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cis_seg.training.callbacks.metric_names import CHARTS, FINAL, PROMISED, PROMISED_WITH_OVERLAP, RAW, RESULTS, STEP, WEIGHTED, summaries
+from cis_seg.training.metrics import CHARTS, FINAL, PROMISED, PROMISED_WITH_OVERLAP, RAW, RESULTS, STEP, WEIGHTED, summaries
 from runs import SMALL, metrics_of, places
 from wandb_file import history, records, summary, table
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from cis_seg.errors import ConfigError
-from cis_seg.training.callbacks.metric_names import (
+from cis_seg.training.callbacks.wandb_logging.workspace import build, create, definition
+from cis_seg.training.metrics import (
     CHARTS,
     FINAL,
     PEAK_CUDA,
@@ -23,7 +24,6 @@ from cis_seg.training.callbacks.metric_names import (
     RESULTS,
     STEP,
 )
-from cis_seg.training.callbacks.wandb_logging.workspace import build, create, definition
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "wandb_workspace.py"
 

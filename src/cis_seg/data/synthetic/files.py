@@ -23,7 +23,7 @@ from cis_seg.data.synthetic.card import crowd_card
 from cis_seg.data.synthetic.records import DrawnImage, coco_file, draw_image
 from cis_seg.data.synthetic.spec import SPLITS, CrowdPaths, CrowdSpec
 from cis_seg.errors import DataError
-from cis_seg.runtime.file_lock import locked
+from cis_seg.runtime.atomic_files import locked
 
 GENERATOR_VERSION = 1  # raise it with every change that alters pixels or annotations
 

@@ -19,8 +19,8 @@ from cis_seg.errors import RunError
 from cis_seg.runtime.collectives import mean_over_processes
 from cis_seg.runtime.compat import skip_if
 from cis_seg.structures import Batch
-from cis_seg.training.callbacks.metric_names import GRADIENT_NORM, SKIPPED_STEPS
-from cis_seg.training.callbacks.watched_step import FOLDER, WatchedStep, write_report
+from cis_seg.training.metrics import GRADIENT_NORM, SKIPPED_STEPS
+from cis_seg.training.skipped_step import FOLDER, WatchedStep, write_report
 
 #: norms with running statistics
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

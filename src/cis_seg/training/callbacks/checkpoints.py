@@ -1,8 +1,10 @@
-"""When the run's checkpoints are written: ``last.ckpt`` at the end of a step, ``best.ckpt`` after a better validation."""
+"""When the run's checkpoints are written, ``last.ckpt`` at the end of a step and ``best.ckpt`` after a better validation; and how."""
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +14,61 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
-from cis_seg.checkpoints.reading import LAST
+from cis_seg.checkpoints import LAST, PREVIOUS, load_file
+from cis_seg.runtime.atomic_files import PARTIAL, retry_while_disk_full, write_atomically
 from cis_seg.runtime.compat import SavesAfterFit, run_validation, save_requeued_to
 from cis_seg.runtime.signals import STOP_SIGNALS, SignalWatch, Stopped
-from cis_seg.training.evaluation_result import EvaluationResult
+from cis_seg.training.metrics import EvaluationResult
 from cis_seg.training.resume import SCORED_STEP, resume_command, validation_due
 
 log = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes checkpoints atomically, waits while the disk is full, and loads tensors and plain containers only.
+
+    ``last.ckpt`` is kept as ``previous.ckpt`` when a new one replaces it. A checkpoint is a zip archive, whose CRC-32 checksums
+    ``load_file`` verifies.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None) -> None:
+        """Write ``checkpoint`` to ``path``; wait while the disk is full."""
+        target, buffer = Path(path), io.BytesIO()
+        torch.save(checkpoint, buffer)  # in memory first, because torch's file writer hides the errno of a failed write
+        content = buffer.getbuffer()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        keep = (lambda: _keep_previous(target)) if target.name == LAST else None
+        retry_while_disk_full(lambda: write_atomically(target, content, before_rename=keep), target, len(content))
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return the checkpoint's content, with its tensors on the CPU.
+
+        Raises:
+            CheckpointError: the file is missing or corrupt.
+        """
+        return load_file(Path(path))
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Delete the file if it exists."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _keep_previous(last: Path) -> None:
+    """Link ``last`` as ``previous.ckpt``. On a file system without links it is renamed, and ``last`` is missing for a moment."""
+    spare = last.with_name(PREVIOUS + PARTIAL)
+    spare.unlink(missing_ok=True)
+    if not last.is_file():
+        return
+    try:
+        os.link(last, spare)
+    except OSError:
+        spare = last
+    os.replace(spare, last.with_name(PREVIOUS))
 
 
 class LastCheckpoint(Checkpoint):

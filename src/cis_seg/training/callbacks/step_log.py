@@ -9,9 +9,9 @@ from typing import Any
 import lightning as L
 import torch
 
-from cis_seg.runtime.usage import peak_host_memory
-from cis_seg.training.callbacks.metric_names import LEARNING_RATE, PEAK_CUDA, PEAK_RSS, RAW, SPEED, WEIGHTED
+from cis_seg.runtime.machine import peak_host_memory
 from cis_seg.training.callbacks.wandb_logging.dashboard import wandb_runs
+from cis_seg.training.metrics import LEARNING_RATE, PEAK_CUDA, PEAK_RSS, RAW, SPEED, WEIGHTED
 
 GIGABYTE = 1e9
 

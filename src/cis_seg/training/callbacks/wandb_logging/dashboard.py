@@ -10,8 +10,7 @@ import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 
 from cis_seg.evaluation.metrics import Curves
-from cis_seg.training.callbacks.metric_names import CHARTS, FINAL, STEP, summaries
-from cis_seg.training.evaluation_result import EvaluationResult
+from cis_seg.training.metrics import CHARTS, FINAL, STEP, EvaluationResult, summaries
 from cis_seg.training.module import HEADLINES, SCORED_SETS
 
 KINDS = {"segm": "masks", "bbox": "boxes"}

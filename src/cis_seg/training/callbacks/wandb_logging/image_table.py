@@ -17,9 +17,9 @@ from cis_seg.coco.results import to_results
 from cis_seg.coco.rle import mask_iou
 from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, mean_overlap_degree
 from cis_seg.structures import Instances
-from cis_seg.training.callbacks.metric_names import RESULTS
 from cis_seg.training.callbacks.overlays import original_pixels
 from cis_seg.training.callbacks.wandb_logging.dashboard import is_last
+from cis_seg.training.metrics import RESULTS
 from cis_seg.visualization.drawing import Pixels, predicted_drawings, true_drawings, truth_and_prediction
 
 MAX_SIDE = 480  # panels in a table are small, and a hundred of them are stored

@@ -8,7 +8,7 @@ from typing import Any
 
 from cis_seg.errors import ConfigError
 from cis_seg.evaluation.baselines import CROWD_BINS
-from cis_seg.training.callbacks.metric_names import (
+from cis_seg.training.metrics import (
     BOX_TERMS,
     CHARTS,
     FINAL,

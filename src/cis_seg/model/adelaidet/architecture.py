@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torchvision.models.resnet import Bottleneck
 
-from cis_seg.adelaidet.names import BIFPN_BODY, FPN_BODY, HEAD
 from cis_seg.config.schema import BackboneConfig, ModelConfig
 from cis_seg.errors import CheckpointError
+from cis_seg.model.adelaidet.weights import BIFPN_BODY, FPN_BODY, HEAD
 from cis_seg.model.backbone import ARCHITECTURES
 
 Shapes = Mapping[str, tuple[int, ...]]

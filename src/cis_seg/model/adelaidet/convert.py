@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from cis_seg.adelaidet.architecture import Architecture, read_architecture
-from cis_seg.adelaidet.names import SCALES, their_names
-from cis_seg.adelaidet.reading import Weights
-from cis_seg.checkpoints.reading import MODEL_PREFIX
+from cis_seg.checkpoints import MODEL_PREFIX
 from cis_seg.coco.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.model.adelaidet.architecture import Architecture, read_architecture
+from cis_seg.model.adelaidet.weights import SCALES, Weights, their_names
 from cis_seg.model.build import build_model
 from cis_seg.model.mask_head import SIZE_OF_INTEREST_IN_STRIDES
 

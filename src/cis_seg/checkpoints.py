@@ -1,4 +1,4 @@
-"""Read checkpoints without running code from them, and with readable errors."""
+"""Reading checkpoints without running code from them, and with readable errors."""
 
 from __future__ import annotations
 

@@ -1,18 +1,24 @@
-"""Conversion of an ImageNet backbone of detectron2 or Detectron (``R-50.pkl``) to torchvision's names."""
+"""Conversion of a file, a checkpoint of AdelaiDet or an ImageNet backbone of detectron2 or Detectron (``R-50.pkl``), and a table of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
-from cis_seg.adelaidet.architecture import MSRA_PIXEL_MEAN, read_backbone
-from cis_seg.adelaidet.convert import Conversion, check_tensors, count_parts
-from cis_seg.adelaidet.names import their_names
-from cis_seg.adelaidet.reading import Weights
+from cis_seg.errors import CheckpointError
+from cis_seg.model.adelaidet.architecture import MSRA_PIXEL_MEAN, read_backbone
+from cis_seg.model.adelaidet.convert import Conversion, check_tensors, convert_model, count_parts
+from cis_seg.model.adelaidet.weights import Weights, read_weights, their_names
 from cis_seg.model.backbone import ResNet
+from cis_seg.runtime.atomic_files import write_atomically
 
 #: the 1,000-class layer under the names of the three sources
 CLASSIFIER = re.compile(r"(stem\.fc|fc1000|pred)([._])(weight|bias|w|b)")
@@ -89,3 +95,37 @@ def _with_statistics(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     norms = {name.removesuffix("weight"): value for name, value in tensors.items() if name.endswith("norm.weight")}
     means = {f"{name}running_mean": torch.zeros_like(value) for name, value in norms.items()}
     return tensors | means | {f"{name}running_var": torch.full_like(value, IDENTITY_VARIANCE) for name, value in norms.items()}
+
+
+def convert_file(source: Path, target: Path, *, class_names: Sequence[str] | None = None) -> Conversion:
+    """Convert ``source`` and write ``target`` atomically.
+
+    A full model becomes a checkpoint, a bare ImageNet backbone a file for ``model.backbone.weights``.
+
+    Args:
+        source: ``.pth`` or ``.pkl`` file of AdelaiDet, detectron2 or Detectron.
+        target: file to write; its folder is created, an existing file is replaced.
+        class_names: class names in label order, for models with other classes than COCO's.
+
+    Raises:
+        UserError: the file cannot be converted; nothing is written.
+    """
+    if target.resolve() == source.resolve():
+        raise CheckpointError("the output would replace the input", where=source, remedy="choose another name")
+    weights = read_weights(source)
+    conversion = convert_backbone(weights) if is_backbone(weights) else convert_model(weights, class_names)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stored = io.BytesIO()
+    torch.save(conversion.content, stored)
+    write_atomically(target, stored.getbuffer())
+    return conversion
+
+
+def print_conversion(console: Console, conversion: Conversion, *, source: Path, target: Path) -> None:
+    """Print a table of the parts, then the notes."""
+    table = Table("part", "tensors", "parameters", "buffer elements")
+    for part in sorted(conversion.parts, key=lambda part: part == "all"):
+        table.add_row(part, *(f"{number:,}" for number in conversion.parts[part]))
+    console.print(table)
+    for note in [*conversion.notes, f"{source} -> {target}"]:
+        console.print(note, soft_wrap=True, markup=False, highlight=False)

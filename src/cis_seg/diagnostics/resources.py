@@ -1,21 +1,23 @@
-"""Checks of the resources that a run needs: disk space, shared memory, open files."""
+"""Checks of what a run takes from the machine: disk space, shared memory, open files, and a precision that is fast on it."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from cis_seg.build import crowd_spec
 from cis_seg.config.schema import Config, CrowdData
-from cis_seg.diagnostics.finding import Line, ok, problem, warning
+from cis_seg.diagnostics.findings import Line, ok, problem, warning
 from cis_seg.diagnostics.machine import gigabytes
 from cis_seg.diagnostics.subject import Subject
 from cis_seg.model.build import build_model
-from cis_seg.runtime.usage import open_file_limit
+from cis_seg.runtime.machine import on_gpu, open_file_limit, slow_precision
 
 #: last, previous and best, and the one that is being written
 CHECKPOINTS = 4
@@ -29,6 +31,12 @@ LOG_BYTES = 1300  # per step: W&B's file and the CSV took 1.9 MB for 1500 steps
 JPEG_BYTES = 0.35  # per pixel of the generated crowd, with its annotations; the easy preset takes 0.25
 PREFETCHED = 2  # batches that each worker prepares (torch's default)
 SPARE_FILES = 256  # libraries, logs, W&B's connections
+#: channels, height, width: a tenth of a second in bf16 on a CPU without bf16 instructions, and long enough to time on a GPU
+CPU_SIZE, GPU_SIZE = (64, 32, 48), (256, 200, 304)
+REPEATS = 3
+#: slowdown relative to the fastest precision that causes a warning; smaller ones may not show in a whole step
+MUCH_SLOWER = 1.5
+DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def check_disk(subject: Subject) -> Iterator[Line]:
@@ -104,3 +112,36 @@ def batch_bytes(cfg: Config, batch: int) -> int:
     copies = 2 if cfg.data.photometric != "none" else 1
     masks = 20 if cfg.supervision == "mask" else 0  # instances of a crowded image, one byte per pixel
     return batch * shorter * longest * (3 * copies + masks)
+
+
+def check_speed(subject: Subject) -> Iterator[Line]:
+    """Time a 3x3 convolution, forward and backward, in every precision of this device."""
+    gpu = on_gpu(subject.typed.trainer) and torch.cuda.is_available()
+    device, size = ("cuda", GPU_SIZE) if gpu else ("cpu", CPU_SIZE)
+    seconds = {name: convolution_seconds(device, dtype, size) for name, dtype in DTYPES.items() if gpu or name != "16-mixed"}
+    fastest = min(seconds, key=seconds.__getitem__)
+    shown = ", ".join(f"{1000 * value:.3g} ms in {name}" for name, value in seconds.items())
+    text = f"a convolution takes {shown}: {fastest} is the fastest precision here"
+    chosen = str(subject.typed.trainer["precision"])
+    known = slow_precision(subject.typed.trainer) is not None  # the check of the devices has warned about it
+    if not known and seconds.get(chosen, 0) > MUCH_SLOWER * seconds[fastest]:
+        yield warning(text, f"set trainer.precision={fastest}")
+    else:
+        yield ok(text)
+
+
+def convolution_seconds(device: str, dtype: torch.dtype, size: tuple[int, int, int]) -> float:
+    """Return the shortest time of ``REPEATS`` runs, with the network's memory format and training's autocast."""
+    channels, height, width = size
+    layer = nn.Conv2d(channels, channels, 3, padding=1).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.ones(1, channels, height, width, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
+            result = layer(image)
+        result.float().sum().backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

@@ -1,13 +1,14 @@
-"""A training step under observation for non-finite values, and the report of one that is skipped."""
+"""A training step that may be skipped: observed for non-finite values, reported, and saved in a file that recomputes it."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
 import shlex
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,80 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cis_seg.checkpoints import load_file
+from cis_seg.errors import CheckpointError
 from cis_seg.runtime.atomic_files import write_atomically
-from cis_seg.structures import Batch
-from cis_seg.training.step_file import SavedStep, save_step
+from cis_seg.structures import Batch, Target
 
+#: keys of a step's file besides those of a checkpoint (``state_dict``, ``cis_seg``)
+STEP, PRECISION, BATCHES = "step", "precision", "batches"
 log = logging.getLogger(__name__)
-
 #: folder of the reports in the run's folder
 FOLDER = "bad_steps"
 #: maximum number of steps per run that are kept with batch and weights: consecutive ones have the same weights, and an R50's take 150 MB
 KEPT = 3
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """The contents of a step's file besides the network."""
+
+    step: int  # number of the step, from 1
+    precision: str  # of the trainer
+    batches: tuple[Batch, ...]  # one per micro-batch, of the process that wrote the file
+
+
+def save_step(path: Path, saved: SavedStep, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write ``saved`` as tensors and plain containers; with ``state`` and ``metadata`` the file is also a checkpoint for ``init_from``.
+
+    Args:
+        path: the new file.
+        saved: the step.
+        state: all tensors of the ``CondInstModule``.
+        metadata: the module's metadata.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    content = {
+        STEP: saved.step,
+        PRECISION: saved.precision,
+        BATCHES: [_plain(batch) for batch in saved.batches],
+        "state_dict": dict(state),
+        "cis_seg": dict(metadata),
+    }
+    file = io.BytesIO()
+    torch.save(content, file)
+    write_atomically(path, file.getbuffer())
+
+
+def load_step(path: Path) -> tuple[SavedStep, dict[str, Any]]:
+    """Return a step that ``save_step`` wrote, and the entire content of its file.
+
+    Raises:
+        CheckpointError: the file is missing or corrupt, or does not contain a step.
+    """
+    content = load_file(path)
+    if not {STEP, PRECISION, BATCHES} <= content.keys():
+        raise CheckpointError(
+            f"{path} is not the file of a training step",
+            expected=f"the keys {STEP}, {PRECISION} and {BATCHES}",
+            found=", ".join(sorted(map(str, content))[:8]),
+            remedy="pass a bad_steps/step*.pt of a run",
+        )
+    return SavedStep(content[STEP], content[PRECISION], tuple(_batch(plain) for plain in content[BATCHES])), content
+
+
+def _plain(item: Batch | Target) -> dict[str, Any]:
+    """Return the fields of ``item`` on the CPU; shared tensors stay shared."""
+    moved = item.to("cpu")
+    plain = {field.name: getattr(moved, field.name) for field in fields(moved)}
+    return {name: [_plain(target) for target in value] if name == "targets" else value for name, value in plain.items()}
+
+
+def _batch(plain: Mapping[str, Any]) -> Batch:
+    targets: Sequence[Mapping[str, Any]] = plain["targets"]
+    return Batch(**{**plain, "targets": tuple(Target(**target) for target in targets)})
 
 
 @dataclass(frozen=True)
@@ -87,7 +152,7 @@ class WatchedStep:
 
 
 def write_report(step: WatchedStep, metrics: StepMetrics, skipped: int, trainer: L.Trainer, module: L.LightningModule) -> Path:
-    """Write ``bad_steps/step<number>.json`` and, for the first ``KEPT`` of a run, ``.pt`` (see ``step_file``); return the json's path.
+    """Write ``bad_steps/step<number>.json`` and, for the first ``KEPT`` of a run, ``.pt`` (see ``save_step``); return the json's path.
 
     Several processes write one each, ``step<number>_rank<rank>``. If the disk refuses a file, the run continues.
 

@@ -1,14 +1,18 @@
-"""The names of all metrics that a run logs, and how W&B summarises each."""
+"""The metrics of a run: the scores of one validation, how callbacks receive them, and the names under which everything is logged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import lightning as L
 
 from cis_seg.evaluation.baselines import CROWD_BINS
+from cis_seg.evaluation.metrics import Curves
 
 #: the x axis of every curve; the n-th step has the number n - 1, as in Lightning
 STEP = "trainer/global_step"
-
 LEARNING_RATE = "train/lr"
 #: norm of all gradients before clipping; number of steps skipped so far because of a non-finite loss or gradient
 GRADIENT_NORM, SKIPPED_STEPS = "train/grad_norm", "train/skipped_steps"
@@ -20,9 +24,52 @@ RAW, WEIGHTED = "train/loss_", "train_weighted/loss_"
 CHARTS = {"segm": "pr/segm", "bbox": "pr/bbox"}
 #: table of the last validation, one row per image
 RESULTS = "results"
-
 BOX_TERMS = ("cls", "box", "ctr", "proj", "pairwise")
 SIZES = ("", "50", "75", "s", "m", "l")
+#: additional metrics with OverlapLoss
+PROMISED_WITH_OVERLAP = (
+    f"{RAW}overlap",
+    f"{WEIGHTED}overlap",
+    "train/overlap_degree",
+    "train/overlap_pairs",
+    "train/overlap_shared",
+)
+#: additional metrics with a teacher
+PROMISED_WITH_TEACHER = (f"{RAW}teacher", f"{WEIGHTED}teacher", "train/teacher_quality", "train/teacher_ignored")
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The scores of all scored sets after a training step.
+
+    Attributes:
+        step: optimiser steps before the validation.
+        metrics: scores under the keys of ``metrics.json``; those of the training set start with ``train/``.
+        curves: precision over recall, by name of the scored set (``val``, ``train_set``).
+    """
+
+    step: int
+    metrics: Mapping[str, float | None]
+    curves: Mapping[str, Curves]
+
+
+@runtime_checkable
+class EvaluationListener(Protocol):
+    """A callback that receives the result of every validation, in every process, before ``on_validation_end``."""
+
+    def on_evaluation(self, result: EvaluationResult) -> None:
+        """Receive the scores; not called for Lightning's sanity check."""
+
+
+class LatestEvaluation(L.Callback):
+    """Keeps the result of the latest validation, None before the first one."""
+
+    def __init__(self) -> None:
+        self.result: EvaluationResult | None = None
+
+    def on_evaluation(self, result: EvaluationResult) -> None:
+        self.result = result
+
 
 #: scores of the last step, as in metrics.json: the columns of a table of runs
 FINAL = (*(f"final/segm_AP{size}" for size in SIZES), "final/overlap_mean_degree", "final/shape_mask_to_box")
@@ -55,16 +102,6 @@ PROMISED = (
     *(f"{chart}_table" for chart in CHARTS.values()),
     RESULTS,
 )
-#: additional metrics with OverlapLoss
-PROMISED_WITH_OVERLAP = (
-    f"{RAW}overlap",
-    f"{WEIGHTED}overlap",
-    "train/overlap_degree",
-    "train/overlap_pairs",
-    "train/overlap_shared",
-)
-#: additional metrics with a teacher
-PROMISED_WITH_TEACHER = (f"{RAW}teacher", f"{WEIGHTED}teacher", "train/teacher_quality", "train/teacher_ignored")
 
 
 def summaries(terms: Iterable[str]) -> dict[str, str]:

@@ -1,14 +1,21 @@
-"""The number formats that this machine computes in, and those that are slow on it."""
+"""The machine: the number formats that are slow on it, and what this process uses of its memory and open files."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 #: measured on two cores with AVX2 only
 SLOW_STEP = "one training step of the R50 network took more than 10 minutes in bf16, and 8 s in float32"
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS and kilobytes elsewhere
 
 
 def has_bf16() -> bool | None:
@@ -42,3 +49,13 @@ def slow_precision(trainer: Mapping[str, Any]) -> tuple[str, str] | None:
     elif precision.startswith("bf16") and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "this GPU only emulates bf16, which is slow", "set trainer.precision=16-mixed or 32-true"
     return None
+
+
+def peak_host_memory() -> int | None:
+    """Return the largest resident memory of this process so far in bytes; None on Windows."""
+    return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+
+
+def open_file_limit() -> int | None:
+    """Return the number of files that this process may have open at once; None on Windows."""
+    return None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,1 +1,0 @@
-"""Which location learns which instance: pure geometry, without gradients."""
