@@ -94,7 +94,16 @@ def color_similarity(image: list[Grid], valid: Grid, size: int, dilation: int) -
 
 # ---------------------------------------------------------------- convolutions
 def mean_field(
-    p: Grid, lab: list[Grid], box: Grid, *, sigma: float, dilations: tuple[int, ...], unary: float, strength: float, iterations: int
+    p: Grid,
+    lab: list[Grid],
+    box: Grid,
+    *,
+    sigma: float,
+    dilations: tuple[int, ...],
+    unary: float,
+    strength: float,
+    iterations: int,
+    evidence: Grid | None = None,
 ) -> Grid:
     """Refined scores of one mask ``p`` (h, w) on colours (3, h, w): at each step every pixel looks at the scores of the step before."""
     h, w = len(p), len(p[0])
@@ -110,9 +119,27 @@ def mean_field(
                     total += weight
                     votes += weight * (2 * q[y + dy][x + dx] - 1)
             if box[y][x]:
-                new[y][x] = sigmoid(unary * math.log(p[y][x] / (1 - p[y][x])) + strength * votes / total)
+                more = evidence[y][x] if evidence else 0.0
+                new[y][x] = sigmoid(unary * math.log(p[y][x] / (1 - p[y][x])) + strength * votes / total + more)
         q = new
     return q
+
+
+def color_evidence(p: Grid, lab: list[Grid], box: Grid, around: Grid) -> Grid:
+    """log((f + 0.001) / (s + 0.001)) in the box: a bin's shares of the mask's weight and of the ring's pixels; bins of 8 x 8 x 8."""
+    h, w = len(p), len(p[0])
+    limits = ((0, 12), (-16, 15), (-16, 15))
+    cells = list(product(range(h), range(w)))
+
+    def color(y: int, x: int) -> tuple[int, ...]:
+        return tuple(min(max(math.floor(channel[y][x] / 8), low), high) for channel, (low, high) in zip(lab, limits, strict=True))
+
+    def share(weights: dict[tuple[int, int], float], y: int, x: int) -> float:
+        return sum(weight for at, weight in weights.items() if color(*at) == color(y, x)) / max(sum(weights.values()), 1)
+
+    mask = {(y, x): p[y][x] for y, x in cells if box[y][x]}
+    ring = {(y, x): 1.0 for y, x in cells if around[y][x] and not box[y][x]}
+    return [[math.log((share(mask, y, x) + 1e-3) / (share(ring, y, x) + 1e-3)) if box[y][x] else 0.0 for x in range(w)] for y in range(h)]
 
 
 def modulated_deform_conv(x: list[Grid], weight: list[list[Grid]], raw: list[Grid], stride: int) -> list[Grid]:

@@ -6,7 +6,7 @@ import torch
 
 from cis_seg.benchmark.report import PARTS, step_by_part
 from cis_seg.benchmark.rows import Setting
-from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_step, resnet50
+from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_module, resnet50
 from cis_seg.benchmark.textbook import scene
 
 
@@ -18,7 +18,7 @@ def test_cut_graph_gives_the_gradients_of_the_whole_graph() -> None:
     assert min(times.values()) > 0
     by_part = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    terms = our_step(model, batch, step)
+    terms = our_module(model, step).losses(batch, step=1)
     torch.stack([value for name, value in terms.items() if name.startswith("loss_")]).sum().backward()
     whole = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert {name for name, grad in whole.items() if grad.any()} <= by_part.keys() <= whole.keys()

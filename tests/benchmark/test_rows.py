@@ -41,6 +41,13 @@ def test_crowd_trains_more_masks_than_its_baseline() -> None:
     assert crowd["loss_overlap"] != few["loss_overlap"]
 
 
+def test_a_teacher_adds_its_term() -> None:
+    row = ROWS["train_step_480_teacher"]
+    taught, alone = (dict(side(Setting(quick=True))()) for side in (row.ours, row.baseline))
+    assert taught.keys() - alone.keys() == {"loss_teacher"}
+    assert taught["loss_teacher"] > 0
+
+
 def test_differences_are_relative_to_the_largest_value() -> None:
     a = {"x": torch.tensor([100.0, 1.0]), "y": torch.tensor([1.0])}
     assert largest_difference(a, a) == 0

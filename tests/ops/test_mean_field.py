@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import oracles
-from cis_seg.ops import mean_field as module
+from cis_seg.ops import masks as module
+from cis_seg.ops.masks import Windows
 from cis_seg.ops.mean_field import mean_field
 
 SETTINGS: dict[str, Any] = {"sigma": 6.0, "dilations": (1, 2), "unary": 0.3, "strength": 4.0, "iterations": 5}
@@ -36,6 +37,29 @@ def test_equals_the_loop(dilations: tuple[int, ...]) -> None:
     refined = mean_field(scores, colors, boxes, im_inds, **settings)
     torch.testing.assert_close(refined, torch.tensor(expected, dtype=torch.float64))
     assert not torch.allclose(refined, scores * boxes, atol=0.1)
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_evidence_equals_the_loop(rounds: int) -> None:
+    """Evidence that depends on the scores of the round before and on the place of the window."""
+    scores, colors, boxes, im_inds = _case()
+    places = torch.rand(5, 7, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def evidence(found: Tensor, windows: Windows) -> Tensor:
+        assert not found[~windows.cut(boxes, windows.chosen)].any()
+        return windows.cut(places, windows.chosen) * (4 * found - 2)
+
+    expected = []
+    for p, place, box, i in zip(scores, places, boxes, im_inds, strict=True):
+        found = p * box
+        for _ in range(rounds):
+            field = (place * (4 * found - 2)).tolist()
+            lists = p.tolist(), colors[i].tolist(), box.double().tolist()
+            found = torch.tensor(oracles.mean_field(*lists, evidence=field, **SETTINGS), dtype=torch.float64)
+        expected.append(found)
+    refined = mean_field(scores, colors, boxes, im_inds, evidence=evidence, rounds=rounds, **SETTINGS)
+    torch.testing.assert_close(refined, torch.stack(expected))
+    assert not torch.allclose(refined, mean_field(scores, colors, boxes, im_inds, **SETTINGS), atol=0.1)
 
 
 def test_numbers_by_hand() -> None:
@@ -84,7 +108,7 @@ def test_result_is_independent_of_order_chunks_and_other_instances(monkeypatch: 
     # not equal to the last bit: sigmoid's vector code differs from that for the rest of an array
     torch.testing.assert_close(mean_field(scores[order], colors, boxes[order], im_inds[order], **SETTINGS), refined[order])
     torch.testing.assert_close(mean_field(scores[2:3], colors, boxes[2:3], im_inds[2:3], **SETTINGS), refined[2:3])
-    monkeypatch.setattr(module, "MAX_WEIGHTS", 2 * 16 * 7 * 6)  # two instances at once
+    monkeypatch.setattr(module, "MASKS_AT_ONCE", 2)
     torch.testing.assert_close(mean_field(scores, colors, boxes, im_inds, **SETTINGS), refined)
 
 

@@ -16,16 +16,20 @@ from cis_seg.assign import assign, select_mask_samples
 from cis_seg.benchmark import textbook
 from cis_seg.benchmark.rows import STRIDE, Row, Setting, Side, Work
 from cis_seg.benchmark.textbook import scene
-from cis_seg.config.schema import BackboneConfig, ModelConfig, PairwiseConfig
+from cis_seg.config.schema import BackboneConfig, ModelConfig, PairwiseConfig, TeacherConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.ops.color import pooled_colors
 from cis_seg.structures import Batch, DensePredictions, MaskSamples
+from cis_seg.training.average import follow
 from cis_seg.training.module import CondInstModule
+from cis_seg.training.teacher import Teacher
 
 WEIGHTS = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "proj": 1.0, "pairwise": 1.0, "overlap": 1.0}
+#: with colours, as on the generated crowd; the experiments on photographs have none
+TEACHER = TeacherConfig(momentum=0.99, refine=10, colors=3.0)
 #: gain of the last norm of each residual block: at 1, random weights would let the features explode over 16 blocks
 RESIDUAL_GAIN = 0.2
 
@@ -39,6 +43,7 @@ class Step:
     batch: int = 2
     bf16: bool = False
     masks_per_image: int = 64
+    teacher: bool = False
     quick: Step | None = None  # a tiny replacement
 
 
@@ -65,18 +70,15 @@ def our_module(model: CondInst, step: Step) -> CondInstModule:
     """Return the LightningModule that trains ``model``."""
     return CondInstModule(
         model=model,
-        criterion=Criterion(WEIGHTS, pairwise=PairwiseConfig(warmup_steps=0)),
+        criterion=Criterion(WEIGHTS | {"teacher": float(step.teacher)}, pairwise=PairwiseConfig(warmup_steps=0)),
         postprocess=Postprocess(),
         optimizer=lambda _: (torch.optim.SGD([]), None),
         class_names=["person"],
         category_ids=[1],
         masks_per_image=step.masks_per_image,
+        teacher=Teacher(TEACHER, ModelConfig()) if step.teacher else None,
+        momentum=TEACHER.momentum if step.teacher else 0.0,
     )
-
-
-def our_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
-    """Return the raw losses of the actual training step."""
-    return our_module(model, step).losses(batch, step=1)
 
 
 def textbook_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
@@ -136,16 +138,18 @@ def step_side(step: Step, *, ours: bool) -> Side:
         if not ours:
             model = model.to(memory_format=torch.contiguous_format)
         batch = scene(used.size, used.people, batch=used.batch, device=setting.device)
-        optimizer = negligible_sgd(model)
+        optimizer, module = negligible_sgd(model), our_module(model, used)
 
         def work() -> Mapping[str, Tensor]:
             with torch.autocast(setting.device, dtype=torch.bfloat16, enabled=used.bf16):
-                losses = (our_step if ours else textbook_step)(model, batch, used)
+                losses = module.losses(batch, step=TEACHER.ramp_steps) if ours else textbook_step(model, batch, used)
             terms = {name: value for name, value in losses.items() if name.startswith("loss_")}
             optimizer.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             optimizer.step()
+            if module.average is not None:
+                follow(module.average, model, TEACHER.momentum)
             return {name: value.detach() for name, value in terms.items()} | {"gradient": norm}
 
         return work
@@ -167,6 +171,12 @@ _CROWD = {people: Step((480, 640), people=people, batch=1, quick=Step((64, 96), 
 STEPS: dict[str, Row] = {
     "train_step_480": _step_row(_AT_480, "R50, 2 x 480x640, 23 people per image, float32"),
     "train_step_480_bf16": _step_row(_AT_480, "the same with bf16-mixed; the textbook in float32", bf16=True),
+    "train_step_480_teacher": Row(
+        step_side(replace(_AT_480, teacher=True, quick=replace(_TINY, teacher=True)), ours=True),
+        step_side(_AT_480, ours=True),
+        None,
+        "the same with a teacher; baseline: ours without",
+    ),
     "train_step_800": _step_row(_AT_800, "R50, 2 x 800x1216, 8 people per image, float32"),
     "crowd_400": Row(
         step_side(_CROWD[400], ours=True), step_side(_CROWD[20], ours=True), None, "R50, 1 x 480x640: 400 people; baseline: ours with 20"

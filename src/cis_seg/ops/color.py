@@ -1,18 +1,21 @@
 """Colours at the mask stride: CIE Lab, the similarity of neighbours (BoxInst, section 3.3), and a colour model of each instance.
 
-Legend: B batch, N instances, E neighbours, C colour bins, H W padded input, h w mask grid. Colours are RGB, 0..255, unless called Lab.
+Legend: B batch, N instances, n instances of a group, E neighbours, C colour bins, H W padded input, h w mask grid, a b window.
+Colours are RGB, 0..255, unless called Lab.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cis_seg.ops.grids import neighbour_offsets, shift
-from cis_seg.ops.masks import sample_points
+from cis_seg.ops.masks import Windows, sample_points
 from cis_seg.ops.precision import at_least_float32
 
 # linear sRGB -> CIE XYZ (IEC 61966-2-1), and the white of D65 for the 2 degree observer
@@ -133,28 +136,50 @@ def valid_mask(
     return rows[:, :, None] & columns[:, None, :]
 
 
-@torch.no_grad()
-def color_evidence(mask_scores: Tensor, colors_lab: Tensor, box_masks: Tensor, surroundings: Tensor, im_inds: Tensor) -> Tensor:
-    """Return ``log((f + 0.001) / (s + 0.001))`` for every pixel: its colour's share f in the mask and s in the surroundings of the box.
+@dataclass(frozen=True)
+class ColorModel:
+    """Evidence of colours: ``weight * (log((f + 0.001) / (s + 0.001)) - margin)``, with a colour's shares f in the mask, s around the box.
 
     Ground that a mask wrongly covers, as between the legs of a person, usually has a colour that lies outside the box too, where no
     pixel belongs to the instance.
-
-    Args:
-        mask_scores: ``(N, h, w)`` in [0, 1]; the pixels of the box count by their score.
-        colors_lab: ``(B, 3, h, w)`` CIE Lab.
-        box_masks: ``(N, h, w)`` filled boxes.
-        surroundings: ``(N, h, w)`` filled boxes of the neighbourhood; their pixels outside ``box_masks`` count.
-        im_inds: ``(N,)`` image of each mask.
-
-    Returns:
-        ``(N, h, w)`` float32, positive where the colour supports the instance.
     """
-    scores = at_least_float32(mask_scores)
-    bins = _bins(colors_lab)[im_inds].flatten(1)  # (N, h * w)
-    inside = _shares(bins, scores * box_masks)
-    outside = _shares(bins, (surroundings.bool() & ~box_masks.bool()).to(scores.dtype))
-    return ((inside + RARE) / (outside + RARE)).log().gather(1, bins).view_as(scores)
+
+    bins: Tensor  # (B, h, w) int64, the colour of each pixel
+    im_inds: Tensor  # (N,) image of each instance
+    around: Tensor  # (N, C) shares of the colours around each box
+    weight: float = 1.0
+    margin: float = 0.0
+
+    @classmethod
+    def of(
+        cls, colors_lab: Tensor, box_masks: Tensor, surroundings: Tensor, im_inds: Tensor, *, weight: float = 1.0, margin: float = 0.0
+    ) -> Self:
+        """Return the model of N instances.
+
+        Args:
+            colors_lab: ``(B, 3, h, w)`` CIE Lab.
+            box_masks: ``(N, h, w)`` bool, filled boxes.
+            surroundings: ``(N, h, w)`` bool, filled boxes of the neighbourhood; their pixels outside ``box_masks`` count.
+            im_inds: ``(N,)`` image of each instance.
+            weight: factor of the evidence.
+            margin: log ratio from which a colour supports the instance.
+        """
+        bins = _bins(colors_lab)
+        outside = (surroundings & ~box_masks).to(torch.float32)
+        counts, total = _counts(bins.flatten(1)[im_inds], outside.flatten(1))
+        return cls(bins, im_inds, counts / total, weight, margin)
+
+    def __call__(self, scores: Tensor, windows: Windows) -> Tensor:
+        """Return the evidence ``(n, a, b)``, float32, in windows around boxes, positive where the colour supports the instance.
+
+        Args:
+            scores: ``(n, a, b)`` in [0, 1], 0 outside the box; pixels count by their score.
+            windows: of these scores.
+        """
+        bins = windows.cut(self.bins, self.im_inds[windows.chosen]).flatten(1)
+        counts, total = _counts(bins, at_least_float32(scores).flatten(1))
+        inside, around = counts.gather(1, bins) / total, self.around[windows.chosen].gather(1, bins)
+        return self.weight * (((inside + RARE) / (around + RARE)).log().view_as(scores) - self.margin)
 
 
 def _bins(colors_lab: Tensor) -> Tensor:
@@ -165,7 +190,7 @@ def _bins(colors_lab: Tensor) -> Tensor:
     return (first * BINS[1] + second) * BINS[2] + third
 
 
-def _shares(bins: Tensor, weights: Tensor) -> Tensor:
-    """Return the share of each colour among the weighted pixels, ``(N, C)``."""
-    counts = weights.new_zeros(len(bins), BINS[0] * BINS[1] * BINS[2]).scatter_add_(1, bins, weights.flatten(1))
-    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+def _counts(bins: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weight of each colour ``(N, C)``, and that of all, at least 1, ``(N, 1)``; for pixels ``(N, L)``."""
+    counts = weights.new_zeros(len(bins), BINS[0] * BINS[1] * BINS[2]).scatter_add_(1, bins, weights)
+    return counts, weights.sum(dim=1, keepdim=True).clamp(min=1)

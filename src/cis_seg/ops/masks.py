@@ -1,15 +1,21 @@
-"""Masks on a coarser grid than the image's.
+"""Masks on a coarser grid than the image's, and windows of one size around masks of similar size.
 
-Legend: N instances, C channels, h w mask grid.
+Legend: N instances, n instances of a group, C channels, h w mask grid, a b window.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cis_seg.ops.boxes import raster_bounds
+
+#: masks that share a size of window
+MASKS_AT_ONCE = 16
 
 
 def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
@@ -70,3 +76,60 @@ def box_masks(boxes: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
     in_columns = (columns >= first[:, :1]) & (columns < end[:, :1])  # (N, w)
     in_rows = (rows >= first[:, 1:]) & (rows < end[:, 1:])  # (N, h)
     return in_rows[:, :, None] & in_columns[:, None, :]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows on the map, one around each mask of a group, so that work on masks follows their size and not that of the map."""
+
+    chosen: Tensor  # (n,) int64, the masks
+    rows: Tensor  # (n, a) int64
+    columns: Tensor  # (n, b) int64
+
+    def cut(self, maps: Tensor, inds: Tensor, *, reach: int = 0) -> Tensor:
+        """Return the windows of ``maps``, ``(n, ..., a + 2 reach, b + 2 reach)``.
+
+        Args:
+            maps: ``(M, ..., h + 2 reach, w + 2 reach)``, padded by ``reach`` cells on each side.
+            inds: ``(n,)`` the map of each window.
+            reach: cells by which the windows are widened on each side.
+        """
+        rows, columns = (
+            torch.cat([x, x[:, -1:] + torch.arange(1, 2 * reach + 1, device=x.device)], dim=1) for x in (self.rows, self.columns)
+        )
+        windows = maps.movedim((-2, -1), (1, 2))[inds[:, None, None], rows[:, :, None], columns[:, None]]
+        return windows.movedim((1, 2), (-2, -1))
+
+    def paste(self, windows: Tensor, maps: Tensor) -> None:
+        """Write ``windows (n, a, b)`` into the maps ``(N, h, w)`` of their masks, in place."""
+        maps[self.chosen[:, None, None], self.rows[:, :, None], self.columns[:, None]] = windows
+
+
+def windows_around(masks: Tensor, *, at_once: int | None = None) -> list[Windows]:
+    """Return windows that contain all masks ``(N, h, w)``, bool; the device is synchronised once.
+
+    Masks of similar height share a group of at most ``at_once``, MASKS_AT_ONCE if None. Empty masks belong to none.
+    """
+    (h, w), device = masks.shape[-2:], masks.device
+    numbers = torch.stack([*_extent(masks.any(dim=2)), *_extent(masks.any(dim=1))], dim=1).tolist()  # the only synchronisation
+    filled = sorted((i for i in range(len(numbers)) if numbers[i][1]), key=lambda i: (numbers[i][1], numbers[i][3]))
+    step = at_once or MASKS_AT_ONCE
+    groups = [filled[start : start + step] for start in range(0, len(filled), step)]
+    return [_group(group, [numbers[i] for i in group], (h, w), device) for group in groups]
+
+
+def _group(chosen: Sequence[int], numbers: Sequence[Sequence[int]], size: tuple[int, int], device: torch.device) -> Windows:
+    tops, heights, lefts, widths = zip(*numbers, strict=True)
+    axes = [
+        torch.tensor([min(first, cells - longest) for first in starts])[:, None] + torch.arange(longest)
+        for starts, longest, cells in ((tops, max(heights), size[0]), (lefts, max(widths), size[1]))
+    ]
+    rows, columns = (axis.to(device, non_blocking=True) for axis in axes)
+    return Windows(torch.tensor(chosen).to(device, non_blocking=True), rows, columns)
+
+
+def _extent(used: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first used cell of an axis and the number of cells to the last, ``(N,)`` each, for ``used (N, cells)``."""
+    cells = torch.arange(1, used.shape[1] + 1, device=used.device)
+    first = used.int().argmax(dim=1)
+    return first, (used * cells).amax(dim=1) - first

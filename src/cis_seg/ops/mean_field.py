@@ -1,25 +1,27 @@
 """Snap masks to the edges of an image: a mean field over the colours inside each mask's box (as in MAL, Lan et al. 2023, without training).
 
-Legend: N instances, B batch, E neighbours, h w mask grid.
+Legend: N masks, n masks of a group, B batch, E neighbours, h w mask grid, a b window around boxes of similar size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cis_seg.ops.grids import neighbour_offsets, shift
+from cis_seg.ops.grids import neighbour_offsets
+from cis_seg.ops.masks import Windows, windows_around
 from cis_seg.ops.precision import at_least_float32
 
-#: weights of neighbours held at once, 256 MB of float32; more instances are computed in several parts
-MAX_WEIGHTS = 64_000_000
 #: mask scores are kept this far from 0 and 1, which have no finite logit
 MARGIN = 1e-4
 
 Offsets = Sequence[tuple[int, int]]
+#: scores in windows ``(n, a, b)`` and the windows -> logits ``(n, a, b)`` that are added to the field
+Evidence = Callable[[Tensor, Windows], Tensor]
 
 
 @torch.no_grad()
@@ -34,12 +36,14 @@ def mean_field(
     unary: float = 0.2,
     strength: float = 9.0,
     iterations: int = 100,
-    evidence: Tensor | None = None,
+    evidence: Evidence | None = None,
+    rounds: int = 1,
+    windows: Sequence[Windows] | None = None,
 ) -> Tensor:
     """Refine mask scores so that neighbours of similar colour agree.
 
-    Each iteration replaces all scores q of a mask at once by ``sigmoid(unary * logit(p) + strength * vote)`` inside the box and by 0
-    outside, where p is the given score and vote the mean of ``2 q - 1`` over the neighbours on the map, weighted by
+    Each iteration replaces all scores q of a mask at once by ``sigmoid(unary * logit(p) + strength * vote + evidence)`` inside the box and
+    by 0 outside, where p is the given score and vote the mean of ``2 q - 1`` over the neighbours on the map, weighted by
     ``exp(-|Lab difference|^2 / (2 sigma^2))``. Neighbours outside the box vote for background.
 
     Args:
@@ -51,8 +55,10 @@ def mean_field(
         dilations: distances of the 3x3 neighbourhoods in cells.
         unary: weight of the given score.
         strength: weight of the neighbours' vote.
-        iterations: number of updates.
-        evidence: ``(N, h, w)`` logits added to the field; None: none.
+        iterations: number of updates, 1 or more.
+        evidence: computed from the scores at the start of each round; None: none.
+        rounds: the number of times that the evidence is computed and the updates start again from the given scores.
+        windows: ``windows_around(box_masks)``; None computes them, which synchronises the device.
 
     Returns:
         ``(N, h, w)`` refined scores, float32 (float64 if given that), 0 outside the boxes; without gradient.
@@ -64,35 +70,49 @@ def mean_field(
         tensor([1., 1., 0.])
     """
     _check_shapes(mask_scores, colors_lab, box_masks, im_inds)
-    offsets = [offset for dilation in dilations for offset in neighbour_offsets(3, dilation)]
-    scores, inside = at_least_float32(mask_scores), box_masks != 0
-    weights = _color_weights(at_least_float32(colors_lab), offsets, sigma).to(scores.dtype)  # (E, B, h, w)
-    given = unary * scores.logit(MARGIN) + (0 if evidence is None else evidence)
-    at_once = max(1, MAX_WEIGHTS // max(1, len(offsets) * scores[0:1].numel()))
-    parts = zip(*(x.split(at_once) for x in (scores, given, inside, im_inds)), strict=True)
-    return torch.cat([_iterate(q, u, box, strength * weights[:, i], offsets, iterations) for q, u, box, i in parts])
+    offsets = list(chain.from_iterable(neighbour_offsets(3, dilation) for dilation in dilations))
+    reach, boxes, refined = max(dilations), box_masks.bool(), torch.zeros_like(at_least_float32(mask_scores))
+    # a neighbour beyond the map differs infinitely, so its weight is 0
+    colors = F.pad(at_least_float32(colors_lab), (reach,) * 4, value=torch.inf)
+    for part in windows_around(boxes) if windows is None else windows:
+        inside = part.cut(boxes, part.chosen)
+        scores = at_least_float32(part.cut(mask_scores, part.chosen))
+        weights = strength * _color_weights(part.cut(colors, im_inds[part.chosen], reach=reach), offsets, sigma, reach)
+        found, given = scores * inside, unary * scores.logit(MARGIN)
+        for _ in range(rounds):
+            field = given if evidence is None else given + evidence(found, part)
+            found = _settled(scores * inside, field, inside, weights.to(scores.dtype), offsets, iterations)
+        part.paste(found, refined)
+    return refined
 
 
-def _color_weights(lab: Tensor, offsets: Offsets, sigma: float) -> Tensor:
-    """Return the weight of each neighbour, ``(E, B, h, w)``; they sum to 1 over the neighbours on the map."""
-    ones = torch.ones_like(lab[:, 0])
-    squares = [(lab - shift(lab, dy, dx)).square().sum(dim=1) for dy, dx in offsets]
-    weights = torch.stack([torch.exp(s / (-2 * sigma**2)) * shift(ones, *offset) for s, offset in zip(squares, offsets, strict=True)])
-    return weights / weights.sum(dim=0).clamp(min=torch.finfo(weights.dtype).tiny)
+def _color_weights(lab: Tensor, offsets: Offsets, sigma: float, reach: int) -> Tensor:
+    """Return the weight of each neighbour, ``(E, n, a, b)``, for colours ``(n, 3, a + 2 reach, b + 2 reach)``; they sum to 1 over E."""
+    inner = _shifted(lab, 0, 0, reach)
+    squares = [(inner - _shifted(lab, dy, dx, reach)).square().sum(dim=1) for dy, dx in offsets]
+    weights = torch.stack(squares).div_(-2 * sigma**2).exp_()
+    return weights.div_(weights.sum(dim=0).clamp(min=torch.finfo(weights.dtype).tiny))
 
 
-def _iterate(scores: Tensor, given: Tensor, inside: Tensor, weights: Tensor, offsets: Offsets, iterations: int) -> Tensor:
-    """Return the scores ``(n, h, w)`` after the updates; ``weights (E, n, h, w)`` include the strength."""
-    h, w = scores.shape[-2:]
-    reach = max(max(map(abs, offset)) for offset in offsets)
-    scores = scores * inside
+def _settled(scores: Tensor, given: Tensor, inside: Tensor, weights: Tensor, offsets: Offsets, iterations: int) -> Tensor:
+    """Return the scores ``(n, a, b)`` after the updates; ``weights (E, n, a, b)`` include the strength."""
+    reach = max(map(abs, chain.from_iterable(offsets)))
+    votes = F.pad(2 * scores - 1, (reach,) * 4, value=-1.0)  # the cells around a window lie outside the box
+    own, neighbours = _shifted(votes, 0, 0, reach), [_shifted(votes, dy, dx, reach) for dy, dx in offsets]
+    field = torch.empty_like(scores)
     for _ in range(iterations):
-        votes = F.pad(2 * scores - 1, (reach,) * 4)
-        field = given.clone()
-        for weight, (dy, dx) in zip(weights, offsets, strict=True):
-            field.addcmul_(weight, votes[:, reach + dy : reach + dy + h, reach + dx : reach + dx + w])
-        scores = field.sigmoid_() * inside
-    return scores
+        field.copy_(given)
+        for weight, neighbour in zip(weights, neighbours, strict=True):
+            field.addcmul_(weight, neighbour)
+        field.sigmoid_().mul_(inside)
+        torch.mul(field, 2, out=own).sub_(1)
+    return field
+
+
+def _shifted(x: Tensor, dy: int, dx: int, reach: int) -> Tensor:
+    """Return the view of ``x``, which is widened by ``reach`` on each side, that lies (dy, dx) from its middle."""
+    h, w = x.shape[-2] - 2 * reach, x.shape[-1] - 2 * reach
+    return x[..., reach + dy : reach + dy + h, reach + dx : reach + dx + w]
 
 
 def _check_shapes(mask_scores: Tensor, colors_lab: Tensor, box_masks: Tensor, im_inds: Tensor) -> None:

@@ -5,6 +5,7 @@ Legend: B batch, T ground truths of the batch, V voting locations of a box, h w 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -14,8 +15,8 @@ from torch import Tensor
 from cis_seg.config.schema import ModelConfig, TeacherConfig
 from cis_seg.inference.given_boxes import best_locations
 from cis_seg.model.condinst import CondInst
-from cis_seg.ops.color import color_evidence, pooled_colors, rgb_to_lab
-from cis_seg.ops.masks import box_masks
+from cis_seg.ops.color import ColorModel, pooled_colors, rgb_to_lab
+from cis_seg.ops.masks import Windows, box_masks, windows_around
 from cis_seg.ops.mean_field import mean_field
 from cis_seg.structures import Batch, DensePredictions, MaskSamples, PseudoMasks, Target
 
@@ -48,18 +49,23 @@ class Teacher:
         numbers = [len(target.boxes) for target in batch.targets]
         starts = tuple(accumulate(numbers[:-1], initial=0))
         if not sum(numbers):
-            grid = [side // self.model.mask_out_stride for side in batch.padded_size]
-            nothing = torch.zeros(0, *grid, device=batch.clean_pixels.device)
+            nothing = torch.zeros(0, *self._grid(batch), device=batch.clean_pixels.device)
             return PseudoMasks(nothing, nothing.bool(), nothing.new_zeros(0), starts)
+        boxes = torch.cat([target.boxes for target in batch.targets])
+        im_inds = torch.repeat_interleave(torch.tensor(numbers)).to(boxes.device, non_blocking=True)
+        inside = box_masks(boxes, self._grid(batch), self.model.mask_out_stride)
+        windows = windows_around(inside) if self.options.refine else []  # before the network, because it synchronises the device
         network.eval()
         dense: DensePredictions = network(network.normalize(batch.clean_pixels, batch.image_sizes))
         scores, confidence = self._voted(network, dense, batch)
-        boxes = torch.cat([target.boxes for target in batch.targets])
-        im_inds = torch.repeat_interleave(torch.tensor(numbers)).to(boxes.device, non_blocking=True)
-        inside = box_masks(boxes, (scores.shape[-2], scores.shape[-1]), self.model.mask_out_stride)
-        refined = self._refined(scores * inside, inside, im_inds, batch)
+        refined = self._refined(scores * inside, inside, windows, im_inds, batch)
         quality = self._quality(scores, refined > CLAIM, confidence)
         return PseudoMasks(self._targets(refined), self._trusted(refined, im_inds, len(numbers)), quality, starts)
+
+    def _grid(self, batch: Batch) -> tuple[int, int]:
+        """Return (h, w)."""
+        height, width = batch.padded_size
+        return height // self.model.mask_out_stride, width // self.model.mask_out_stride
 
     def _voted(self, network: CondInst, dense: DensePredictions, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the averaged mask scores ``(T, h, w)`` of all boxes and the fit of their best location ``(T,)``."""
@@ -80,20 +86,19 @@ class Teacher:
             dense, index, target.boxes, target.labels, number, padded_size=batch.padded_size, size_ranges=self.model.size_ranges
         )
 
-    def _refined(self, scores: Tensor, inside: Tensor, im_inds: Tensor, batch: Batch) -> Tensor:
-        if not self.options.refine:
+    def _refined(self, scores: Tensor, inside: Tensor, windows: Sequence[Windows], im_inds: Tensor, batch: Batch) -> Tensor:
+        options, stride = self.options, self.model.mask_out_stride
+        if not options.refine:
             return scores
-        options, stride, refined = self.options, self.model.mask_out_stride, scores
         colors = rgb_to_lab(pooled_colors(batch.clean_pixels, stride, truncate=False))
-        if not options.colors:
-            return mean_field(scores, colors, inside, im_inds, iterations=options.refine)
-        boxes = torch.cat([target.boxes for target in batch.targets])
-        sides = boxes[:, 2:] - boxes[:, :2]
-        surroundings = box_masks(boxes + torch.cat([-sides / 2, sides / 2], dim=1), (scores.shape[-2], scores.shape[-1]), stride)
-        for _ in range(options.color_rounds):
-            evidence = options.colors * (color_evidence(refined, colors, inside, surroundings, im_inds) - options.color_margin)
-            refined = mean_field(scores, colors, inside, im_inds, iterations=options.refine, evidence=evidence)
-        return refined
+        evidence, rounds = None, 1
+        if options.colors:
+            boxes = torch.cat([target.boxes for target in batch.targets])
+            sides = boxes[:, 2:] - boxes[:, :2]
+            around = box_masks(boxes + torch.cat([-sides / 2, sides / 2], dim=1), (scores.shape[-2], scores.shape[-1]), stride)
+            evidence = ColorModel.of(colors, inside, around, im_inds, weight=options.colors, margin=options.color_margin)
+            rounds = options.color_rounds
+        return mean_field(scores, colors, inside, im_inds, iterations=options.refine, evidence=evidence, rounds=rounds, windows=windows)
 
     def _targets(self, scores: Tensor) -> Tensor:
         return scores if self.options.targets == "soft" else (scores > CLAIM).to(scores.dtype)
@@ -105,7 +110,7 @@ class Teacher:
         if self.options.contested == "ignore":
             claimed = scores > CLAIM
             claims = scores.new_zeros(images, *scores.shape[1:]).index_add_(0, im_inds, claimed.to(scores.dtype))  # (B, h, w)
-            trusted &= ~claimed | (claims[im_inds] < 2)
+            trusted &= ~claimed | (claims < 2)[im_inds]
         return trusted
 
     def _quality(self, scores: Tensor, claimed: Tensor, confidence: Tensor) -> Tensor:
