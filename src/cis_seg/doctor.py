@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cis_seg.
     parser.add_argument("overrides", nargs="*", help="as for train")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings there")
     parser.add_argument("--no-trial", action="store_true", help="do not train for two steps")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)  # flags may stand between overrides
     findings = list(examine(args.overrides, trial=not args.no_trial))
     print_findings(findings)
     if args.json is not None:

@@ -75,10 +75,10 @@ class Interrupt(L.Callback):
             raise RuntimeError("interrupted by the test")
 
 
-def test_command_line_arguments_reach_the_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_arguments_reach_the_callbacks_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[str, list[str]]] = []
     monkeypatch.setattr("cis_seg.commands.train.train", lambda cfg, arguments: given.append((cfg.name, arguments)))
-    overrides = ["name=given", "seed=3", "hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null"]
+    overrides = ["name=given", "seed=3", "logger=null", "paths.data=a b", "hydra.mode=RUN", "hydra.run.dir=.", "hydra.output_subdir=null"]
     monkeypatch.setattr("sys.argv", ["train", *overrides])
     main()
     assert given == [("given", overrides)]

@@ -107,6 +107,11 @@ def test_path_options_come_from_the_schema_of_the_command() -> None:
     assert prepared(["images=[7,8]", "pages=1_0"], "masks_from_boxes") == ["images='[7,8]'", "pages=1_0"]
 
 
+@pytest.mark.parametrize("flags", [["-m"], ["--cfg", "job"], ["--config-dir=mine"], ["--config-dir", "mine", "--multirun"], ["--info"]])
+def test_flags_may_stand_between_overrides(flags: list[str]) -> None:
+    assert prepared(["debug=fast", *flags, "seed=1"], "config") == ["debug=fast", "seed=1", *flags]
+
+
 def test_interpolation_survives_quoting() -> None:
     assert parsed(quoted("init_from=${paths.runs}/a=1, b/last.ckpt")[0]) == "${paths.runs}/a=1, b/last.ckpt"
 
@@ -231,7 +236,7 @@ def test_the_task_gets_the_composed_config(run: Run) -> None:
 
 
 def test_multirun_sweeps_and_keeps_paths_with_commas(run: Run) -> None:
-    done = run("-m", "init_from=a=1.ckpt,b=2.ckpt", "optim.lr=1,2")
+    done = run("init_from=a=1.ckpt,b=2.ckpt", "-m", "optim.lr=1,2")
     assert done.returncode == 0, done.stderr
     configs = [json.loads(line)[0] for line in done.stdout.splitlines() if line.startswith("[{")]
     assert [(config["init_from"], config["optim"]["lr"]) for config in configs] == [

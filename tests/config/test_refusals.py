@@ -129,6 +129,8 @@ def test_shorthands_become_hydras_grammar(argv: list[str], read: list[str]) -> N
         ("optim.clip_norm=None", "write optim.clip_norm=null for no value"),
         ("hydra/launcher=null", "GROUP=CHOICE"),
         ("resume=yes", "true, false or a checkpoint"),
+        ("callbacks.best.monitor=val_loss", "callbacks.best.monitor=val/score callbacks.best.mode=max"),
+        ("callbacks.best.monitor=val/segm/AP", "callbacks.best.monitor: no metric has this name"),
         ("init_from=None", "the schema's default is init_from=null"),
     ],
 )
@@ -166,6 +168,14 @@ def test_wrong_training_option_is_rejected(argument: str, words: str) -> None:
 )
 def test_wrong_prediction_value_is_rejected(argument: str, words: str) -> None:
     assert words in answer_for_one_option(argument)
+
+
+def test_nearest_option_of_the_chosen_data_set_is_suggested() -> None:
+    assert "did you mean data.categories?" in answer("data=coco", "data.root=x", "+data.category=person")
+
+
+def test_metrics_of_the_log_can_be_monitored() -> None:
+    assert answer("callbacks.best.monitor=val/segm_AP") == answer("callbacks.best.monitor=train_set/bbox_AP50") == ""
 
 
 def test_plus_prefix_does_not_disable_validation() -> None:

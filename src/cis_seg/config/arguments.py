@@ -29,7 +29,8 @@ def normalised(argv: Sequence[str], config: str) -> list[str]:
     """Return the command line in Hydra's grammar.
 
     A single value of an option that is a list becomes a list of one. ``logger=null`` and ``callbacks=null`` remove the group;
-    ``experiment=null``, ``sweep=null`` and ``debug=null`` are left out, because that is their default.
+    ``experiment=null``, ``sweep=null`` and ``debug=null`` are left out, because that is their default. Flags come after the overrides,
+    because argparse, with which Hydra reads them, stops reading overrides at a flag between them.
 
     Args:
         argv: the arguments.
@@ -41,8 +42,29 @@ def normalised(argv: Sequence[str], config: str) -> list[str]:
     known, lists = _names(config)
     _check_spelling(argv, known)
     sweeping = is_sweep(argv)
-    normal = [_as_list(_group(argument, sweeping), lists, sweeping) for argument in argv]
-    return [argument for argument, given in zip(normal, argv, strict=True) if argument or not given]
+    flags = _flags(argv)
+    overrides = [argument for place, argument in enumerate(argv) if place not in flags]
+    normal = [_as_list(_group(argument, sweeping), lists, sweeping) for argument in overrides]
+    kept = [argument for argument, given in zip(normal, overrides, strict=True) if argument or not given]
+    return [*kept, *(argv[place] for place in flags)]
+
+
+def _flags(argv: Sequence[str]) -> list[int]:
+    """Return the places of Hydra's flags and of their values."""
+    places: list[int] = []
+    for place, argument in enumerate(argv):
+        if place not in places and argument.startswith("-"):
+            places.append(place)
+            if _has_value(argument, argv[place + 1 :]):
+                places.append(place + 1)
+    return places
+
+
+def _has_value(flag: str, rest: Sequence[str]) -> bool:
+    """Whether the argument after ``flag``, if there is one, is its value."""
+    name, equals, _ = flag.partition("=")
+    values = FLAGS().get(_flag(name) or "", 0)
+    return bool(rest) and not equals and (values is None or (values == "?" and "=" not in rest[0]))
 
 
 def _names(config: str) -> tuple[set[str], set[str]]:
@@ -67,8 +89,7 @@ def _check_spelling(argv: Sequence[str], known: Collection[str]) -> None:
                 raise _refusal(argument, "has dashes in front", key.lstrip("-"), value if equals else _next_value(rest), known)
             if flag in {"--cfg", "-c"} and not equals and rest[:1] not in (["job"], ["hydra"], ["all"]):
                 raise ConfigError(f"{argument} needs a value", expected="job, hydra or all", remedy=f"{argument} job prints the options")
-            optional = FLAGS()[flag] == "?" and "=" not in "".join(rest[:1])  # its value is optional
-            if (FLAGS()[flag] is None or optional) and not equals:
+            if _has_value(argument, rest):
                 next(given, None)
         elif not equals and not argument.startswith("~") and argument:
             key, _, value = argument.partition(":")

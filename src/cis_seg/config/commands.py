@@ -156,6 +156,7 @@ def start(name: str, app: str | None = None) -> None:
         SystemExit: with 2 after a message about a mistake, see ``config.cli.run_hydra``.
     """
     command = COMMANDS[name]
+    typed = sys.argv[1:]  # before run_hydra brings them into Hydra's grammar
 
     def task(cfg: DictConfig) -> float | None:
         for problem in hydra_problems(HydraConfig.get()):
@@ -165,7 +166,7 @@ def start(name: str, app: str | None = None) -> None:
             check_run_folders(sys.argv[1:])
         function = get_method(command.task)
         log_lightning_once()
-        result = function(cfg, sys.argv[1:]) if command.takes_arguments else function(cfg)
+        result = function(cfg, typed) if command.takes_arguments else function(cfg)
         return result if isinstance(result, float) else None  # what a sweep maximises
 
     register()

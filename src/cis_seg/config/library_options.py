@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.util import find_spec
@@ -148,6 +149,7 @@ def target_problems(cfg: Config) -> Iterator[ConfigError]:
             key = f"{group}.{name}".rstrip(".")
             if isinstance(entry, Mapping) and "_target_" in entry:
                 yield from _unknown_arguments(key, entry)
+                yield from _unlogged_metric(key, entry)
             elif entry is not None:
                 close = difflib.get_close_matches(name, [other for other in entries if other != name], n=1)
                 yield ConfigError(
@@ -165,6 +167,19 @@ def _unknown_arguments(key: str, entry: Mapping[str, Any], also: Sequence[str] =
         known = {f"{key}.{argument}" for argument in arguments - REPLACED.keys()} | set(also)
         unknown = [name for name in entry if name not in arguments and not name.startswith("_")]
         yield from (unknown_option(f"{key}.{name}", known) for name in unknown)
+
+
+def _unlogged_metric(key: str, entry: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """Yield an error for a metric to monitor that no run logs, which Lightning would report only after the first validation."""
+    monitor = entry.get("monitor")
+    if isinstance(monitor, str) and not re.fullmatch(r"(val|train|train_set)/\w+", monitor):
+        yield ConfigError(
+            f"{key}.monitor: no metric has this name",
+            where=f"{key}.monitor",
+            expected="val/score, val/segm_AP, val/bbox_AP, train/loss or another curve of the run's log",
+            found=monitor,
+            remedy=f"{key}.monitor=val/score {key}.mode=max stops by mask AP",
+        )
 
 
 def hydra_problems(hydra: Any) -> Iterator[ConfigError]:

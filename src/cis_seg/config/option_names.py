@@ -89,7 +89,9 @@ def unknown_option(key: str, known: Collection[str], where: str | None = None) -
     remedy: str | None
     if key in known:
         remedy = f"nest it: {key.replace('.', ': {')}: VALUE{'}' * key.count('.')}"
-    elif elsewhere := [(name, data) for data, schema in DATA_SCHEMAS.items() for name in _names(key, _options_of(schema))]:
+    elif elsewhere := [
+        (name, data) for data, schema in DATA_SCHEMAS.items() for name in _names(key, _options_of(schema)) if name not in known
+    ]:
         chosen = " or ".join(f"data={data}" for _, data in elsewhere)
         remedy = f"choose {chosen}, which has {elsewhere[0][0]}, or leave it out"
     else:
