@@ -24,6 +24,12 @@ class UserError(ValueError):
         # JSON may hold half of a UTF-16 surrogate pair, which a log file cannot encode
         super().__init__("\n".join(lines).encode(errors="backslashreplace").decode())
         self.problem, self.found = problem, found  # for one-line lists of many errors
+        self._without_place = "; ".join(part for part in lines if not part.startswith("  where: "))
+
+    @property
+    def one_line(self) -> str:
+        """The message in one line, for lists below the name of the file."""
+        return " ".join(self._without_place.encode(errors="backslashreplace").decode().split())
 
 
 class ConfigError(UserError):

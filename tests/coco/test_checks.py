@@ -45,3 +45,5 @@ def test_run_lengths() -> None:
     assert counts_fit([2, 4], (2, 3))
     assert not any(counts_fit(counts, (2, 3)) for counts in ([2, 3], [-1, 7], [NAN], [6.0], None, 6, "é", "", "0T3"))
     assert counts_fit("06", (2, 3))
+    assert counts_fit(b"06", (2, 3))
+    assert not counts_fit(str(b"06"), (2, 3)), "the repr of bytes has quotes, which would be read as run lengths"

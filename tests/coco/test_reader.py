@@ -19,6 +19,8 @@ from cis_seg.errors import DataError
 from cis_seg.inference.box_file import read_box_file
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import find_oddities
+from cis_seg.inspection.report import as_text
+from cis_seg.inspection.statistics import statistics
 
 Json = dict[str, Any]
 
@@ -74,8 +76,9 @@ SECOND = "annotation 2 of image 7 (7.jpg)"
         ("annotations", {"category_id": True}, "annotation 2 belongs to a category that is not listed", EVERYONE),
         ("annotations", {"category_id": None}, "annotation 2 belongs to a category that is not listed", EVERYONE),
         ("annotations", {"category_id": [5]}, "annotation 2 belongs to a category that is not listed", EVERYONE),
-        ("annotations", {"id": 1}, "annotation 1 has no usable id or is listed twice", EVERYONE),
-        ("annotations", {"id": "2a"}, "annotation '2a' has no usable id or is listed twice", EVERYONE),
+        ("annotations", {"id": 1}, "annotation 1 is listed twice", EVERYONE),
+        ("annotations", {"id": "2a"}, "annotation '2a' has no usable id", EVERYONE),
+        ("annotations", {"id": None}, "annotation None has no usable id", EVERYONE),
         ("annotations", {"category_id": "b"}, "annotation 2 belongs to a category that is not listed", EVERYONE),
         ("annotations", {"iscrowd": "no"}, "annotation 2 is neither a crowd region nor an instance", EVERYONE),
         ("annotations", {"area": -1}, f"{SECOND} has no usable area", WITH_AREAS),
@@ -97,6 +100,7 @@ SECOND = "annotation 2 of image 7 (7.jpg)"
         ("images", {"height": None}, "image 3 has no usable size", EVERYONE),
         ("images", {"file_name": "../gone.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
         ("images", {"file_name": "/tmp/gone.jpg"}, "image 3 has a file name that does not lie inside the image folder", WITH_FILES),
+        ("images", {"file_name": None, "coco_url": "http://x/3.jpg"}, "image 3 has no file name", WITH_FILES),
         ("categories", {"id": 90}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
         ("categories", {"name": "dog"}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
         ("categories", {"name": None}, "a category is listed twice or lacks its id or name", EVERYONE[:-1]),
@@ -112,10 +116,11 @@ def test_same_fault_has_the_same_message_everywhere(
     for name in consumers:
         with pytest.raises(DataError) as refused:
             CONSUMERS[name](path, images)
-        said.add(" ".join(str(refused.value).split()))
+        assert name == "check" or f"  where: {path}\n" in str(refused.value)  # the check's list has the file as its title
+        said.add(refused.value.one_line)
     (text,) = said
-    assert text.startswith(f"{message} where: {path} expected: ")
-    assert "what to do: " in text
+    assert text.startswith(f"{message}; expected: ")
+    assert "; what to do: " in text
     for name in set(EVERYONE[:-1]) - set(consumers):  # what a consumer does not need is no fault for it
         if "bbox" not in change:
             CONSUMERS[name](path, images)
@@ -132,8 +137,8 @@ def test_a_name_outside_the_image_folder_is_refused_with_the_file_inside(tmp_pat
         assert repr(name) in str(refused.value)
     contents = read_contents(path, images)
     find_oddities(contents, pixels=True)
-    (oddity,) = [oddity for oddity in contents.oddities if oddity.kind == "unreadable_image"]
-    assert "write '3.jpg' in its place" in oddity.detail
+    (oddity,) = [oddity for oddity in contents.oddities if oddity.kind == "bad_file_name"]
+    assert "'3.jpg' exists" in oddity.detail
 
 
 @pytest.mark.parametrize(
@@ -154,6 +159,31 @@ def test_the_check_lists_a_refused_entry_once_and_not_again_for_its_annotations(
         annotation["image_id"] = changed["images"][0]["id"]
     (unusable,) = [o.detail for o in read_contents(*written(tmp_path, changed)).oddities if o.kind == "unusable"]
     assert left_out in unusable
+
+
+def test_the_check_names_a_refused_annotation_once_in_one_line(tmp_path: Path) -> None:
+    changed = content()
+    changed["annotations"][1]["category_id"] = None
+    text = as_text(contents := read_contents(*written(tmp_path, changed)), statistics(contents), {})
+    (line,) = [line.strip() for line in text.splitlines() if "annotation 2" in line]
+    assert line == (
+        "annotation 2 belongs to a category that is not listed; expected: [5, 90]; found: category_id None; "
+        "what to do: correct the annotation or delete it"
+    )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_polygons_of_points_are_read_and_counted(tmp_path: Path, nested: bool) -> None:
+    plain, changed = content(), content()
+    for annotation in changed["annotations"]:
+        (polygon,) = annotation["segmentation"]
+        points = [polygon[start : start + 2] for start in range(0, len(polygon), 2)]
+        annotation["segmentation"] = [points] if nested else points
+    needs = Needs(masks="required")
+    (tmp_path / "plain").mkdir()
+    expected, file = (read_coco(written(folder, one)[0], needs) for folder, one in ((tmp_path / "plain", plain), (tmp_path, changed)))
+    assert file.annotations == expected.annotations
+    assert file.notes == [f"{len(file.annotations)} masks written as points [x, y] were read as polygons"]
 
 
 def test_numbers_in_quotes_and_whole_floats_are_read_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -111,6 +111,7 @@ def test_other_categories_of_the_file_are_allowed(tmp_path: Path, ground_truth: 
         (entry(segmentation={"size": [WIDTH, HEIGHT], "counts": "abc"}), r"size \[30, 50\]"),
         (entry(segmentation={"size": [HEIGHT, WIDTH]}), "no usable mask"),
         (entry(segmentation="mask.png"), "no usable mask"),
+        (entry(segmentation={"size": [HEIGHT, WIDTH], "counts": "b'06'"}), r"no usable mask(.|\n)*not str\(counts\)"),
     ],
 )
 def test_bad_entries_are_named(tmp_path: Path, ground_truth: GroundTruth, bad: Any, message: str) -> None:
@@ -144,5 +145,14 @@ def test_numbers_in_quotes_and_flat_polygons_are_read_and_counted(
 def test_bad_files_are_named(tmp_path: Path, ground_truth: GroundTruth) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_results(tmp_path / "none.json", ground_truth)
-    with pytest.raises(DataError, match=r"not a list(.|\n)*dict"):
+    with pytest.raises(DataError, match=r"not a list(.|\n)*\['annotations', 'categories', 'images'\](.|\n)*write that list alone"):
         read_results(ground_truth.path, ground_truth)
+
+
+def test_boxes_in_another_format_are_reported(tmp_path: Path, ground_truth: GroundTruth, caplog: pytest.LogCaptureFixture) -> None:
+    corners = [entry(bbox=[20 + step, 10, 45, 28]) for step in range(4)]
+    read(tmp_path, ground_truth, *corners)
+    assert f"{tmp_path}/results.json: the boxes may be corners [x0, y0, x1, y1]" in caplog.text
+    with pytest.raises(DataError, match="normalised to 0"):
+        read(tmp_path, ground_truth, *[entry(bbox=[0.2, 0.1, 0.4, 0.3])] * 4)
+    assert read(tmp_path, ground_truth, entry(bbox=[0, 0, 1, 1]))

@@ -169,7 +169,7 @@ def _entry(**change: Any) -> Callable[[Records], None]:
         (_entry(vbox=None), ["vbox of entry 0 of image '27,b'", "four finite numbers"]),
         (lambda records: records[1].pop("gtboxes"), ["record has no boxes"]),
         (lambda records: records[1].update(gtboxes=[3]), ["record has no boxes"]),
-        (lambda records: records[1].update(ID="../b"), ["'../b.jpg'", "inside the image folder"]),
+        (lambda records: records[1].update(ID="../27,a"), ["'../27,a.jpg'", "inside the image folder", "write '27,a.jpg' in its place"]),
         (lambda records: records[1].update(ID=None), ["image None", "inside the image folder"]),
         (lambda records: records[1].update(ID="27,a"), ["27,a.jpg is listed twice"]),
         (_entry(tag=None), ["entry 0 of image '27,b'", "no tag"]),

@@ -81,7 +81,7 @@ def odd_root(tmp_path: Path) -> Path:
     (tmp_path / "photos" / "4.jpg").write_text("no image")
     content = {
         "images": [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in (1, 2, 3, 4)]
-        + [{"id": 1}, {"id": 5, "file_name": "./2.jpg", "width": 50, "height": 40}],
+        + [{"id": 1}, *({"id": i, "file_name": name, "width": 50, "height": 40} for i, name in ((5, "./2.jpg"), (6, "../2.jpg")))],
         "categories": [{"id": 1, "name": "person"}],
         "annotations": [
             person(0, [1, 1, 20, 30]),
@@ -128,6 +128,9 @@ def test_all_suspicious_entries_are_listed_and_none_stops_the_check(odd_root: Pa
     images = {
         kind: [o.image_id for o in contents.oddities if o.kind == kind] for kind in ("missing_image", "unreadable_image", "other_size")
     }
+    assert [(o.image_id, o.detail) for o in contents.oddities if o.kind == "bad_file_name"] == [
+        (6, "'../2.jpg'; '2.jpg' exists, which differs in the folder")
+    ]
     assert images == {"missing_image": [3], "unreadable_image": [4], "other_size": [2]}
     assert {oddity.kind for oddity in contents.oddities} == set(KINDS) - {"faulty_record"}
     assert statistics(contents)["annotations"] == 10

@@ -17,6 +17,9 @@ MAX_COORDINATE = 100_000
 
 MIN_POLYGON_NUMBERS = 6  # because three points are the fewest that enclose an area
 
+#: characters of compressed run lengths, six bits each; the repr of bytes, b'...', has a quote, which is none of them
+_RLE_CHARACTERS = "".join(map(chr, range(48, 112)))
+
 _REMEDY = "correct this annotation or delete it"
 _MASK_REMEDY = "correct the mask or delete the annotation; only scoring and supervision=mask need masks"
 
@@ -66,13 +69,14 @@ def are_coordinates(values: list[Any]) -> bool:
 def counts_fit(counts: Any, size: tuple[int, int]) -> bool:
     """Whether ``counts`` can be the run lengths of a mask of ``size`` (height, width).
 
-    Plain counts must cover the mask exactly, because pycocotools would write out of bounds otherwise. Compressed ones are ASCII, and
-    cannot have more pixels than the image.
+    Plain counts must cover the mask exactly, because pycocotools would write out of bounds otherwise. Compressed ones consist of 64
+    characters, and cannot have more pixels than the image.
     """
     pixels = size[0] * size[1]
     if isinstance(counts, list):
         return all(is_id(count) and count >= 0 for count in counts) and sum(counts) == pixels
-    if not isinstance(counts, str | bytes) or not counts or not counts.isascii():
+    text = counts.decode("latin1") if isinstance(counts, bytes) else counts
+    if not isinstance(text, str) or not text or text.strip(_RLE_CHARACTERS):
         return False
     return bool(0 <= coco_mask.area({"size": list(size), "counts": counts}) <= pixels)
 
@@ -143,13 +147,21 @@ def check_file_name(name: Any, *, culprit: object, where: object, folder: Path |
     Raises:
         DataError: not a string, empty, absolute, contains ``..``, or characters that no file name can hold.
     """
-    if isinstance(name, str) and name and "\0" not in name and _is_unicode(name):
+    if not isinstance(name, str) or not name:
+        raise DataError(
+            f"{culprit} has no file name",
+            where=where,
+            expected="the name of a file inside the image folder",
+            found=repr(name)[:80],
+            remedy="write file_name for every image (for LVIS: the last part of coco_url), or ID in an .odgt file",
+        )
+    if "\0" not in name and _is_unicode(name):
         for path in (PurePosixPath(name), PureWindowsPath(name)):
             if path.is_absolute() or path.anchor or ".." in path.parts:
                 break
         else:
             return name
-    near = near_file(folder, name) if folder is not None and isinstance(name, str) and "\0" not in name else None
+    near = near_file(folder, name) if folder is not None and "\0" not in name else None
     raise DataError(
         f"{culprit} has a file name that does not lie inside the image folder",
         where=where,

@@ -20,6 +20,7 @@ from cis_seg.errors import DataError
 Json = dict[str, Any]
 Reference = tuple[str, int | str]  # ``image_id`` or ``category_id`` and the id, usable or not
 _WHOLE = ("id", "image_id", "category_id", "iscrowd")
+_REMEDY = "correct the annotation or delete it"
 _SHOWN = 100  # category ids in a message: COCO's 80 fit, LVIS's 1203 do not
 
 
@@ -127,7 +128,9 @@ class Checker:
             self.spelling.whole(entry, *_WHOLE)
             number, image_id, category_id, crowd = (entry.get(key) for key in _WHOLE)
         if not is_id(number) or number in self._seen:
-            self._refuse(number, "has no usable id or is listed twice", "a different integer id for each", f"image_id {image_id!r}")
+            problem = "is listed twice" if is_id(number) else "has no usable id"
+            found = f"id {number!r}, of image_id {image_id!r}"
+            self._refuse(number, problem, "a different integer id for each", found, "number all annotations: 1, 2, 3, ...")
         self._seen.add(number)
         if self.refused and (reference := self._refused_entry(image_id, category_id)) is not None:
             self.left_out[reference] += 1
@@ -170,11 +173,9 @@ class Checker:
             check_mask(mask, culprit.image_size, culprit=culprit, where=self.path, required=True)
         return box
 
-    def _refuse(self, culprit: object, problem: str, expected: object, found: str) -> NoReturn:
+    def _refuse(self, culprit: object, problem: str, expected: object, found: str, remedy: str = _REMEDY) -> NoReturn:
         name = culprit if isinstance(culprit, _Culprit) else f"annotation {repr(culprit)[:40]}"
-        raise DataError(
-            f"{name} {problem}", where=self.path, expected=expected, found=found[:120], remedy="correct the annotation or delete it"
-        )
+        raise DataError(f"{name} {problem}", where=self.path, expected=expected, found=found[:120], remedy=remedy)
 
 
 class _Culprit(NamedTuple):

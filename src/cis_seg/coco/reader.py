@@ -21,6 +21,7 @@ from cis_seg.coco.box_format import check_format
 from cis_seg.coco.checks import has_outline
 from cis_seg.coco.classes import nearest, unused_parents
 from cis_seg.coco.entries import Annotation, Checker, Needs, Reference
+from cis_seg.coco.near_files import near_file
 from cis_seg.coco.suspicious import Suspect, boxes_beside_masks, find_suspects, summaries
 from cis_seg.errors import DataError, listing
 from cis_seg.runtime.file_kinds import JSON, file_kind
@@ -80,12 +81,20 @@ def read_json(path: Path, kind: str) -> Any:
         DataError: the file is missing, unreadable or not JSON.
     """
     if not path.is_file():
-        found = f"json files in {path.parent}: {listing(path.parent, '*.json')}"
-        raise DataError(f"{kind} does not exist", where=path, expected="a JSON file", found=found, remedy="check the path")
+        raise missing_json(path, kind, "check the path")
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:  # not JSON, not text, a number with thousands of digits; nested too deep
         raise _not_json(path, error) from error
+
+
+def missing_json(path: Path, kind: str, remedy: str) -> DataError:
+    """The error for a JSON file that does not exist, with one of a similar name if there is one."""
+    near = near_file(path.parent, path.name)
+    if near is not None and near.name.lower().endswith(".json"):
+        remedy = f"did you mean {near.name}? {remedy}"
+    found = f"json files in {path.parent}: {listing(path.parent, '*.json')}"
+    return DataError(f"{kind} does not exist", where=path, expected="a JSON file", found=found, remedy=remedy)
 
 
 def _not_json(path: Path, error: Exception) -> DataError:
@@ -147,7 +156,7 @@ def check_coco(content: Any, path: Path, needs: Needs | None = None, *, collect:
     except DataError as error:
         if not collect:
             raise
-        file.notes.append(" ".join(str(error).split()))
+        file.notes.append(error.one_line)
     return file
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cis_seg.coco import rle
+from cis_seg.coco.box_format import FEW, check_format
 from cis_seg.coco.checks import check_box, is_id, is_score
 from cis_seg.coco.image_names import match_file_names
 from cis_seg.coco.reader import read_json, warn_once
@@ -71,11 +72,12 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
     entries it stays missing, because pycocotools takes the detections' areas (which decide the small, medium and large
     split) from the boxes if there are any and from the masks otherwise.
 
-    Numbers in quotes, whole numbers as floats and flat polygons are read as in annotation files, and counted in one warning.
+    Numbers in quotes, whole numbers as floats and flat polygons are read as in annotation files, and counted in one warning. Boxes that
+    are corners or fractions of the image are recognised as in annotation files, too.
 
     Raises:
-        DataError: no such file, not JSON, not a list, ambiguous file names, or an entry that cannot be scored; the message
-            names the entry.
+        DataError: no such file, not JSON, not a list, ambiguous file names, boxes of another format, or an entry that cannot be scored;
+            the message names the entry.
     """
     path = Path(path)
     entries = read_json(path, "the results file")
@@ -84,21 +86,24 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
             "the results file is not a list",
             where=path,
             expected="a list of {image_id, category_id, score, bbox, segmentation}",
-            found=type(entries).__name__,
-            remedy="pass a COCO results file, not an annotation file",
+            found=f"an object with {sorted(entries)[:8]}" if isinstance(entries, dict) else type(entries).__name__,
+            remedy="pass a COCO results file, not an annotation file; if the results are under a key of this one, write that list alone",
         )
     named = [entry["file_name"] for entry in entries if _is_named(entry)]
     by_name = match_file_names(named, ground_truth.images, source=ground_truth.path, where=path)
     spelling = Spelling()
     checked = [_checked(entry, by_name, ground_truth, spelling, f"{path}, entry {index}") for index, entry in enumerate(entries)]
-    for note in spelling.notes():
+    boxed = [entry for entry in checked if "bbox" in entry]
+    sizes = [ground_truth.image_size(entry["image_id"]) for entry in boxed]
+    format_note = check_format([entry["bbox"] for entry in boxed], sizes, path) if len(boxed) >= FEW else None
+    for note in (*spelling.notes(), *([] if format_note is None else [format_note])):
         warn_once(f"{path}: {note}")
     log.info(
         "%s: %d results in %d of %d images of %s, %d matched by file name, %d by image id",
         *(path.name, len(checked), len({entry["image_id"] for entry in checked}), len(ground_truth.images), ground_truth.path.name),
         *(len(named), len(checked) - len(named)),
     )
-    if any("bbox" in entry for entry in checked):
+    if boxed:
         for entry in checked:
             if "bbox" not in entry:
                 entry["bbox"] = rle.tight_box(entry["segmentation"])

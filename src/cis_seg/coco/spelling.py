@@ -1,4 +1,4 @@
-"""Values that other tools spell differently and that are unambiguous: numbers in quotes, whole numbers as floats, flat polygons."""
+"""Values that other tools spell differently and that are unambiguous: numbers in quotes, whole numbers as floats, flat polygons, points."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class Spelling:
     Attributes:
         counts: number of replaced values by key.
         flat: number of masks that were one flat list of coordinates.
+        points: number of masks with polygons of points [x, y].
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.flat = 0
+        self.flat = self.points = 0
 
     def whole(self, entry: dict[str, Any], *keys: str) -> None:
         """Replace ``"7"``, ``7.0`` and ``"7.0"`` by 7 under each of the ``keys``."""
@@ -53,12 +54,23 @@ class Spelling:
 
     def check_mask(self, entry: dict[str, Any], size: tuple[int, int], **message: Any) -> None:
         """``checks.check_mask`` of an entry's mask as it is written, and then as it may be meant."""
+        self._join_points(entry)
         try:
             check_mask(entry.get("segmentation"), size, **message)
         except DataError:
             if not self._mask(entry):
                 raise
             check_mask(entry["segmentation"], size, **message)
+
+    def _join_points(self, entry: dict[str, Any]) -> None:
+        """Replace polygons of points, ``[[x, y], ...]`` or a list of such, by lists of coordinates: a point alone passes as a polygon."""
+        mask = entry.get("segmentation")
+        if not isinstance(mask, list):
+            return
+        parts = [mask] if _are_points(mask) else mask
+        if any(map(_are_points, parts)):
+            entry["segmentation"] = [[value for point in part for value in point] if _are_points(part) else part for part in parts]
+            self.points += 1
 
     def _mask(self, entry: dict[str, Any]) -> bool:
         """Replace polygons in quotes, and one flat polygon by a list of it; returns whether there were any."""
@@ -79,7 +91,13 @@ class Spelling:
         """One line on each kind of replacement."""
         counted = ", ".join(f"{count} {key}" for key, count in sorted(self.counts.items()) if count)
         notes = [f"numbers written in quotes or as floats were read as numbers: {counted}"] if counted else []
-        return notes + ([f"{self.flat} masks written as one flat list were read as one polygon each"] if self.flat else [])
+        notes += [f"{self.flat} masks written as one flat list were read as one polygon each"] if self.flat else []
+        return notes + ([f"{self.points} masks written as points [x, y] were read as polygons"] if self.points else [])
+
+
+def _are_points(values: Any) -> bool:
+    """Whether ``values`` is a list of three or more pairs."""
+    return isinstance(values, list) and len(values) >= 3 and all(isinstance(pair, list) and len(pair) == 2 for pair in values)
 
 
 def _unquoted(values: Any) -> list[Any] | None:

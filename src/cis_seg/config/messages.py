@@ -85,12 +85,13 @@ def _file_of(error: BaseException) -> str | None:
 
 def _unknown_choice(file: str, options: list[str]) -> ConfigError:
     group, _, option = file.rpartition("/")
-    close = difflib.get_close_matches(option, options, n=1)
+    choices = [name for name in options if not name.endswith("_schema")]  # the files; a schema is what they extend
+    close = difflib.get_close_matches(option, choices, n=1)
     remedy = f"did you mean {group}={close[0]}?" if close else None
     if "/" in group and not group.startswith("hydra/"):  # the choice is a path
         group, _, option = file.partition("/")
         remedy = f"give its name without the folder and without .yaml; --config-dir DIR adds the files in DIR/{group}"
-    return ConfigError(f"{group}={option}: there is no such choice", expected=f"one of {', '.join(options)}", remedy=remedy)
+    return ConfigError(f"{group}={option}: there is no such choice", expected=f"one of {', '.join(choices)}", remedy=remedy)
 
 
 def _unknown_key(key: str, config: DictConfig, file: str | None) -> ConfigError:

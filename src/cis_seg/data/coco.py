@@ -11,9 +11,8 @@ from typing import Literal
 from cis_seg.coco.boxes import corners, inside
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import CocoFile, collector_paused, read_coco, without_area, without_mask
-from cis_seg.data.faults import NO_AREA, OUTSIDE, report_dropped
+from cis_seg.data.faults import NO_AREA, OUTSIDE, nothing_annotated, report_dropped
 from cis_seg.data.records import ImageRecord, InstanceDataset, pack
-from cis_seg.errors import DataError
 
 _MOST_NAMES = 100  # COCO's 80 categories fit into a message, LVIS's 1203 do not
 
@@ -62,12 +61,10 @@ class CocoDataset(InstanceDataset):
         del file  # the packed records need a small part of its memory
         kept = [image for image in found if keep_empty or image.boxes]
         if not kept:
-            raise DataError(
-                "no image is left to train on or to score",
-                where=annotations,
-                expected=f"annotations of {', '.join(names[:_MOST_NAMES])}",
-                found=f"{len(found)} images without any",
-                remedy="choose other categories, or set keep_empty=true",
+            remedy = "choose other categories, or set keep_empty=true" if found else "export the annotations again: the file lists no image"
+            ignored = sum(len(image.ignored) for image in found)
+            raise nothing_annotated(
+                "no image is left to train on or to score", annotations, names[:_MOST_NAMES], len(found), ignored, remedy
             )
         records = pack(kept, with_segmentations=load_masks)
         super().__init__(records, images, class_names=names, category_ids=ids, source=annotations, ignore_regions=ignore_regions, exif=exif)

@@ -128,7 +128,7 @@ def _read(
 ) -> tuple[list[ImageRecord], int]:
     """The usable images, and the number of all records."""
     read: list[tuple[str, ImageRecord]] = []
-    for record in read_records(path, faults):
+    for record in read_records(path, faults, images):
         try:
             image = _image_record(record, key, dropped)
         except DataError as error:

@@ -47,7 +47,7 @@ def to_coco(
     if not images.is_dir():
         raise missing_folder(images, annotations)
     key, faults = BOX_KEYS[boxes], Faults(annotations, max_faulty)
-    records = list(read_records(annotations, faults))
+    records = list(read_records(annotations, faults, images))
     existing = find_images(images, [record.file_name for record in records], annotations, exif)
     content: Json = {"info": {"description": f"{annotations.name}, {boxes} boxes"}, "images": [], "annotations": []}
     for record in records:

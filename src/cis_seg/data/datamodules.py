@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cis_seg.coco.reader import missing_json
 from cis_seg.config.schema import CocoData, CrowdHumanData, OptimConfig
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman import CrowdHumanDataset
@@ -29,16 +30,27 @@ class CocoDataModule(InstanceDataModule):
 
     def _read(self, part: str) -> InstanceDataset:
         if part == "val":
-            files = self.val_annotations, self._val_images
+            files = self._existing("data.val_annotations", self.val_annotations), self._val_images
             return CocoDataset(*files, categories=self.cfg.categories, keep_empty=True, scored=True, exif=self.cfg.exif)
         return CocoDataset(
-            *self._train,
+            self._existing("data.annotations", self._train[0]),
+            self._train[1],
             categories=self.cfg.categories,
             keep_empty=self.cfg.keep_empty,
             load_masks=self.load_masks and part == "train",
             scored=part != "train",
             exif=self.cfg.exif,
         )
+
+    def _existing(self, option: str, annotations: Path) -> Path:
+        """Return the file that ``option`` sets.
+
+        Raises:
+            DataError: it does not exist.
+        """
+        if not annotations.is_file():
+            raise missing_json(annotations, "the annotation file", f"set {option}, a path relative to data.root")
+        return annotations
 
 
 class CrowdHumanDataModule(InstanceDataModule):

@@ -107,6 +107,18 @@ def unscorable(errors: Sequence[DataError], total: int, source: Path) -> DataErr
     )
 
 
+def nothing_annotated(problem: str, source: Path, names: Sequence[str], images: int, ignored: int, remedy: str) -> DataError:
+    """The error if none of the ``images`` of ``source`` has an instance; tools that write ``iscrowd`` 1 for masks are a frequent cause."""
+    crowds = f"; {ignored} annotations are ignore regions (iscrowd 1)" if ignored else ""
+    return DataError(
+        problem,
+        where=source,
+        expected=f"annotations of {', '.join(names)}",
+        found=f"{images} images without any{crowds}",
+        remedy=f"set iscrowd to 0 if they are instances (CVAT exports masks with iscrowd 1); else {remedy}" if ignored else remedy,
+    )
+
+
 def _listed(unreadable: Sequence[Unreadable]) -> str:
     more = [f"and {len(unreadable) - _SHOWN} more"] if len(unreadable) > _SHOWN else []
     return "\n    ".join([*(image.message.replace("\n", "\n    ") for image in unreadable[:_SHOWN]), *more])

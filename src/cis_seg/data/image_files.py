@@ -83,7 +83,7 @@ def read_header(path: Path) -> Header:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    return image.mode.startswith(("I", "F")) or has_wide_colors(image)
+    return image.mode.startswith("I") or has_wide_colors(image)  # floating-point pixels are 0 to 1 or refused
 
 
 def _orientation(image: Image.Image) -> int:
@@ -117,6 +117,8 @@ def check_size(path: Path, found: Size, stated: Size, source: Path, exif: str) -
     if orientation >= _SIDEWAYS and found == stated[::-1]:
         other, drawn = ("ignore", "as it is stored") if exif == "apply" else ("apply", "as viewers show it")
         remedy = f"the photo has EXIF orientation {orientation} and was annotated {drawn}: set exif={other} (data.exif={other} in a run)"
+    elif found == stated[::-1]:
+        remedy = "width and height are exchanged: exchange them in the json"
     raise DataError(
         f"the size of {path.name} does not match its annotations",
         where=path,

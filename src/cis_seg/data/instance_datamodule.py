@@ -11,7 +11,7 @@ import lightning
 from cis_seg.coco.classes import spelling_remedy
 from cis_seg.coco.reader import check_areas, warn_of_maskless, warn_once
 from cis_seg.config.schema import DataConfig, OptimConfig
-from cis_seg.data.faults import UnreadableImages, unscorable
+from cis_seg.data.faults import UnreadableImages, nothing_annotated, unscorable
 from cis_seg.data.loader import BatchLoader, ExampleDataset, batch_loader, eval_batches
 from cis_seg.data.records import InstanceDataset
 from cis_seg.data.sampler import TrainBatchSampler
@@ -163,13 +163,9 @@ class InstanceDataModule(lightning.LightningDataModule):
         """
         for dataset in self.scored_datasets:
             if not len(dataset.records.labels):
-                raise DataError(
-                    "the images to score have no annotations",
-                    where=dataset.source,
-                    expected=f"annotations of {', '.join(dataset.class_names[:5])}",
-                    found=f"{len(dataset)} images without any",
-                    remedy="set data.val_annotations to the held-out images' annotations, for example a part of the training set",
-                )
+                remedy = "set data.val_annotations to the held-out images' annotations, for example a part of the training set"
+                names, ignored = dataset.class_names[:5], len(dataset.records.ignore_boxes)
+                raise nothing_annotated("the images to score have no annotations", dataset.source, names, len(dataset), ignored, remedy)
             check_areas(dataset.arealess, area, dataset.source)
             if faulty := dataset.faulty_images():
                 raise unscorable(list(faulty.values()), len(dataset), dataset.source)

@@ -36,8 +36,8 @@ class OdgtRecord:
     entries: list[dict[str, Any]]  # of "gtboxes", unchecked, numbers in quotes read as numbers
 
 
-def read_records(path: Path, faults: Faults) -> Iterator[OdgtRecord]:
-    """Read the records of ``path`` one by one; those that cannot be used are added to ``faults``.
+def read_records(path: Path, faults: Faults, images: Path) -> Iterator[OdgtRecord]:
+    """Read the records of ``path`` one by one; those that cannot be used are added to ``faults``, with a near file of ``images``.
 
     Raises:
         DataError: the file does not exist, or is of another format.
@@ -54,7 +54,7 @@ def read_records(path: Path, faults: Faults) -> Iterator[OdgtRecord]:
     spelling = Spelling()
     for place, where, text in _texts(path):
         try:
-            record = _record(_parsed(text, where), place, path, where)
+            record = _record(_parsed(text, where), place, path, where, images)
             _refuse_twice(record, seen)
         except DataError as error:
             faults.add(UNUSABLE_LINE, where, error)
@@ -166,7 +166,7 @@ def _parsed(text: bytes | dict[str, Any], where: str) -> Any:
         ) from error
 
 
-def _record(content: Any, image_id: int, source: Path, where: str) -> OdgtRecord:
+def _record(content: Any, image_id: int, source: Path, where: str, images: Path) -> OdgtRecord:
     entries = content.get("gtboxes") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DataError(
@@ -180,7 +180,8 @@ def _record(content: Any, image_id: int, source: Path, where: str) -> OdgtRecord
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)
     file_name = f"{name}.jpg" if isinstance(name, str) and name and not name.lower().endswith(_SUFFIXES) else name
-    return OdgtRecord(image_id, source, where, check_file_name(file_name, culprit=f"image {name!r}", where=where), entries)
+    file_name = check_file_name(file_name, culprit=f"image {name!r}", where=where, folder=images)
+    return OdgtRecord(image_id, source, where, file_name, entries)
 
 
 def _refuse_twice(record: OdgtRecord, seen: set[str]) -> None:

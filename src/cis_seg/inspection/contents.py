@@ -36,6 +36,7 @@ KINDS = {
     "no_mask": "annotations without a mask of their own",
     "empty_mask": "masks without a pixel",
     "id_zero": "annotation id 0, which COCO's evaluation reads as 'no match'",
+    "bad_file_name": "file names outside the image folder",
     "missing_image": "images that are missing",
     "unreadable_image": "files that cannot be read as an image",
     "other_size": "images of a different size than stated",
@@ -106,7 +107,7 @@ def _contents(file: CocoFile, folder: Path) -> Contents:
     for error, entry, reference in file.faults:
         ids = (entry["id"],) if {"image_id", "category_id", "bbox"} & entry.keys() and is_id(entry.get("id")) else ()
         also = f"; {file.left_out[reference]} annotations of it are left out too" if reference and file.left_out[reference] else ""
-        contents.add("unusable", " ".join(str(error).split()) + also, ids=ids)
+        contents.add("unusable", error.one_line + also, ids=ids)
     for suspect in file.suspects:
         contents.add(suspect.kind, suspect.detail, image_id=suspect.image_id, ids=suspect.annotation_ids)
     for annotation in file.annotations:

@@ -118,7 +118,7 @@ def _turned_photos(contents: Contents, exif: str) -> None:
     """Whether the boxes of photos that EXIF turns lie on them as they are read."""
     names: dict[int, str] = {}
     for image_id in contents.images:
-        with suppress(DataError):  # listed with the unreadable images
+        with suppress(DataError):  # listed by _read_images
             names[image_id] = _file_name(contents, image_id)
     sizes_stated = contents.source.suffix != ".odgt"
     boxes: dict[int, list[Box]] = defaultdict(list)
@@ -140,12 +140,17 @@ def _read_images(contents: Contents, exif: str) -> None:
     for image_id in contents.images:
         try:
             path = contents.folder / _file_name(contents, image_id)
+        except DataError as error:
+            contents.add("bad_file_name", error.found, image_id=image_id)
+            continue
+        try:
             if not path.is_file():
                 contents.add("missing_image", missing_text(contents.folder, _file_name(contents, image_id)), image_id=image_id)
                 continue
             pixels = read_image(path, exif=exif)
         except (DataError, OSError, ValueError) as error:
-            contents.add("unreadable_image", " ".join(str(error).split()), image_id=image_id)
+            detail = error.one_line if isinstance(error, DataError) else " ".join(str(error).split())
+            contents.add("unreadable_image", detail, image_id=image_id)
             continue
         if pixels.shape[:2] != contents.size(image_id):
             stated = " x ".join(str(side) for side in contents.size(image_id)[::-1])

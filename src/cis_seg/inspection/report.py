@@ -104,7 +104,7 @@ def _plain_oddity(contents: Contents, oddity: Oddity) -> str:
     ids = "/".join(map(str, oddity.annotation_ids))
     image = "" if oddity.image_id is None else f"image {oddity.image_id} ({_file_name(contents, oddity)})"
     subject = " of ".join(part for part in (f"annotation{'s' if '/' in ids else ''} {ids}" if ids else "", image) if part)
-    return f"{subject}: {oddity.detail}" if subject else oddity.detail
+    return f"{subject}: {oddity.detail}" if subject and not oddity.detail.startswith(subject) else oddity.detail
 
 
 def _plain(value: Any) -> str:
