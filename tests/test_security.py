@@ -107,7 +107,7 @@ def test_malicious_checkpoint_executes_nothing(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(CheckpointError, match="could run code"):
         load_file(tmp_path / "bad.ckpt")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    cached = imagenet_file(18)
+    cached = imagenet_file(BackboneConfig(depth=18))
     cached.parent.mkdir(parents=True)
     torch.save(Harmful(mark), cached)
     with pytest.raises(CheckpointError, match="could run code"):

@@ -16,8 +16,8 @@ from adelaidet_file import small_config
 from cis_seg.errors import CheckpointError
 from cis_seg.model.adelaidet.convert import Conversion
 from cis_seg.model.adelaidet.files import convert_file
-from cis_seg.model.backbone import ResNet
 from cis_seg.model.build import build_model, load_backbone
+from cis_seg.model.resnet import ResNet
 
 OWN = {name: torch.rand(value.shape) + 0.5 for name, value in ResNet(depth=50, width=16, frozen_norm=True).state_dict().items()}
 

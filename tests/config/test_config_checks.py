@@ -28,8 +28,8 @@ from cis_seg.data.odgt import BOX_KEYS
 from cis_seg.data.synthetic.spec import PRESETS
 from cis_seg.errors import ConfigError, UserError
 from cis_seg.losses.overlap import REDUCTIONS
-from cis_seg.model.backbone import ARCHITECTURES
 from cis_seg.model.build import build_model
+from cis_seg.model.resnet import ARCHITECTURES
 from cis_seg.training.optim import build_optimizer
 from runs import composed, small_run
 

@@ -71,7 +71,7 @@ def answer_for_one_option(argument: str) -> str:
         (["SOLVER.BASE_LR", "0.01"], "write optim.lr=0.01"),
         (["data.train_sizes=[320,", "640]"], 'quote it: "data.train_sizes=[320, 640]"'),
         (["data.train_sizes=320,640"], 'write "data.train_sizes=[320,640]"'),
-        (["model=null"], "model=null: there is no such choice\n  expected: one of condinst_r101_bifpn"),
+        (["model=null"], "model=null: there is no such choice\n  expected: one of condinst_mobilenet_v2"),
         (["data=null"], "one of cis, coco, crowd, crowdhuman"),
         (["optim=0.1"], "one of adamw, sgd"),
         (["-m", "logger=csv,null"], "one of csv, tensorboard, wandb"),

@@ -1,152 +1,80 @@
-"""Backbone: torchvision's numbers from torchvision's weights, shapes, the place of the stride, what is frozen."""
+"""What all backbones share: stages, frozen stages that store nothing, and files that do not fit."""
+
+from __future__ import annotations
+
+import re
 
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
+from torch import Tensor
 
-from cis_seg.errors import ConfigError
-from cis_seg.model.backbone import ResNet, load_pretrained
-from cis_seg.model.deform_conv import ModulatedDeformConv2d
-
-
-def _randomise_norms(network: nn.Module) -> None:
-    """Statistics as training leaves them; fresh ones (0 and 1) would hide a mistake."""
-    generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for values in (module.get_buffer("running_var"), module.weight.data):
-                values.copy_(torch.rand(values.shape, generator=generator) + 0.5)
-            for values in (module.get_buffer("running_mean"), module.bias.data):
-                values.copy_(torch.randn(values.shape, generator=generator) * 0.1)
+from cis_seg.model.backbone import Backbone
+from cis_seg.model.mobilenet import MobileNetV2
+from cis_seg.model.resnet import ResNet
 
 
-def _torchvision_stages(network: nn.Module, images: Tensor) -> dict[int, Tensor]:
-    x = network.get_submodule("maxpool")(torch.relu(network.get_submodule("bn1")(network.get_submodule("conv1")(images))))
-    stages = {}
-    for stage in (2, 3, 4, 5):
-        x = stages[stage] = network.get_submodule(f"layer{stage - 1}")(x)
-    return stages
+def _backbone(name: str, frozen_stages: int = 0) -> Backbone:
+    if name == "mobilenet_v2":
+        return MobileNetV2(frozen_norm=True, frozen_stages=frozen_stages)
+    return ResNet(depth=10, width=4, frozen_norm=True, frozen_stages=frozen_stages)
 
 
-@pytest.mark.parametrize(("depth", "frozen_norm"), [(50, True), (18, False)])
-@torch.no_grad()
-def test_torchvision_weights_give_torchvision_features(depth: int, frozen_norm: bool) -> None:
-    theirs = getattr(torchvision.models, f"resnet{depth}")(weights=None).double().eval()
-    _randomise_norms(theirs)
-    with torch.device("meta"):
-        ours = ResNet(depth=depth, frozen_norm=frozen_norm, frozen_stages=2)
-    ours = ours.to_empty(device="cpu").double().eval()
-    load_pretrained(ours, theirs.state_dict())
-    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    stages, expected = ours(images), _torchvision_stages(theirs, images)
-    assert list(stages) == [2, 3, 4, 5]
-    for stage, feature in stages.items():
-        assert feature.shape == (1, ours.out_channels[stage], 64 // 2**stage, 96 // 2**stage)
-        assert expected[stage].std() > 0.1
-        torch.testing.assert_close(feature, expected[stage], rtol=1e-9, atol=1e-9)
+NAMES = pytest.mark.parametrize("name", ["resnet", "mobilenet_v2"])
 
 
-def test_foreign_weights_are_refused() -> None:
-    network = ResNet(depth=10, width=4, frozen_norm=True)
+@NAMES
+@pytest.mark.parametrize("frozen", range(6))
+def test_frozen_stages_have_no_gradient_and_no_graph(name: str, frozen: int) -> None:
+    """Stage by stage: 1 is the stem, so with ``frozen`` 3 the stages 2 and 3 are constants and 4 is the first that is trained."""
+    network = _backbone(name, frozen)
+    stages = network(torch.randn(1, 3, 32, 64, generator=torch.Generator().manual_seed(0)))
+    assert {stage: x.requires_grad for stage, x in stages.items()} == {stage: stage > frozen for stage in (2, 3, 4, 5)}
+    stored: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: (stored.append(x), x)[1], lambda x: x):
+        network(torch.randn(1, 3, 32, 64))
+    assert bool(stored) == (frozen < 5)
+    if frozen < 5:
+        sum(x.sum() for x in stages.values() if x.requires_grad).backward()
+    parts = [[p for module in names for p in network.get_submodule(module).parameters()] for names in network.parts]
+    assert [all(p.grad is None for p in part) for part in parts] == [i < frozen for i in range(5)]
+    assert sum(len(part) for part in parts) == len(list(network.parameters())), "every parameter belongs to one part"
+
+
+@NAMES
+def test_files_that_do_not_fit_are_described(name: str) -> None:
+    network = _backbone(name)
     state = network.state_dict()
-    missing = {name: value for name, value in state.items() if name != "layer3.0.conv2.weight"}
-    with pytest.raises(RuntimeError, match=r"layer3\.0\.conv2\.weight"):
-        load_pretrained(network, missing)
-    with pytest.raises(RuntimeError, match="head"):
-        load_pretrained(network, state | {"head.weight": torch.zeros(1)})
-    with pytest.raises(RuntimeError, match=r"size mismatch for bn1\.bias"):
-        load_pretrained(network, state | {"bn1.bias": torch.zeros(5)})
-    load_pretrained(network, state | {"fc.weight": torch.zeros(1000, 32), "bn1.num_batches_tracked": torch.tensor(3)})
+    last = list(state)[-1]
+    with pytest.raises(ValueError, match=rf"^1 missing: {re.escape(last)} \(\d+,\)$"):
+        network.load_pretrained({key: value for key, value in state.items() if key != last})
+    with pytest.raises(ValueError, match=r"^1 unexpected: head\.weight \(1,\)$"):
+        network.load_pretrained(state | {"head.weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match=rf"^1 of another shape: {re.escape(last)} \(5,\) instead of \(\d+,\)$"):
+        network.load_pretrained(state | {last: torch.zeros(5)})
+    with pytest.raises(ValueError, match=rf"^{len(state)} missing: .+, \.\.\.; 2 unexpected: state_dict \(dict\), epoch \(int\)$"):
+        network.load_pretrained({"state_dict": {}, "epoch": 3})  # type: ignore[dict-item]
+    before = {key: value.clone() for key, value in state.items()}
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_position_of_the_stride() -> None:
-    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    networks = {place: ResNet(depth=50, width=4, frozen_norm=True, stride_in_1x1=place) for place in (False, True)}
-    networks[True].load_state_dict(networks[False].state_dict())
-    strides = {place: [(b.conv1.stride, b.conv2.stride) for b in n.get_submodule("layer2")] for place, n in networks.items()}  # type: ignore
-    assert strides[False] == [((1, 1), (2, 2)), *[((1, 1), (1, 1))] * 3]
-    assert strides[True] == [((2, 2), (1, 1)), *[((1, 1), (1, 1))] * 3]
-    first = [networks[place].get_submodule("layer1")[0] for place in (False, True)]  # type: ignore[index]
-    assert [block.conv2.stride for block in first] == [(1, 1), (1, 1)], "stage 2 has no stride"
-    plain, msra = networks[False](images), networks[True](images)
-    assert torch.equal(plain[2], msra[2])
-    assert plain[3].shape == msra[3].shape
-    assert not torch.allclose(plain[3], msra[3])
-
-
-def test_norm_and_frozen_stages() -> None:
-    frozen = ResNet(depth=18, width=4, frozen_norm=True, frozen_stages=2)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in frozen.modules())
-    norms = [m for m in frozen.modules() if isinstance(m, FrozenBatchNorm2d)]
-    assert norms
-    assert all(m.eps == 1e-5 for m in norms)
-    still = {name.split(".")[0] for name, p in frozen.named_parameters() if not p.requires_grad}
-    learning = {name.split(".")[0] for name, p in frozen.named_parameters() if p.requires_grad}
-    assert (still, learning) == ({"conv1", "layer1"}, {"layer2", "layer3", "layer4"})
-    free = ResNet(depth=18, width=4, frozen_norm=False)
-    assert all(p.requires_grad for p in free.parameters())
-    assert any(isinstance(m, nn.BatchNorm2d) for m in free.modules())
-
-
-def test_unknown_depth_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)no ResNet-20.*model\.backbone\.depth.*\[10, 18, 34, 50, 101\]"):
-        ResNet(depth=20, frozen_norm=True)
-
-
-# ---------------------------------------------------------------- deformable blocks
-@pytest.mark.parametrize(("interval", "blocks"), [
-    (0, [[], [], [], []]),
-    (1, [[], list(range(4)), list(range(23)), list(range(3))]),
-    (3, [[], [0, 3], [0, 3, 6, 9, 12, 15, 18, 21], [0]]),
+@pytest.mark.parametrize(("name", "extra"), [
+    ("resnet", ["fc.weight", "bn1.num_batches_tracked"]),
+    ("mobilenet_v2", ["classifier.1.weight", "features.18.0.weight", "features.0.1.num_batches_tracked"]),
 ])  # fmt: skip
-def test_deformable_blocks(interval: int, blocks: list[list[int]]) -> None:
-    with torch.device("meta"):
-        network = ResNet(depth=101, width=4, frozen_norm=True, deform_interval=interval)
-    layers = [list(network.get_submodule(f"layer{i}")) for i in (1, 2, 3, 4)]  # type: ignore[call-overload]
-    assert [[i for i, b in enumerate(layer) if isinstance(b.conv2, ModulatedDeformConv2d)] for layer in layers] == blocks
+def test_the_last_layers_of_a_classifier_are_not_read(name: str, extra: list[str]) -> None:
+    network = _backbone(name)
+    state = {key: torch.randn_like(value) for key, value in network.state_dict().items()}
+    network.load_pretrained(state | {key: torch.zeros(3) for key in extra})
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("in_1x1", [False, True])
-def test_a_deformable_block_keeps_its_stride(in_1x1: bool) -> None:
-    network = ResNet(depth=50, width=4, frozen_norm=True, stride_in_1x1=in_1x1, deform_interval=1)
-    strides = [(b.conv1.stride, b.conv2.stride, b.conv2.offset.stride) for b in network.get_submodule("layer3")][:2]  # type: ignore
-    first = [((2, 2), (1, 1), (1, 1)), ((1, 1), (2, 2), (2, 2))][not in_1x1]
-    assert strides == [first, ((1, 1), (1, 1), (1, 1))]
-    stages = network(torch.randn(1, 3, 64, 96))
-    assert [tuple(x.shape[-2:]) for x in stages.values()] == [(16, 24), (8, 12), (4, 6), (2, 3)]
-    offsets = [p for name, p in network.named_parameters() if ".offset." in name]
-    assert len(offsets) == 2 * 13
-    assert not any(p.any() for p in offsets), "the initialisation of convolutions leaves them at zero"
-
-
-def test_rigid_weights_fit_a_deformable_network() -> None:
-    rigid = ResNet(depth=50, width=4, frozen_norm=True).state_dict()
-    network = ResNet(depth=50, width=4, frozen_norm=True, deform_interval=1)
-    nn.init.ones_(network.get_parameter("layer2.0.conv2.offset.bias"))
-    load_pretrained(network, rigid)
-    state = network.state_dict()
-    assert all(torch.equal(state[name], value) for name, value in rigid.items())
-    assert {name for name in state.keys() - rigid.keys() if ".conv2.offset." not in name} == set()
-    assert state["layer2.0.conv2.offset.bias"].eq(1).all()
-    with pytest.raises(RuntimeError, match=r"layer4\.2\.conv2\.weight"):
-        load_pretrained(network, {name: value for name, value in rigid.items() if name != "layer4.2.conv2.weight"})
-    with pytest.raises(RuntimeError, match=r"layer4\.2\.conv2\.offset\.bias"):
-        load_pretrained(network, {name: value for name, value in state.items() if name != "layer4.2.conv2.offset.bias"})
-    with pytest.raises(RuntimeError, match=r"Unexpected.*layer4\.2\.conv2\.offset\.bias"):
-        load_pretrained(ResNet(depth=50, width=4, frozen_norm=True), state)
-
-
-def test_frozen_stages_freeze_deformable_blocks() -> None:
-    network = ResNet(depth=50, width=4, frozen_norm=True, frozen_stages=3, deform_interval=1)
-    still = {name.split(".")[0] for name, p in network.named_parameters() if not p.requires_grad}
-    assert still == {"conv1", "layer1", "layer2"}
-    assert not network.get_parameter("layer2.0.conv2.offset.weight").requires_grad
-
-
-def test_impossible_deformable_blocks_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)ResNet-18 .*not bottlenecks.*model\.backbone\.deform_interval.*\[50, 101\]"):
-        ResNet(depth=18, frozen_norm=True, deform_interval=1)
-    with pytest.raises(ConfigError, match=r"(?s)negative.*deform_interval.*found: -1"):
-        ResNet(depth=50, frozen_norm=True, deform_interval=-1)
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_trainable_norm_takes_the_files_statistics(norm: bool) -> None:
+    theirs = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    theirs = {key: torch.rand_like(value) if value.is_floating_point() else value + 7 for key, value in theirs.items()}
+    network = MobileNetV2(frozen_norm=norm)
+    network.load_pretrained(theirs)
+    own = network.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in own.items())
+    assert any(key.endswith("num_batches_tracked") for key in own) is not norm

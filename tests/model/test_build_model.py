@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
+import torchvision
 from omegaconf.errors import ConfigKeyError
 from torch import nn
 from torchvision.models import WeightsEnum
@@ -16,7 +18,7 @@ from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import BackboneConfig, ModelConfig
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.backbone import FrozenNorm
-from cis_seg.model.build import build_model, load_backbone
+from cis_seg.model.build import build_model, imagenet_file, load_backbone
 from cis_seg.model.condinst import CondInst
 from tiny_model import tiny_config, tiny_model
 
@@ -108,6 +110,8 @@ def test_refusals() -> None:
         _without_numbers(ModelConfig(backbone=BackboneConfig(norm="group")))
     with pytest.raises(ConfigError, match="no ResNet-20"):
         _without_numbers(ModelConfig(backbone=BackboneConfig(depth=20)))
+    with pytest.raises(ConfigError, match=r"(?s)model\.backbone\.name.*resnet or mobilenet_v2.*found: vgg"):
+        _without_numbers(ModelConfig(backbone=BackboneConfig(name="vgg")))
     with pytest.raises(ConfigError, match=r"(?s)model\.neck.*fpn or bifpn.*found: pan"):
         _without_numbers(tiny_config(neck="pan"))
     with pytest.raises(ConfigError, match=r"(?s)model\.mask_feat_level.*found: 2.*model\.mask_feat_level=3"):
@@ -128,7 +132,7 @@ def test_unavailable_imagenet_weights(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert str(tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth") in message
     assert "no route to host" in message
     assert "model.backbone.weights=FILE" in message
-    with pytest.raises(ConfigError, match="no ImageNet weights of ResNet-10"):
+    with pytest.raises(ConfigError, match="no ImageNet weights of resnet10"):
         load_backbone(model, BackboneConfig(depth=10))
     load_backbone(model, BackboneConfig(weights=None))  # nothing is asked for
 
@@ -156,6 +160,28 @@ def test_unfit_files_are_named(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match=r"(?s)ResNet-10 of width 16.*weights\.pth.*bn1\.weight"):
         load_backbone(model, config)
+
+
+@pytest.mark.parametrize(("theirs", "ours", "remedy"), [
+    ("resnet18", "mobilenet_v2", "use such a file"), ("mobilenet_v2", "resnet", "model.backbone.depth and width"),
+])  # fmt: skip
+def test_weights_of_another_network(tmp_path: Path, theirs: str, ours: str, remedy: str) -> None:
+    """The message names tensors of both, so that the reader sees whose file it is."""
+    path, config = tmp_path / "weights.pth", BackboneConfig(name=ours, depth=18, weights=str(tmp_path / "weights.pth"))
+    torch.save(torchvision.models.get_model(theirs, weights=None).state_dict(), path)
+    with pytest.raises(CheckpointError) as info:
+        load_backbone(_without_numbers(ModelConfig(backbone=config)), config)
+    message = str(info.value)
+    own, other = ("features.0.0.weight (32, 3, 3, 3)", "conv1.weight (64, 3, 7, 7)")[:: 1 if ours == "mobilenet_v2" else -1]
+    for text in (str(path), f"torchvision's {'mobilenet_v2' if ours == 'mobilenet_v2' else 'resnet18'}", "tensors; ", remedy):
+        assert text in message
+    assert re.search(rf"\d+ missing: {re.escape(own)}.*; \d+ unexpected: {re.escape(other)}", message)
+
+
+def test_imagenet_weights_by_family(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert imagenet_file(BackboneConfig(name="mobilenet_v2")) == tmp_path / "hub" / "checkpoints" / "mobilenet_v2-b0353104.pth"
+    assert imagenet_file(BackboneConfig(depth=34)).name == "resnet34-b627a593.pth"
 
 
 # ---------------------------------------------------------------- config of a checkpoint

@@ -11,8 +11,8 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import oracles
-from cis_seg.model.backbone import ResNet
 from cis_seg.model.deform_conv import ModulatedDeformConv2d
+from cis_seg.model.resnet import ResNet
 from golden_arrays import isolated_arrays
 
 

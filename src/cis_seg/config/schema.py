@@ -46,8 +46,9 @@ WIDTHS = 16
 
 @dataclass
 class BackboneConfig:
-    """A ResNet and what its weights expect."""
+    """The network that reads the image, and what its weights expect."""
 
+    name: str = option("resnet", "family of the network; only a resnet has a depth and a width", one_of("resnet", "mobilenet_v2"))
     depth: int = option(50, "layers of the ResNet", one_of(10, 18, 34, 50, 101))
     width: int = option(64, "channels of stage 2; 64 is the published network", multiple_of(WIDTHS, 512))
     weights: str | None = option(

@@ -58,6 +58,9 @@ def _idle(cfg: Config) -> Iterator[tuple[str, str]]:
         yield "optim.decay_factor", "schedule.decay_steps is empty"
     if not backbone.weights:
         yield "model.backbone.frozen_stages", "model.backbone.weights is null, so all stages are trained"
+    if backbone.name != "resnet":
+        options = ("depth", "width", "stride_in_1x1", "deform_interval")
+        yield from ((f"model.backbone.{option}", f"it is an option of a resnet, not of {backbone.name}") for option in options)
     if data.train_size_range:
         yield "data.train_sizes", "data.train_size_range takes precedence"
     if not data.workers:

@@ -27,7 +27,7 @@ def check_weights(subject: Subject) -> Iterator[Line]:
     elif cfg.init_from is not None:
         yield _init_from(cfg, Path(cfg.init_from))
     elif cfg.model.backbone.weights == "imagenet":
-        yield _imagenet(imagenet_file(cfg.model.backbone.depth))
+        yield _imagenet(imagenet_file(cfg.model.backbone))
     elif cfg.model.backbone.weights:
         load_file(Path(cfg.model.backbone.weights))
         yield ok(f"backbone: {cfg.model.backbone.weights} can be read")
@@ -59,7 +59,7 @@ def weights_available(cfg: Config) -> bool:
     """Return whether the initial weights can be loaded now, without a download and without training another run."""
     if cfg.init_from is not None:
         return missing_base(cfg) is None
-    return cfg.model.backbone.weights != "imagenet" or imagenet_file(cfg.model.backbone.depth).is_file()
+    return cfg.model.backbone.weights != "imagenet" or imagenet_file(cfg.model.backbone).is_file()
 
 
 #: image files whose existence is checked; a network file system answers for a few hundred files per second

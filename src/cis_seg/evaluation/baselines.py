@@ -43,33 +43,29 @@ def _small_ellipse_mask(box: list[float], size: tuple[int, int]) -> RLE:
     return _ellipse_mask(smaller, size)
 
 
-def baseline_results(ground_truth: GroundTruth, shape: BaselineShape) -> list[dict[str, Any]]:
-    """Return the results of a detector with perfect boxes and masks derived from the boxes alone.
+def baseline_masks(ground_truth: GroundTruth, shape: BaselineShape) -> dict[int, RLE]:
+    """Return a mask drawn from the box of each annotation, by annotation id in their order.
 
     Args:
         ground_truth: its ignore regions and annotations without a mask are skipped.
         shape: ``box`` fills the box (clipped to the image), ``ellipse`` the ellipse inscribed in it, ``small_ellipse`` an ellipse of
             ``SMALL_ELLIPSE`` times its width and height around the same centre.
-
-    Returns:
-        One entry per annotation, in their order, all with score 1.
     """
     draw = {"box": rle.box_mask, "ellipse": _ellipse_mask, "small_ellipse": _small_ellipse_mask}[shape]
-    results = []
+    masks = {}
     for annotation in ground_truth.annotations:
-        if annotation["iscrowd"] or annotation["id"] in ground_truth.maskless:
-            continue
-        size = ground_truth.image_size(annotation["image_id"])
-        mask = draw(_clipped(annotation["bbox"], size), size)
-        results.append(
-            {
-                "image_id": annotation["image_id"],
-                "category_id": annotation["category_id"],
-                "bbox": annotation["bbox"],
-                "score": 1.0,
-                "segmentation": mask,
-            }
-        )
+        if not annotation["iscrowd"] and annotation["id"] not in ground_truth.maskless:
+            size = ground_truth.image_size(annotation["image_id"])
+            masks[annotation["id"]] = draw(_clipped(annotation["bbox"], size), size)
+    return masks
+
+
+def baseline_results(ground_truth: GroundTruth, shape: BaselineShape) -> list[dict[str, Any]]:
+    """Return the results of a detector with perfect boxes and ``baseline_masks``: one entry per mask, all with score 1."""
+    results = []
+    for i, mask in baseline_masks(ground_truth, shape).items():
+        copied = {key: ground_truth.coco.anns[i][key] for key in ("image_id", "category_id", "bbox")}
+        results.append({**copied, "score": 1.0, "segmentation": mask})
     return results
 
 

@@ -1,31 +1,24 @@
-"""ResNet feature extractors: C2..C5 at strides 4, 8, 16, 32.
+"""What all backbones share: the stages they return, the stages that are not trained, and their pretrained weights.
 
-Blocks and parameter names are torchvision's, so that its ImageNet files load without a mapping.
+A backbone is a classifier of torchvision without its last layers. It keeps torchvision's blocks and tensor names, so that torchvision's
+files load without a mapping.
+
+Legend: B batch, C channels of a stage, H W padded input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 from torchvision.ops import FrozenBatchNorm2d
 
-from cis_seg.errors import ConfigError
-from cis_seg.model.deform_conv import ModulatedDeformConv2d
-
-BlockType = type[BasicBlock] | type[Bottleneck]
-
-#: depth -> (block, blocks in stages 2 to 5), He et al. 2016, Table 1; 10 has one block per stage
-ARCHITECTURES: dict[int, tuple[BlockType, tuple[int, int, int, int]]] = {
-    10: (BasicBlock, (1, 1, 1, 1)),
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-}
+#: stage -> stride of its features
 STRIDES = {2: 4, 3: 8, 4: 16, 5: 32}
+#: names of each kind in a message about a file that does not fit
+LISTED = 3
 
 
 class FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
@@ -42,124 +35,63 @@ class FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no
         return torch.addcmul(bias.to(x.dtype).view(1, -1, 1, 1), x, scale.to(x.dtype).view(1, -1, 1, 1))
 
 
-class ResNet(nn.Module):
-    """A ResNet without its classifier.
+class Backbone(nn.Module):
+    """A sequence of modules, of which the outputs of four are the stages C2 to C5.
 
-    Args:
-        depth: 10, 18, 34, 50 or 101.
-        width: channels of stage 2's inner convolutions; 64 is the published network.
-        frozen_norm: BatchNorm with fixed statistics and affine (for pretrained weights) instead of a trainable one.
-        stride_in_1x1: put the stride of a stage's first bottleneck in its first 1x1 (the MSRA form of the reference's weights) instead of
-            its 3x3 (torchvision's weights). A property of the weights.
-        frozen_stages: the stem (1) and the stages up to this one get no gradient; 0 trains everything.
-        deform_interval: make the 3x3 of every n-th block of stages 3 to 5 deformable, starting at each stage's first block; 0 for none.
-            The reference's model "dcni3" is named after an interval of 3, but its builder ignores it: its weights need 1.
+    A subclass creates the modules under torchvision's names, states the three attributes, and calls ``freeze``.
 
-    Raises:
-        ConfigError: an unknown depth, or deformable blocks in a depth without bottlenecks.
+    Attributes:
+        parts: names of the modules of the stem, then of stages 2 to 5, in the order in which they are applied.
+        unread: prefixes of those tensors of torchvision's file that the backbone does not have, such as the classifier's.
+        out_channels: ``{stage: channels}`` for stages 2 to 5.
     """
 
-    def __init__(
-        self,
-        *,
-        depth: int = 50,
-        width: int = 64,
-        frozen_norm: bool,
-        stride_in_1x1: bool = False,
-        frozen_stages: int = 0,
-        deform_interval: int = 0,
-    ) -> None:
-        super().__init__()
-        if depth not in ARCHITECTURES:
-            raise ConfigError(f"there is no ResNet-{depth}", where="model.backbone.depth", expected=f"one of {sorted(ARCHITECTURES)}")
-        block, counts = ARCHITECTURES[depth]
-        _check_interval(deform_interval, depth)
-        norm: Callable[..., nn.Module] = FrozenNorm if frozen_norm else nn.BatchNorm2d
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = norm(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.out_channels: dict[int, int] = {}
-        inplanes = width
-        for i, count in enumerate(counts):
-            planes = width * 2**i
-            layer = _stage(block, inplanes, planes, count, stride=1 if i == 0 else 2, norm=norm, stride_in_1x1=stride_in_1x1)
-            if i > 0 and deform_interval:
-                _deform(layer, deform_interval)
-            self.add_module(f"layer{i + 1}", layer)
-            inplanes = planes * block.expansion
-            self.out_channels[i + 2] = inplanes
-        self._initialise()
-        self.frozen_stages = frozen_stages
-        for name in [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"], ["layer4"]][:frozen_stages]:
-            for part in name:
-                self.get_submodule(part).requires_grad_(False)
+    parts: ClassVar[tuple[tuple[str, ...], ...]]
+    unread: ClassVar[tuple[str, ...]]
+    out_channels: dict[int, int]
 
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for module in self.modules():
-            if isinstance(module, ModulatedDeformConv2d):
-                module.zero_offsets()
+    def freeze(self, stages: int) -> None:
+        """Train neither the stem (1) nor the stages up to this one; 0 trains all. Frozen stages store no features for a backward pass."""
+        for names in self.parts[:stages]:
+            for name in names:
+                self.get_submodule(name).requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """``(B, 3, H, W)`` normalised images -> ``{stage: (B, C, H / stride, W / stride)}`` for stages 2 to 5."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        stages: dict[int, Tensor] = {}
-        for stage in STRIDES:
-            x = self.get_submodule(f"layer{stage - 1}")(x)
+        x, stages = images, {}
+        for stage, names in enumerate(self.parts, start=1):
+            for name in names:
+                x = self.get_submodule(name)(x)
             stages[stage] = x
-        return stages
+        return {stage: stages[stage] for stage in STRIDES}
+
+    def load_pretrained(self, state: dict[str, Tensor]) -> None:
+        """Copy the tensors of torchvision's classifier, or of a file without its last layers.
+
+        Raises:
+            ValueError: names or shapes do not match; the message counts them and lists the first.
+        """
+        own = self.state_dict()
+        read = {k: v for k, v in state.items() if not k.startswith(self.unread) and (k in own or not k.endswith("num_batches_tracked"))}
+        if problems := _differences(own, read):
+            raise ValueError("; ".join(problems))
+        self.load_state_dict(own | read)
 
 
-def _stage(
-    block: BlockType, inplanes: int, planes: int, count: int, *, stride: int, norm: Callable[..., nn.Module], stride_in_1x1: bool
-) -> nn.Sequential:
-    downsample = None
-    if stride != 1 or inplanes != planes * block.expansion:
-        downsample = nn.Sequential(conv1x1(inplanes, planes * block.expansion, stride), norm(planes * block.expansion))
-    first = block(inplanes, planes, stride, downsample, norm_layer=norm)
-    if stride_in_1x1 and isinstance(first, Bottleneck):
-        first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
-    rest = [block(planes * block.expansion, planes, norm_layer=norm) for _ in range(count - 1)]
-    return nn.Sequential(first, *rest)
+def _differences(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Describe the tensors that are missing, unexpected or of another shape; empty if ``found`` fits."""
+    kinds = {
+        "missing": [f"{name} {_shape(own[name])}" for name in own if name not in found and not name.endswith("num_batches_tracked")],
+        "unexpected": [f"{name} {_shape(value)}" for name, value in found.items() if name not in own],
+        "of another shape": [
+            f"{name} {_shape(value)} instead of {_shape(own[name])}"
+            for name, value in found.items()
+            if name in own and _shape(value) != _shape(own[name])
+        ],
+    }
+    lines = [(kind, len(names), names[:LISTED] + ["..."] * (len(names) > LISTED)) for kind, names in kinds.items() if names]
+    return [f"{count} {kind}: {', '.join(names)}" for kind, count, names in lines]
 
 
-def _check_interval(deform_interval: int, depth: int) -> None:
-    where = "model.backbone.deform_interval"
-    if deform_interval < 0:
-        raise ConfigError("a negative interval", where=where, expected="0 (none), 1 (every block), 2, ...", found=deform_interval)
-    if deform_interval and ARCHITECTURES[depth][0] is not Bottleneck:
-        depths = [d for d, (block, _) in ARCHITECTURES.items() if block is Bottleneck]
-        raise ConfigError(
-            f"the blocks of ResNet-{depth} cannot be deformable: they are not bottlenecks",
-            where=where,
-            expected=f"model.backbone.depth one of {depths}, or 0",
-            found=deform_interval,
-        )
-
-
-def _deform(layer: nn.Sequential, interval: int) -> None:
-    """Replace the 3x3 of every ``interval``-th bottleneck by a deformable one of the same stride."""
-    for block in list(layer)[::interval]:
-        assert isinstance(block, Bottleneck)  # _check_interval refuses other blocks
-        conv = block.conv2
-        block.conv2 = ModulatedDeformConv2d(conv.in_channels, conv.out_channels, stride=conv.stride[0])
-
-
-def load_pretrained(backbone: ResNet, state: dict[str, Tensor]) -> None:
-    """Copy a torchvision classification checkpoint into ``backbone``, without its classifier ``fc``.
-
-    A checkpoint without offset convolutions also fits a deformable network, whose offset convolutions then stay unchanged.
-
-    Raises:
-        RuntimeError: names or shapes do not match; torch's message lists them.
-    """
-    own = backbone.state_dict()
-    wanted = {k: v for k, v in state.items() if not k.startswith("fc.") and (k in own or not k.endswith("num_batches_tracked"))}
-    offsets = {k: v for k, v in own.items() if ".conv2.offset." in k}
-    if not offsets.keys() & wanted.keys():
-        wanted |= offsets
-    with torch.no_grad():
-        backbone.load_state_dict(wanted, strict=True)
+def _shape(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"({type(value).__name__})"

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import torch
 from torch.hub import get_dir
-from torchvision.models import get_model_weights, list_models
+from torchvision.models import WeightsEnum, get_model_weights, list_models
 
 from cis_seg.checkpoints import load_file
 from cis_seg.config.schema import BackboneConfig, ModelConfig
 from cis_seg.errors import CheckpointError, ConfigError
-from cis_seg.model.backbone import ResNet, load_pretrained
+from cis_seg.model.backbone import Backbone
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.model.fcos_head import FCOSHead
 from cis_seg.model.mask_head import DynamicMaskHead, MaskBranch
+from cis_seg.model.mobilenet import MobileNetV2
 from cis_seg.model.necks import FPN, BiFPN
+from cis_seg.model.resnet import ResNet
 
 log = logging.getLogger(__name__)
 
@@ -84,16 +86,21 @@ def backbone_norm(cfg: BackboneConfig) -> str:
     return cfg.norm if cfg.norm != "auto" else ("frozen" if cfg.weights else "batch")
 
 
-def _backbone(cfg: BackboneConfig) -> ResNet:
+def _backbone(cfg: BackboneConfig) -> Backbone:
     norm = backbone_norm(cfg)
     if norm not in ("frozen", "batch"):
         raise ConfigError("unknown norm", where="model.backbone.norm", expected="auto, frozen or batch", found=cfg.norm)
+    frozen_norm, frozen_stages = norm == "frozen", cfg.frozen_stages if cfg.weights else 0
+    if cfg.name == "mobilenet_v2":
+        return MobileNetV2(frozen_norm=frozen_norm, frozen_stages=frozen_stages)
+    if cfg.name != "resnet":
+        raise ConfigError("unknown backbone", where="model.backbone.name", expected="resnet or mobilenet_v2", found=cfg.name)
     return ResNet(
         depth=cfg.depth,
         width=cfg.width,
-        frozen_norm=norm == "frozen",
+        frozen_norm=frozen_norm,
         stride_in_1x1=cfg.stride_in_1x1,
-        frozen_stages=cfg.frozen_stages if cfg.weights else 0,
+        frozen_stages=frozen_stages,
         deform_interval=cfg.deform_interval,
     )
 
@@ -107,42 +114,54 @@ def load_backbone(model: CondInst, cfg: BackboneConfig) -> None:
     if not cfg.weights:
         log.info("backbone: no pretrained weights, so its norm and all its stages are trained")
         return
-    state = _imagenet_state(cfg.depth) if cfg.weights == "imagenet" else load_file(Path(cfg.weights))
+    state = _imagenet_state(cfg) if cfg.weights == "imagenet" else load_file(Path(cfg.weights))
     try:
-        load_pretrained(model.backbone, state)
-    except RuntimeError as error:
+        model.backbone.load_pretrained(state)
+    except ValueError as error:
+        resnet = cfg.name == "resnet"
+        network = f"ResNet-{cfg.depth} of width {cfg.width}" if resnet else cfg.name
+        remedy = "set model.backbone.depth and width to the file's" if resnet else "use such a file or model.backbone.weights=imagenet"
         raise CheckpointError(
-            f"the pretrained weights do not fit a ResNet-{cfg.depth} of width {cfg.width}",
+            f"the pretrained weights do not fit a {network}",
             where=cfg.weights,
-            expected="the tensors of torchvision's ResNet of that depth",
-            found=" ".join(str(error).split())[:300],
-            remedy="set model.backbone.depth and width to the file's, or train without: model.backbone.weights=null",
+            expected=f"the tensors of torchvision's {torchvision_name(cfg)}",
+            found=f"{len(state)} tensors; {error}",
+            remedy=f"{remedy}, or train without: model.backbone.weights=null",
         ) from error
 
 
-def imagenet_file(depth: int) -> Path:
+def torchvision_name(cfg: BackboneConfig) -> str:
+    """Return torchvision's name of the network whose tensors the backbone has, such as ``resnet50``."""
+    return f"resnet{cfg.depth}" if cfg.name == "resnet" else cfg.name
+
+
+def imagenet_file(cfg: BackboneConfig) -> Path:
     """Return the path of torchvision's ImageNet weights in its download cache.
 
     Raises:
-        ConfigError: torchvision has none for this depth.
+        ConfigError: torchvision has none for this network.
     """
-    if f"resnet{depth}" not in list_models():
+    if torchvision_name(cfg) not in list_models():
         remedy = "train without them: model.backbone.weights=null"
-        raise ConfigError(f"there are no ImageNet weights of ResNet-{depth}", where="model.backbone.weights", remedy=remedy)
-    name: str = os.path.basename(get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"].url)
+        raise ConfigError(f"there are no ImageNet weights of {torchvision_name(cfg)}", where="model.backbone.weights", remedy=remedy)
+    name: str = os.path.basename(_imagenet_weights(cfg).url)
     return Path(get_dir()) / "checkpoints" / name
 
 
-def _imagenet_state(depth: int) -> dict[str, torch.Tensor]:
-    target = imagenet_file(depth)
+def _imagenet_weights(cfg: BackboneConfig) -> WeightsEnum:
+    return get_model_weights(torchvision_name(cfg))["IMAGENET1K_V1"]
+
+
+def _imagenet_state(cfg: BackboneConfig) -> dict[str, torch.Tensor]:
+    target = imagenet_file(cfg)
     if target.is_file():
         return load_file(target)
-    weights = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"]
+    weights = _imagenet_weights(cfg)
     try:
         state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # no network, or an incomplete download
         raise CheckpointError(
-            f"the ImageNet weights of ResNet-{depth} are not available",
+            f"the ImageNet weights of {torchvision_name(cfg)} are not available",
             where=target,
             expected=f"the file {target.name}, or a network to download it from {weights.url}",
             found=str(error),

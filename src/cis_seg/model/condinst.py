@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cis_seg.errors import ConfigError
-from cis_seg.model.backbone import ResNet
+from cis_seg.model.backbone import Backbone
 from cis_seg.model.fcos_head import FCOSHead
 from cis_seg.model.mask_head import DynamicMaskHead, MaskBranch
 from cis_seg.model.necks import FPN, BiFPN
@@ -43,7 +43,7 @@ class CondInst(nn.Module):
     def __init__(
         self,
         *,
-        backbone: ResNet,
+        backbone: Backbone,
         neck: FPN | BiFPN,
         head: FCOSHead,
         mask_branch: MaskBranch,

@@ -60,7 +60,7 @@ from cis_seg.training.callbacks.wandb_logging.logger import RunLogger
 from cis_seg.errors import ConfigError
 about = {"name": "n", "init_from": None, "base_overrides": None, "overlap": 0.0, "supervision": "box", "data": "d", "neck": "fpn"}
 about["teacher"] = 0.0
-about["backbone"] = {"depth": 18, "width": 64, "deform_interval": 0}
+about["backbone"] = {"name": "resnet", "depth": 18, "width": 64, "deform_interval": 0}
 try:
     RunLogger(about=about, offline=False, save_dir=sys.argv[1]).log_hyperparams({})
 except ConfigError as error:

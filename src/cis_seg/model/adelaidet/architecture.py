@@ -12,7 +12,7 @@ from torchvision.models.resnet import Bottleneck
 from cis_seg.config.schema import BackboneConfig, ModelConfig
 from cis_seg.errors import CheckpointError
 from cis_seg.model.adelaidet.weights import BIFPN_BODY, FPN_BODY, HEAD
-from cis_seg.model.backbone import ARCHITECTURES
+from cis_seg.model.resnet import ARCHITECTURES
 
 Shapes = Mapping[str, tuple[int, ...]]
 

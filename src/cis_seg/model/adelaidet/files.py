@@ -17,7 +17,7 @@ from cis_seg.errors import CheckpointError
 from cis_seg.model.adelaidet.architecture import MSRA_PIXEL_MEAN, read_backbone
 from cis_seg.model.adelaidet.convert import Conversion, check_tensors, convert_model, count_parts
 from cis_seg.model.adelaidet.weights import Weights, read_weights, their_names
-from cis_seg.model.backbone import ResNet
+from cis_seg.model.resnet import ResNet
 from cis_seg.runtime.atomic_files import write_atomically
 
 #: the 1,000-class layer under the names of the three sources

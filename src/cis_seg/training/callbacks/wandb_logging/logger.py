@@ -148,6 +148,7 @@ def tags_of(about: Mapping[str, Any]) -> list[str]:
     """Return tags to filter by: stage, network, data and lambda."""
     backbone = about["backbone"]
     width = "" if backbone["width"] == STANDARD_WIDTH else f"w{backbone['width']}"
-    network = f"r{backbone['depth']}{width}{'_dcn' if backbone['deform_interval'] else ''}_{about['neck']}"
+    resnet = f"r{backbone['depth']}{width}{'_dcn' if backbone['deform_interval'] else ''}"
+    network = f"{resnet if backbone['name'] == 'resnet' else backbone['name']}_{about['neck']}"
     tags = [stage_of(about), network, Path(str(about["data"])).name, f"lambda {about['overlap']:g}"]
     return [tag[:LONGEST_TAG] for tag in [*tags, *(["true masks"] if about["supervision"] == "mask" else [])] if tag]
