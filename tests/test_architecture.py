@@ -23,6 +23,7 @@ runtime
 structures  config
 ops  coco  checkpoints
 data  model  assign  losses  evaluation  visualization
+formats
 inference  inspection
 training  annotation
 build

@@ -29,7 +29,7 @@ OPTIONAL = {
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
 
 # distributions whose name differs from their module
-DISTRIBUTIONS = {"markdown_it": "markdown-it-py", "cv2": "opencv-python-headless", "PIL": "pillow", "hydra": "hydra-core"}
+DISTRIBUTIONS = {"markdown_it": "markdown-it-py", "cv2": "opencv-python-headless", "PIL": "pillow", "hydra": "hydra-core", "yaml": "pyyaml"}
 # required by an option of another library, never imported here
 INDIRECT = {"tensorboard"}
 

@@ -13,9 +13,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from cis_seg.coco import rle
 from cis_seg.commands import masks_from_boxes
 from cis_seg.data.coco import CocoDataset
+from cis_seg.formats.yolo import read_yolo
 from cis_seg.inference import box_masks
+from label_folders import labelme_folder, photo, shape, yolo_folder
 from runs import exit_code
 from tiny_model import tiny_checkpoint
 
@@ -161,3 +164,64 @@ def test_user_errors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert said in text
     assert "Traceback" not in text
     assert (folder / "boxes.json").read_text() == before
+
+
+def yolo_masks(monkeypatch: pytest.MonkeyPatch, folder: Path, boxes: Path, output: Path, *overrides: str) -> int:
+    words = [f"checkpoint={folder}/tiny.ckpt", f"boxes={boxes}", f"output={output}", "device=cpu"]
+    return exit_code(monkeypatch, "masks_from_boxes", *words, *overrides)
+
+
+def test_yolo_boxes_become_yolo_seg(monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pets, out = yolo_folder(folder / "pets"), folder / "masks"
+    assert yolo_masks(monkeypatch, folder, pets / "data.yaml", out, "cut_to_box=false") == 0
+    said = capsys.readouterr().err
+    assert "pets/data.yaml (YOLO): 3 images, 4 instances (0 with an outline)" in said
+    assert "masks/data.yaml: 3 images, 4 polygons" in said
+    assert sorted(path.name for path in out.iterdir()) == ["data.yaml", "masks.json", "masks_000.png", "train", "valid"]
+    given = {entry["id"]: entry for entry in read_yolo(pets).content["annotations"]}
+    masks = {entry["id"]: entry for entry in json.loads((out / "masks.json").read_text())["annotations"]}
+    assert {number: entry["bbox"] for number, entry in masks.items()} == {number: entry["bbox"] for number, entry in given.items()}
+    again = read_yolo(out).content
+    assert [(image["file_name"], image["split"]) for image in again["images"]] == [
+        ("train/images/a.jpg", "train"),
+        ("train/images/b.jpg", "train"),
+        ("valid/images/c.jpg", "val"),
+    ]
+    for entry, mask in zip(again["annotations"], masks.values(), strict=True):
+        if mask["area"]:
+            code = rle.from_segmentation(entry["segmentation"], (60, 80))
+            assert code is not None
+            np.testing.assert_array_equal(rle.decode(code), rle.decode(mask["segmentation"]))
+    assert yolo_masks(monkeypatch, folder, pets, out) == 2
+    assert "the output must be a new folder or a json" in capsys.readouterr().err
+    assert yolo_masks(monkeypatch, folder, pets, folder / "m.json", "pages=0") == 0
+    assert json.loads((folder / "m.json").read_text()).keys() == {"info", "images", "annotations", "categories"}
+
+
+def test_unreadable_photos_are_not_background(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    pets = yolo_folder(folder / "pets")
+    path = pets / "train" / "images" / "a.jpg"
+    path.write_bytes(path.read_bytes()[:-300])  # the header is whole
+    assert yolo_masks(monkeypatch, folder, pets, folder / "masks") == masks_from_boxes.EXIT_SOME_UNREADABLE
+    assert [label.stem for label in sorted((folder / "masks").rglob("*.txt"))] == ["b", "c"]
+
+
+def test_labelme_boxes_become_labelme_polygons(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    root = labelme_folder(folder / "in", shape("person", [[10, 10], [70, 50]], "rectangle"))
+    assert yolo_masks(monkeypatch, folder, root, folder / "out", "pages=0") == 0
+    shapes = json.loads((folder / "out" / "labels" / "a.json").read_text())["shapes"]
+    assert {entry["shape_type"] for entry in shapes} == {"polygon"}
+    assert shapes[0]["description"].startswith("confidence ")
+
+
+def test_a_json_needs_the_folder_of_its_photos(monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert yolo_masks(monkeypatch, folder, folder / "boxes.json", folder / "m.json") == 2
+    assert "the folder of the photos is not set" in capsys.readouterr().err
+
+
+def test_turned_photos_of_labels_are_read_upright(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    pets = yolo_folder(folder / "pets")
+    photo(pets / "train" / "images" / "a.jpg", orientation=6)
+    for option, size in (("pages=0", [80, 60]), ("exif=ignore", [60, 80])):
+        assert yolo_masks(monkeypatch, folder, pets, folder / "m.json", "pages=0", option) == 0
+        assert json.loads((folder / "m.json").read_text())["annotations"][0]["segmentation"]["size"] == size

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # a type alone: reading json files needs no torch
     from cis_seg.structures import RLE
 
 TOLERANCE = 1.0  # px that a polygon may deviate from the edge of its mask, because people edit its points by hand and stairs have too many
+EXACT = 0.5  # the same if no pixel may change: only points on the way between two pixel centres are left out
 
 Code = Mapping[str, Any]
 
@@ -112,17 +113,32 @@ def polygons(code: Code) -> list[list[int]]:
 
     COCO's polygons cannot have holes, so holes are filled. Points are integers, as in CIS.json.
     """
+    return _contours(code, cv2.RETR_EXTERNAL, TOLERANCE)
+
+
+def rings(code: Code, tolerance: float = EXACT) -> list[list[int]]:
+    """The outlines of all pieces and of all holes of a mask; filled by the even-odd rule they are the mask again.
+
+    Args:
+        code: the mask.
+        tolerance: px that a ring may deviate; with ``EXACT`` the filled rings equal the mask in every pixel.
+    """
+    return _contours(code, cv2.RETR_CCOMP, tolerance)
+
+
+def _contours(code: Code, mode: int, tolerance: float) -> list[list[int]]:
     left, top, width, height = (int(side) for side in tight_box(code))
     if not width:
         return []
     pixels = decode(code)[top : top + height, left : left + width]
     # OpenCV's contours run through the centres of the outermost pixels. With every pixel doubled, index 2x is the pixel at the left edge of
     # column x and 2x + 1 the one at its right edge, so that half of the next number is the edge itself.
-    contours, _ = cv2.findContours(pixels.repeat(2, axis=0).repeat(2, axis=1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [(_simplified((np.asarray(contour, dtype=np.int32) + 1) // 2)[:, 0] + (left, top)).ravel().tolist() for contour in contours]
+    contours, _ = cv2.findContours(pixels.repeat(2, axis=0).repeat(2, axis=1), mode, cv2.CHAIN_APPROX_SIMPLE)
+    edges = [(np.asarray(contour, dtype=np.int32) + 1) // 2 for contour in contours]
+    return [(_simplified(edge, tolerance)[:, 0] + (left, top)).ravel().tolist() for edge in edges]
 
 
-def _simplified(contour: NDArray[np.int32]) -> NDArray[np.int32]:
+def _simplified(contour: NDArray[np.int32], tolerance: float) -> NDArray[np.int32]:
     """A contour (P, 1, 2) with fewer points, or as it is if nothing would be left of it."""
-    simple = np.asarray(cv2.approxPolyDP(contour, TOLERANCE, closed=True), dtype=np.int32)
+    simple = np.asarray(cv2.approxPolyDP(contour, tolerance, closed=True), dtype=np.int32)
     return simple if simple.size >= MIN_POLYGON_NUMBERS and cv2.contourArea(simple) else contour

@@ -23,16 +23,28 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/con
     parser.add_argument("target", type=Path, metavar="OUT.ckpt", help="file to write")
     parser.add_argument("--classes", metavar="NAME,NAME", help="class names in label order, for other classes than COCO's 80 or person")
     args = parser.parse_args(arguments)
+    try:
+        return convert(args.source, args.target, args.classes)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
+
+def convert(source: Path, target: Path, classes: str | None) -> int:
+    """Convert a file and print what was converted; return the exit code.
+
+    Args:
+        source: the downloaded file.
+        target: file to write.
+        classes: class names in label order, separated by commas.
+
+    Raises:
+        UserError: the file cannot be converted.
+    """
     from rich.console import Console
 
     from cis_seg.model.adelaidet.files import convert_file, print_conversion
 
-    class_names = args.classes.split(",") if args.classes else None
-    try:
-        conversion = convert_file(args.source, args.target, class_names=class_names)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print_conversion(Console(), conversion, source=args.source, target=args.target)
+    conversion = convert_file(source, target, class_names=classes.split(",") if classes else None)
+    print_conversion(Console(), conversion, source=source, target=target)
     return 0

@@ -15,11 +15,16 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from cis_seg.coco import rle
+from cis_seg.coco.entries import Needs
+from cis_seg.coco.reader import check_coco, read_json
 from cis_seg.config.command_schema import MasksFromBoxesConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.image_files import check_size
 from cis_seg.data.images import read_image
-from cis_seg.errors import ConfigError, DataError
+from cis_seg.errors import ConfigError, DataError, listing
+from cis_seg.formats.labelme_files import write_labelme
+from cis_seg.formats.reading import is_label_set
+from cis_seg.formats.yolo_files import write_yolo
 from cis_seg.inference.box_file import BoxedImage, BoxFile, read_box_file
 from cis_seg.inference.box_masks import BoxMask, BoxMasker, labels_of_names
 from cis_seg.inference.predictor import load_trained, pick_device, test_transform
@@ -37,6 +42,9 @@ MAX_SIDE = 1280  # px, longer side of an overlay; two fit the width of a page
 def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     """Write a COCO json with the model's mask for every box; return the images that could not be used, with the reasons.
 
+    For labels in another format, ``output`` may be a new folder: it gets ``masks.json`` and a YOLO-seg data set, or labelme's files in
+    ``labels/`` if the boxes are labelme's.
+
     The output has the images, categories and annotations of the input, image by image. Annotations keep their entries, except for
     ``segmentation`` (the mask as compressed RLE at the image's size) and ``area`` (that of the mask). The new entry ``confidence`` states
     how well the network's own detection agrees with the box (``fit_given_boxes``). A box without area inside its image gets an empty mask
@@ -46,8 +54,11 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
         UserError: a mistake of the user, found before the first image, with what to do about it.
     """
     output = Path(cfg.output).expanduser()
-    boxes = read_box_file(Path(cfg.boxes).expanduser(), Path(cfg.images).expanduser())
-    _check(cfg, output, boxes)
+    _check(cfg, output)
+    boxes = read_box_file(Path(cfg.boxes).expanduser(), None if cfg.images is None else Path(cfg.images).expanduser(), cfg.exif)
+    exif = cfg.exif or ("ignore" if boxes.kind == "COCO" else "apply")
+    folder = output if boxes.kind != "COCO" and output.suffix != ".json" else None
+    output = output if folder is None else folder / "masks.json"
     if cfg.refine and not cfg.cut_to_box:
         log.warning("cut_to_box=false has no effect: refine=true cuts every mask to its box")
     trained = load_trained(Path(cfg.checkpoint))
@@ -59,7 +70,7 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     with _coco_file(output, boxes) as file, pages, tqdm(boxes.images, desc="masks", unit="image", disable=None) as bar:
         for image in bar:
             try:
-                annotations, pixels = _with_masks(masker, image, labels, boxes.path, cfg.exif)
+                annotations, pixels = _with_masks(masker, image, labels, boxes.path, exif)
             except DataError as error:
                 unreadable[image.path] = error
                 continue
@@ -68,7 +79,20 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
             if pixels is not None and pages.wanted:
                 pages.add(_panel(pixels, image, annotations))
     _log_summary(confidences, output, pages)
+    if folder is not None:
+        _write_labels(folder, output, boxes, unreadable)
     return unreadable
+
+
+def _write_labels(folder: Path, masks: Path, boxes: BoxFile, unreadable: Mapping[Path, DataError]) -> None:
+    """Write the masks in the format of the boxes; images that could not be used are left out."""
+    content = read_json(masks, "the file of masks")
+    content["images"] = [image.entry for image in boxes.images if image.path not in unreadable]
+    file = check_coco(content, masks, Needs(boxes=False, masks="optional"))
+    labelme = boxes.kind == "labelme"
+    lines = write_labelme(file, folder / "labels", boxes.folder) if labelme else write_yolo(file, folder, boxes.folder)
+    for line in lines:
+        log.info("%s", line)
 
 
 def _with_masks(
@@ -138,8 +162,15 @@ def _log_summary(confidences: list[float], output: Path, pages: Pages) -> None:
     log.info("written to %s; look at %s", output, ", ".join(map(str, pages.written)) or "nothing: pages=0")
 
 
-def _check(cfg: MasksFromBoxesConfig, output: Path, boxes: BoxFile) -> None:
-    if output.is_dir() or output.resolve() == boxes.path.resolve():
+def _check(cfg: MasksFromBoxesConfig, output: Path) -> None:
+    source = Path(cfg.boxes).expanduser()
+    if is_label_set(source) and output.suffix != ".json":
+        if output.is_file() or (output.is_dir() and any(output.iterdir())):
+            found = "a file" if output.is_file() else listing(output, most=5)
+            raise ConfigError(
+                "the output must be a new folder or a json", where=f"output={output}", found=found, remedy="choose another name"
+            )
+    elif output.is_dir() or output.resolve() == source.resolve():
         found = "a folder" if output.is_dir() else "the input file"
         raise ConfigError("the output cannot be written there", where=f"output={output}", expected="the name of a new json", found=found)
     if cfg.pages < 0:

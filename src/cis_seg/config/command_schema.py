@@ -127,17 +127,26 @@ class FigureConfig(_Network):
 
 @dataclass
 class MasksFromBoxesConfig(_Network, _ImageSize, MaskConfig):
-    """Predict a mask for each box of a COCO json."""
+    """Predict a mask for each box of a data set."""
 
     defaults: list[Any] = field(default_factory=list)
     boxes: str = option(
-        MISSING, "COCO json: images, categories, and annotations with a bbox each", path="the annotation file does not exist"
+        MISSING,
+        "COCO json with a bbox per annotation; or YOLO's data.yaml; or a folder of YOLO, VOC or labelme labels",
+        path="the annotation file does not exist",
     )
-    images: str = option(MISSING, "folder that its file names are relative to", path="the image folder does not exist")
-    output: str = option(MISSING, "the same json with masks and confidences from 0 to 1; inspect those below 0.5 first", path=WRITTEN)
-    exif: str = option(
-        "ignore",
-        "EXIF orientation: ignore (boxes on the stored pixels) or apply (boxes on the photo as viewers show it)",
+    images: str | None = option(
+        None, "folder that file names are relative to; null: as the labels say (a json needs it)", path="the image folder does not exist"
+    )
+    output: str = option(
+        MISSING,
+        "the same json with masks and confidences from 0 to 1; for labels also a new folder: the json and YOLO-seg (or labelme)",
+        path=WRITTEN,
+    )
+    exif: str | None = option(
+        None,
+        "EXIF orientation: ignore (boxes on the stored pixels) or apply (boxes on the photo as viewers show it); null: ignore for a json, "
+        "apply for labels",
         EXIF,
     )
     cut_to_box: bool = option(True, "cut each mask to its box")

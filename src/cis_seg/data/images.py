@@ -20,6 +20,13 @@ from cis_seg.errors import DataError
 from cis_seg.runtime.file_kinds import file_kind
 
 Pixels = NDArray[np.uint8]
+
+# Files selected from a folder or a pattern. HEIC is included so that unsupported photos are reported as unreadable instead of skipped.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif",
+    ".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".heic", ".heif",
+)  # fmt: skip
+
 # PIL is not the fastest decoder (3.2 ms against cv2's 2.3 for 1333x800), but it reports truncated files;
 # cv2 fills the missing rows with grey.
 #: what Pillow raises for corrupt files

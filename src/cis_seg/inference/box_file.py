@@ -1,7 +1,8 @@
-"""A COCO json of boxes that need masks: every annotation is checked and kept as it is."""
+"""The boxes that need masks, of a COCO json or of labels in another format: every annotation is checked and kept as it is."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 from cis_seg.coco.boxes import Box, corners, inside
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.near_files import near_file
-from cis_seg.coco.reader import read_coco
+from cis_seg.coco.reader import CocoFile, read_coco
 from cis_seg.data.records import missing_folder
-from cis_seg.errors import DataError, listing
+from cis_seg.errors import ConfigError, DataError, listing
+from cis_seg.formats.reading import is_label_set, read_labels
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 5  # missing files in a message
 
@@ -39,17 +43,33 @@ class BoxFile:
     images: tuple[BoxedImage, ...]  # in the file's order, those without annotations included
     categories: dict[int, str]  # category id -> name
     content: dict[str, Any]  # the other keys of the file: categories, info, licenses, ...
+    folder: Path  # that file names are relative to
+    kind: str = "COCO"  # or YOLO, VOC, labelme
 
 
-def read_box_file(path: Path, images: Path) -> BoxFile:
-    """The images and boxes of the COCO json ``path``, whose file names are relative to the folder ``images``.
+def read_box_file(path: Path, images: Path | None = None, exif: str | None = None) -> BoxFile:
+    """The images and boxes of a COCO json, or of YOLO, VOC or labelme labels (``formats.reading``).
 
     Masks are not needed, and not checked if present. All faults are found here, before the first image is read.
+
+    Args:
+        path: the json, a folder of labels, or YOLO's ``data.yaml``.
+        images: the folder of the photos; needed for a json.
+        exif: ``apply`` or ``ignore``; None is ``apply`` for labels and ``ignore`` for a json.
 
     Raises:
         DataError: a file or folder is missing, or an id, a size or a box is invalid; the message names the annotation.
     """
-    file = read_coco(path, Needs(folder=images))
+    if is_label_set(path):
+        labels = read_labels(path, images=images, exif=exif or "apply")
+        log.info("%s", labels.summary())
+        return _box_file(labels.checked(Needs(folder=labels.images)), labels.images, labels.kind)
+    if images is None:
+        raise ConfigError("the folder of the photos is not set", where="images", expected="images=FOLDER", remedy="a COCO json needs it")
+    return _box_file(read_coco(path, Needs(folder=images)), images, "COCO")
+
+
+def _box_file(file: CocoFile, images: Path, kind: str) -> BoxFile:
     annotations: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in file.images}
     for annotation in file.annotations:
         annotations[annotation.image_id].append(annotation.entry)
@@ -57,8 +77,8 @@ def read_box_file(path: Path, images: Path) -> BoxFile:
         BoxedImage(entry, images / entry["file_name"], file.image_size(image_id), tuple(annotations[image_id]))
         for image_id, entry in file.images.items()
     )
-    _check_files(path, images, [image.entry["file_name"] for image in boxed if image.annotations])
-    return BoxFile(path, boxed, file.categories, file.others)
+    _check_files(file.path, images, [image.entry["file_name"] for image in boxed if image.annotations])
+    return BoxFile(file.path, boxed, file.categories, file.others, images, kind)
 
 
 def _check_files(source: Path, folder: Path, names: list[str]) -> None:

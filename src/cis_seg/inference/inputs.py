@@ -12,15 +12,11 @@ from pathlib import Path
 
 from cis_seg.coco.image_names import match_file_names
 from cis_seg.coco.reader import CocoFile
+from cis_seg.data.images import IMAGE_SUFFIXES
 from cis_seg.errors import DataError, listing
 
 log = logging.getLogger(__name__)
 
-# Files selected from a folder or a pattern. HEIC is included so that unsupported photos are reported as unreadable instead of skipped.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif",
-    ".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".heic", ".heif",
-)  # fmt: skip
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 
 
