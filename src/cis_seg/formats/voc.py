@@ -126,7 +126,7 @@ def _shifted(shape: Shape, shift: int) -> Shape:
     """A shape with pixels counted from 0; the last pixel of a box counted from 1 ends where the next one begins."""
     x0, y0, x1, y1 = shape.box
     mask = shape.mask and [[value - shift for value in part] for part in shape.mask]
-    return shape._replace(box=(x0 - shift, y0 - shift, x1, y1), mask=mask)
+    return Shape(shape.name, (x0 - shift, y0 - shift, x1, y1), mask, shape.ignored)
 
 
 def _stated(root: Element) -> Size:

@@ -131,7 +131,7 @@ def label_path(photo: Path) -> Path:
     return Path(*folders[:last], "labels", *folders[last + 1 :], photo.name).with_suffix(".txt")
 
 
-def read_text(path: Path) -> str:
+def label_text(path: Path) -> str:
     """The text of a file, in UTF-8 or with a byte order mark.
 
     Raises:
@@ -146,7 +146,7 @@ def _shapes(photo: Path, size: Size, rows: Rows, collector: Collector) -> Iterat
     if not label.is_file():
         return
     try:
-        lines = read_text(label).splitlines()
+        lines = label_text(label).splitlines()
     except ValueError:
         collector.faults.append(f"{label}: not a text file in UTF-8")
         return
@@ -180,7 +180,7 @@ def _orphans(photos: Iterable[Path], entries: Sequence[Path]) -> Iterator[Path]:
 
 def _has_rows(path: Path) -> bool:
     try:
-        words = next((line.split() for line in read_text(path).splitlines() if line.strip()), [])
+        words = next((line.split() for line in label_text(path).splitlines() if line.strip()), [])
         return len([float(word) for word in words]) > _BOX
     except ValueError:
         return False
@@ -199,5 +199,5 @@ def _without_yaml(folder: Path, names: Sequence[str] | None) -> DataYaml:
             remedy="name the classes in the order of their numbers, for example --classes person,car, or write data.yaml",
         )
     if names is None and listed is not None:
-        names = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
+        names = [line.strip() for line in label_text(listed).splitlines() if line.strip()]
     return DataYaml(folder, class_names(list(names or []), folder), splits={SPLITS[0]: [images]})
