@@ -65,6 +65,48 @@ def test_predict_gives_the_numbers_of_the_command(
     np.testing.assert_array_equal(large.draw(draw_threshold=0.9), np.asarray(Image.open(tmp_path / "out" / "large.png")))
 
 
+@pytest.mark.parametrize("changes", [{}, {"refine": True}, {"cut_to_box": True, "exclusive": True}])
+def test_tiles_give_the_numbers_of_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    folder: Path,
+    network: Network,
+    tmp_path: Path,
+    changes: dict[str, bool],
+) -> None:
+    """On upright photos, with the limit of instances for the whole image."""
+    options = {"tiles": "48x40", "overlap": 0.3, "score_threshold": 0.05, "max_detections": 20} | changes
+    paths = (f"checkpoint={folder}/tiny.ckpt", f"input={folder}/photos/[dt]*", f"output={tmp_path}/out")
+    given = [f"{key}={value}" for key, value in options.items()]
+    assert exit_code(monkeypatch, "predict", *paths, "device=cpu", *given) == 0
+    written: dict[str, list[dict[str, Any]]] = {"deep.png": [], "turned.jpg": []}
+    for entry in json.loads((tmp_path / "out" / "predictions.json").read_text()):
+        written[entry.pop("file_name")].append(entry)
+    found = network.predict(f"{folder}/photos/[dt]*", **options)
+    assert [one.path.name for one in found] == list(written)
+    for number, one in enumerate(found, start=1):
+        assert one.to_coco(image_id=number) == written[one.path.name]
+        whole = network.predict(one.path, score_threshold=0.05, **changes)  # type: ignore[arg-type]
+        assert whole.to_coco() != one.to_coco()
+        assert one.image_size == whole.image_size
+        assert 0 < len(one) <= 20
+    assert "20 of 23 instances are kept" in caplog.text
+
+
+def test_tiles_of_a_small_image_change_nothing(network: Network, caplog: pytest.LogCaptureFixture) -> None:
+    expected = network.predict(NOISE, **OPTIONS).to_coco()  # type: ignore[arg-type]
+    for options in ({"tiles": "auto"}, {"tiles": "80x60"}, {"tiles": "1000x1000", "overlap": 0.5}):
+        assert network.predict(NOISE, **OPTIONS, **options).to_coco() == expected  # type: ignore[arg-type]
+    assert "overlap" not in caplog.text
+    assert network.predict(NOISE, **OPTIONS, overlap=0.5).to_coco() == expected  # type: ignore[arg-type]
+    assert "overlap has no effect without tiles" in caplog.text
+    for wrong in ("big", "0x30", "30", "30 x 40", (30, 40)):
+        with pytest.raises(ConfigError, match="tiles: invalid value"):
+            network.predict(NOISE, tiles=wrong)  # type: ignore[call-overload]
+    with pytest.raises(ConfigError, match="overlap: invalid value"):
+        network.predict(NOISE, tiles="auto", overlap=0.9)
+
+
 def test_masks_for_gives_the_numbers_of_the_command(
     monkeypatch: pytest.MonkeyPatch, folder: Path, network: Network, tmp_path: Path
 ) -> None:

@@ -43,6 +43,11 @@ def empty(size: tuple[int, int]) -> RLE:
     return encode(np.zeros(size, dtype=np.uint8))
 
 
+def full(size: tuple[int, int]) -> RLE:
+    """A mask of every pixel of (height, width)."""
+    return _from_counts([0, size[0] * size[1]], size)
+
+
 def area(code: Code) -> int:
     """Number of pixels."""
     return int(coco_mask.area(code))
@@ -64,6 +69,36 @@ def mask_iou(first: Sequence[Code], second: Sequence[Code]) -> NDArray[np.float6
 def merge(codes: Sequence[Code], *, intersect: bool = False) -> RLE:
     """The union of masks, or their intersection."""
     code: RLE = coco_mask.merge(list(codes), intersect=intersect)
+    return code
+
+
+def shared_area(first: Code, second: Code) -> int:
+    """Number of pixels that both masks have."""
+    # pycocotools' IoU with a crowd region divides by the area of the first mask alone
+    return round(float(coco_mask.iou([first], [second], [1])[0, 0]) * area(first))
+
+
+def placed(code: Code, corner: tuple[int, int], size: tuple[int, int]) -> RLE:
+    """The mask of a window of an image as a mask of the whole image; the work follows the mask's own box.
+
+    Args:
+        code: the mask of the window.
+        corner: (x, y) of the window's first pixel in the image.
+        size: (height, width) of the image, which contains the window.
+    """
+    left, top, width, height = (int(side) for side in tight_box(code))
+    part = decode(code)[top : top + height, left : left + width].T.astype(np.int8)  # (width, height)
+    columns, rows = np.nonzero(np.diff(part, axis=1, prepend=0, append=0))  # first pixel of each run, and the first beyond it
+    ends = (columns + left + corner[0]) * size[0] + rows + top + corner[1]
+    ends, times = np.unique(ends, return_counts=True)  # a run to the bottom and one from the top of the next column are one run
+    counts = np.diff(ends[times == 1], prepend=0, append=size[0] * size[1]).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()
+    return _from_counts(counts, size)
+
+
+def _from_counts(counts: Sequence[int], size: tuple[int, int]) -> RLE:
+    code: RLE = coco_mask.frPyObjects({"size": list(size), "counts": list(counts)}, *size)
     return code
 
 
@@ -91,8 +126,7 @@ def from_segmentation(segmentation: Any, size: tuple[int, int]) -> RLE | None:
         return merge(coco_mask.frPyObjects([part for part in segmentation if len(part) >= MIN_POLYGON_NUMBERS], *size))
     counts = segmentation["counts"]
     if isinstance(counts, list):
-        code: RLE = coco_mask.frPyObjects(segmentation, *size)
-        return code
+        return _from_counts(counts, size)
     return {"size": list(size), "counts": counts.encode() if isinstance(counts, str) else counts}
 
 

@@ -18,11 +18,13 @@ from cis_seg.data.transforms import collate
 from cis_seg.errors import CheckpointError, ConfigError, DataError
 from cis_seg.evaluation.exclusive import exclusive_instances
 from cis_seg.inference.inputs import Source, find_sources, listed_sources
-from cis_seg.inference.photos import batched, read_photos
+from cis_seg.inference.photos import Photo, batched, read_photos
 from cis_seg.inference.postprocess import Postprocess
-from cis_seg.inference.predictor import Trained, load_trained, pick_device, predict_batch, test_transform
+from cis_seg.inference.predictor import Trained, load_trained, pick_device, predict_batch, predict_tiles, test_transform
+from cis_seg.inference.tiles import warn_without_tiles
 from cis_seg.inference.video import frame_count
 from cis_seg.inference.writer import OVERLAY_SUFFIXES, PREDICTIONS, PredictionFiles, output_names
+from cis_seg.structures import Instances
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ def predict(cfg: DictConfig) -> dict[Source, DataError]:
         draw_threshold=typed.draw_threshold,
         masks=typed.masks,
     )
+    warn_without_tiles(typed)
     unreadable: dict[Source, DataError] = {}
     _run(typed, trained, sources, files, unreadable)
     done = len(sources) - len(unreadable)
@@ -69,12 +72,19 @@ def _run(
     model = trained.model.to(device)
     transform = test_transform(trained, cfg.test_size, cfg.max_size)
     exif = cfg.exif or ("apply" if cfg.annotations is None else "ignore")  # the annotations of a data set are on stored pixels
-    photos = read_photos(sources, transform, view_side=cfg.overlay_size, unreadable=unreadable, exif=exif)
+    photos = read_photos(sources, transform, view_side=cfg.overlay_size, unreadable=unreadable, exif=exif, tiling=cfg)
     expected = sum(frame_count(source.path) if source.is_video else 1 for source in sources)
+
+    def look(group: Sequence[Photo]) -> list[Instances]:
+        first = group[0]
+        if first.image is None:
+            return predict_batch(model, postprocess, collate([photo.example for photo in group]), device)
+        log.info("%s: %d tiles and the whole image", first.source.file_name, len(first.tiles))
+        return [predict_tiles(model, postprocess, first.image, first.tiles, transform, device, batch_size=cfg.batch_size)]
+
     with files, tqdm(total=expected, desc="predicting", unit="image", disable=None) as bar:
         for group in batched(photos, cfg.batch_size):
-            batch = collate([photo.example for photo in group])
-            for photo, found in zip(group, predict_batch(model, postprocess, batch, device), strict=True):
+            for photo, found in zip(group, look(group), strict=True):
                 files.write(photo, exclusive_instances(found) if cfg.exclusive else found)
                 bar.update()
 

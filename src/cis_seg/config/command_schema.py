@@ -28,7 +28,7 @@ from cis_seg.config.rules import (
     one_of,
     option,
 )
-from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, MaskConfig, PathsConfig
+from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, MaskConfig, PathsConfig, TileConfig
 
 
 @dataclass
@@ -73,7 +73,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class PredictConfig(_Network, _ImageSize, MaskConfig, DetectionConfig):
+class PredictConfig(_Network, _ImageSize, TileConfig, MaskConfig, DetectionConfig):
     """Find instances in images and videos."""
 
     defaults: list[Any] = field(default_factory=list)
@@ -94,7 +94,7 @@ class PredictConfig(_Network, _ImageSize, MaskConfig, DetectionConfig):
     masks: bool = option(False, "also write a black and white PNG per drawn instance, masks/IMAGE_NUMBER.png, best first")
     overlay_size: int = option(2048, "maximum length of the longer side of an overlay in pixels; predictions.json has full size", SIDE)
     exif: str | None = option(None, "EXIF orientation of photos: apply or ignore; null: apply, or ignore if annotations is set", EXIF)
-    batch_size: int = option(1, "images at once; does not change the results", BATCH)
+    batch_size: int = option(1, "images or tiles at once; does not change the results", BATCH)
 
 
 @dataclass

@@ -7,6 +7,7 @@ Upper bounds are generous: a larger number is a typing mistake, or needs more me
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -86,6 +87,11 @@ NOT_NONE = Rule("null for no value (None is read as a string)", lambda value: va
 RUN_NAME = Rule("a name that stays below paths.runs: no '..', no '/' in front, at most 200 bytes per part", _is_run_name)
 NAMES = Rule("one or more different names", lambda value: isinstance(value, list) and bool(value) and len(set(value)) == len(value))
 
+
+#: how an image is divided for prediction
+TILES = Rule(
+    "auto or WIDTHxHEIGHT in pixels, such as 1024x768", lambda value: bool(re.fullmatch(r"auto|[1-9]\d{1,4}x[1-9]\d{1,4}", str(value)))
+)
 
 #: whether an image is turned by its EXIF orientation when it is read
 EXIF = one_of("ignore", "apply")

@@ -28,6 +28,7 @@ from cis_seg.config.rules import (
     SIDE,
     STEPS,
     STEPS_OR_NONE,
+    TILES,
     WEIGHT,
     WRITTEN,
     Rule,
@@ -262,6 +263,16 @@ class MaskConfig:
 
     cut_to_box: bool = option(False, "cut each mask to its box")
     refine: bool = option(False, "snap mask outlines to colour edges inside the box (mean field); also cuts to the box")
+
+
+@dataclass
+class TileConfig:
+    """Prediction of an image in overlapping tiles and as a whole."""
+
+    tiles: str | None = option(
+        None, "also predict overlapping tiles: auto (in images much larger than the network's input) or WIDTHxHEIGHT in pixels", TILES
+    )
+    overlap: float = option(0.2, "minimum overlap of neighbouring tiles, as a fraction of their sides", between(0, 0.8))
 
 
 @dataclass

@@ -21,7 +21,7 @@ from PIL import Image
 
 from cis_seg.coco.boxes import Box, inside
 from cis_seg.config.command_schema import MasksFromBoxesConfig, PredictConfig
-from cis_seg.config.schema import DetectionConfig, MaskConfig
+from cis_seg.config.schema import DetectionConfig, MaskConfig, TileConfig
 from cis_seg.config.validation import problems
 from cis_seg.data.transforms import collate
 from cis_seg.errors import DataError
@@ -33,7 +33,8 @@ from cis_seg.inference.given_images import AnyImage, GivenImage, Pixels
 from cis_seg.inference.inputs import find_sources
 from cis_seg.inference.photos import unlabelled
 from cis_seg.inference.postprocess import Postprocess
-from cis_seg.inference.predictor import Trained, load_trained, pick_device, predict_batch, test_transform
+from cis_seg.inference.predictor import Trained, load_trained, pick_device, predict_batch, predict_tiles, test_transform
+from cis_seg.inference.tiles import tile_windows, warn_without_tiles
 from cis_seg.structures import Instances
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class _Options(TypedDict, total=False):
     max_detections: int
     test_size: int | None
     max_size: int | None
+    tiles: str | None
+    overlap: float
     exclusive: bool
     cut_to_box: bool
     refine: bool
@@ -84,6 +87,8 @@ class Network:
         max_detections: int = DetectionConfig.max_detections,
         test_size: int | None = None,
         max_size: int | None = None,
+        tiles: str | None = None,
+        overlap: float = TileConfig.overlap,
         exclusive: bool = False,
         cut_to_box: bool = False,
         refine: bool = False,
@@ -99,6 +104,8 @@ class Network:
             max_detections: maximum number of instances per image.
             test_size: shorter side of the resized image in pixels; None: as in the checkpoint's validation.
             max_size: maximum length of the longer side.
+            tiles: ``auto`` or ``1024x768`` (width x height): also predict overlapping tiles of large images.
+            overlap: minimum overlap of neighbouring tiles, as a fraction of their sides.
             exclusive: masks share no pixel: each goes to the best-scored mask that claims it.
             cut_to_box: cut each mask to its box.
             refine: snap mask outlines to colour edges inside the box (mean field); also cuts to the box.
@@ -108,8 +115,9 @@ class Network:
             DataError: no such file, not an image, or an array of the wrong shape or dtype.
             ConfigError: an option out of its range.
         """
-        detection = DetectionConfig(score_threshold, nms_threshold, max_detections)
-        _check(PredictConfig(**asdict(detection), test_size=test_size, max_size=max_size, exif=exif))
+        detection, tiling = DetectionConfig(score_threshold, nms_threshold, max_detections), TileConfig(tiles, overlap)
+        _check(PredictConfig(**asdict(detection), **asdict(tiling), test_size=test_size, max_size=max_size, exif=exif))
+        warn_without_tiles(tiling)
         postprocess, transform = (
             Postprocess(detection, masks=MaskConfig(cut_to_box, refine)),
             test_transform(self._trained, test_size, max_size),
@@ -117,8 +125,12 @@ class Network:
 
         def found(image: AnyImage) -> Detections:
             given = GivenImage(image, exif)
-            batch = collate([unlabelled(given.pixels(), transform)])
-            (instances,) = predict_batch(self._model, postprocess, batch, self.device)
+            pixels = given.pixels()
+            windows = tile_windows((pixels.shape[0], pixels.shape[1]), tiling, transform)
+            if windows:
+                instances = predict_tiles(self._model, postprocess, pixels, windows, transform, self.device)
+            else:
+                (instances,) = predict_batch(self._model, postprocess, collate([unlabelled(pixels, transform)]), self.device)
             return self._detections(exclusive_instances(instances) if exclusive else instances, given)
 
         if isinstance(images, list | tuple):

@@ -6,6 +6,7 @@ Legend: B batch, H W padded input size in pixels.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import torch
 from cis_seg.checkpoints import checkpoint_metadata, load_file, load_strictly, model_state
 from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import DataConfig, ModelConfig
-from cis_seg.data.transforms import TestTransform
+from cis_seg.data.transforms import Pixels, TestTransform, collate
 from cis_seg.errors import ConfigError
+from cis_seg.inference.photos import unlabelled
 from cis_seg.inference.postprocess import Postprocess
+from cis_seg.inference.tiles import Window, merged
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
 from cis_seg.structures import Batch, Instances
@@ -96,3 +99,30 @@ def predict_batch(model: CondInst, postprocess: Postprocess, batch: Batch, devic
     on_device = batch.to(device)
     dense = model(model.normalize(on_device.pixels, batch.image_sizes))
     return postprocess(model, dense, batch)
+
+
+def predict_tiles(
+    model: CondInst,
+    postprocess: Postprocess,
+    image: Pixels,
+    tiles: Sequence[Window],
+    transform: TestTransform,
+    device: torch.device,
+    *,
+    batch_size: int = 1,
+) -> Instances:
+    """Return the instances of an image ``(H, W, 3)`` that the network sees as a whole and in tiles, each resized by ``transform``.
+
+    Masks are kept as run-length codes, and tiles are cut when their batch is due.
+    """
+    size = (image.shape[0], image.shape[1])
+    groups = [[(0, 0, size[1], size[0])], *(tiles[start : start + batch_size] for start in range(0, len(tiles), batch_size))]
+    found: list[tuple[Window, Instances]] = []
+    for group in groups:
+        batch = collate([unlabelled(image[y0:y1, x0:x1], transform) for x0, y0, x1, y1 in group])
+        found += zip(group, predict_batch(model, postprocess, batch, device), strict=True)
+    instances, most = merged(found, size, postprocess.detection.nms_threshold), postprocess.detection.max_detections
+    if len(instances.scores) > most:
+        log.warning("%d of %d instances are kept, the best (max_detections)", most, len(instances.scores))
+    boxes, scores, labels = (values[:most] for values in (instances.boxes, instances.scores, instances.labels))
+    return Instances(boxes, scores, labels, instances.masks[:most], size)
