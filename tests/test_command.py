@@ -13,7 +13,7 @@ from cis_seg.config.command_schema import COMMANDS
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 #: those for the developers of this package
-DEVELOPERS = {"benchmark", "faults", "loading_cost", "onnx_example"}
+DEVELOPERS = {"benchmark", "faults", "large_crowds", "loading_cost", "onnx_example"}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

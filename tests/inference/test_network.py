@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 import cis_seg
@@ -68,14 +69,14 @@ def test_predict_gives_the_numbers_of_the_command(
 @pytest.mark.parametrize("changes", [{}, {"refine": True}, {"cut_to_box": True, "exclusive": True}])
 def test_tiles_give_the_numbers_of_the_command(
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
     folder: Path,
     network: Network,
     tmp_path: Path,
     changes: dict[str, bool],
 ) -> None:
     """On upright photos, with the limit of instances for the whole image."""
-    options = {"tiles": "48x40", "overlap": 0.3, "score_threshold": 0.05, "max_detections": 20} | changes
+    options = {"tiles": "48x40", "overlap": 0.3, "score_threshold": 0.05, "max_detections": 5} | changes
     paths = (f"checkpoint={folder}/tiny.ckpt", f"input={folder}/photos/[dt]*", f"output={tmp_path}/out")
     given = [f"{key}={value}" for key, value in options.items()]
     assert exit_code(monkeypatch, "predict", *paths, "device=cpu", *given) == 0
@@ -89,8 +90,10 @@ def test_tiles_give_the_numbers_of_the_command(
         whole = network.predict(one.path, score_threshold=0.05, **changes)  # type: ignore[arg-type]
         assert whole.to_coco() != one.to_coco()
         assert one.image_size == whole.image_size
-        assert 0 < len(one) <= 20
-    assert "20 of 23 instances are kept" in caplog.text
+        assert 0 < len(one) <= 5
+    said = capsys.readouterr().err
+    assert "deep.png: 4 tiles and the whole image" in said
+    assert ("instances are kept, the best (max_detections)" in said) == bool(changes), "uncut masks of this network are alike"
 
 
 def test_tiles_of_a_small_image_change_nothing(network: Network, caplog: pytest.LogCaptureFixture) -> None:
@@ -197,11 +200,22 @@ def test_what_are_no_boxes(network: Network, boxes: Any, labels: Any, said: str)
     assert said in str(caught.value)
 
 
-def test_user_errors_of_loading_and_options(network: Network, folder: Path) -> None:
+def test_loading_draws_no_random_number(folder: Path) -> None:
+    before = torch.get_rng_state()
+    cis_seg.load(folder / "tiny.ckpt", device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_user_errors_of_loading_and_options(network: Network, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         cis_seg.load(folder / "nowhere.ckpt")
     with pytest.raises(CheckpointError, match="another format"):
         cis_seg.load(folder / "photos" / "plain.png")
+    content = torch.load(folder / "tiny.ckpt", weights_only=True)
+    content["cis_seg"]["config"]["model"]["mask_feat_chanels"] = 8
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"(?s)other\.ckpt does not fit this version.*mask_feat_chanels"):
+        cis_seg.load(tmp_path / "other.ckpt")
     with pytest.raises(ConfigError, match="this device cannot be used"):
         cis_seg.load(folder / "tiny.ckpt", device="gpu")
     with pytest.raises(ConfigError, match="score_threshold: invalid value"):

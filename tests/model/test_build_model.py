@@ -10,12 +10,11 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
-from omegaconf.errors import ConfigKeyError
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import BackboneConfig, ModelConfig
+from cis_seg.config.validation import node_from_plain
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.backbone import FrozenNorm
 from cis_seg.model.build import build_model, imagenet_file, load_backbone
@@ -187,6 +186,27 @@ def test_imagenet_weights_by_family(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 # ---------------------------------------------------------------- config of a checkpoint
 def test_model_config_from_a_checkpoint() -> None:
     config = tiny_config(channel_order="bgr", size_ranges=[1.0, 2.0, 3.0, 4.0])
-    assert node_from_plain(ModelConfig, asdict(config)) == config
-    with pytest.raises(ConfigKeyError, match="mask_feat_chanels"):
-        node_from_plain(ModelConfig, {"mask_feat_chanels": 8})
+    assert node_from_plain(ModelConfig, asdict(config), Path("a.ckpt"), "model") == config
+
+
+@pytest.mark.parametrize(
+    ("plain", "found"),
+    [
+        (None, "it is not a mapping of options found: NoneType"),
+        ({"mask_feat_chanels": 8}, "'mask_feat_chanels' not in 'ModelConfig'"),
+        ({"backbone": {"deep": 50}}, "'deep' not in 'BackboneConfig'"),
+        ({"neck_channels": "many"}, "'many' of type 'str' could not be converted to Integer"),
+        ({"backbone": 50}, "Merge error"),
+        ({"backbone": {"depth": 7}}, "backbone.depth: invalid value"),
+        ({"head_norm_groups": 3}, "set model.head_norm_groups=2"),
+    ],
+)
+def test_config_of_a_checkpoint_that_does_not_fit(plain: object, found: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        node_from_plain(ModelConfig, plain, Path("a.ckpt"), "model")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the config in a.ckpt does not fit this version of cis_seg"
+    assert lines[1] == "  where: a.ckpt, config.model"
+    assert lines[2].startswith("  expected: the options of model: backbone, pixel_mean")
+    assert found in lines[3]
+    assert lines[4].startswith("  what to do: ")

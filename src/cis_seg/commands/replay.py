@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from cis_seg.checkpoints import checkpoint_metadata, load_strictly, model_state
-from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import LossConfig, ModelConfig, TeacherConfig
+from cis_seg.config.validation import node_from_plain
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device
 from cis_seg.losses.criterion import Criterion
@@ -67,8 +67,9 @@ def replay(path: Path, device: str = "auto") -> Replay:
 def _module(content: dict[str, Any], path: Path) -> CondInstModule:
     metadata = checkpoint_metadata(content, path)
     plain = metadata["config"]
-    cfg, loss = node_from_plain(ModelConfig, plain["model"]), node_from_plain(LossConfig, plain["loss"])
-    teacher = node_from_plain(TeacherConfig, plain.get("teacher", {}))
+    cfg = node_from_plain(ModelConfig, plain["model"], path, "model")
+    loss = node_from_plain(LossConfig, plain["loss"], path, "loss")
+    teacher = node_from_plain(TeacherConfig, plain.get("teacher", {}), path, "teacher")
     module = CondInstModule(
         model=build_model(cfg, len(metadata["class_names"])),
         criterion=Criterion(vars(loss.weights), cfg.mask_out_stride, loss.pairwise, loss.overlap, teacher, seed=plain["seed"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -13,8 +13,6 @@ from cis_seg.errors import DataError
 
 #: files beside metrics.json: the config of the run, and that of an evaluation
 CONFIG, EVALUATION = "config.yaml", "evaluate.yaml"
-
-Node = TypeVar("Node")
 
 
 def to_plain(cfg: DictConfig) -> dict[str, Any]:
@@ -38,17 +36,6 @@ def from_plain(plain: dict[str, Any]) -> DictConfig:
     with open_dict(merged):
         del merged["defaults"]  # Hydra's own list, which it removes too
     return merged
-
-
-def node_from_plain(schema: type[Node], plain: dict[str, Any]) -> Node:
-    """Return part of a checkpoint's config as the dataclass ``schema``.
-
-    Raises:
-        OmegaConfBaseException: a key or a type differs from the current schema.
-    """
-    node: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
-    assert isinstance(node, schema)
-    return node
 
 
 def read_plain(path: Path) -> dict[str, Any]:

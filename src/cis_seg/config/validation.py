@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cis_seg.config.devices import device_count, device_problems
 from cis_seg.config.library_options import target_problems, trainer_problems
@@ -19,7 +21,9 @@ from cis_seg.config.option_names import dotted, unknown_option
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.rules import NOT_NONE, TEXT, Rule
 from cis_seg.config.schema import Config, ModelConfig, OptimConfig
-from cis_seg.errors import ConfigError
+from cis_seg.errors import CheckpointError, ConfigError
+
+Node = TypeVar("Node")
 
 
 def option_of(override: str) -> str:
@@ -172,6 +176,36 @@ def checked(cfg: DictConfig) -> Any:
     return typed
 
 
+def node_from_plain(schema: type[Node], plain: Any, path: Path, key: str) -> Node:
+    """Return part of a checkpoint's config as the dataclass ``schema``, with every value validated. Missing options get their defaults.
+
+    Args:
+        schema: the options.
+        plain: the part, as the checkpoint holds it.
+        path: of the checkpoint, for messages.
+        key: name of the part in the config, for messages.
+
+    Raises:
+        CheckpointError: an unknown option or an invalid value.
+    """
+    try:
+        if not isinstance(plain, dict):
+            raise ConfigError("it is not a mapping of options", found=type(plain).__name__)
+        node: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+        for problem in problems(node):
+            raise problem
+    except (OmegaConfBaseException, ConfigError) as error:
+        raise CheckpointError(
+            f"the config in {path} does not fit this version of cis_seg",
+            where=f"{path}, config.{key}",
+            expected=f"the options of {key}: {', '.join(option.name for option in fields(cast('Any', schema)))}",
+            found=" ".join(str(error).split("\n    full_key")[0].split()),
+            remedy="use the version of cis_seg that wrote the file, or write it again",
+        ) from error
+    assert isinstance(node, schema)
+    return node
+
+
 def _needs_no_root(cfg: DictConfig) -> bool:
     """Whether a results file is scored on an annotation file that is named, so that no image folder is read."""
     scored = "predictions" in cfg and cfg.predictions is not None and cfg.data.annotations is not None
@@ -183,6 +217,8 @@ def problems(typed: Any) -> Iterator[ConfigError]:
     known = [name for name in dotted(asdict(typed)) if name != "defaults"]
     wrong = [*_unknown(typed, "", known), *_out_of_range(typed, "")]
     yield from wrong
+    if isinstance(typed, ModelConfig) and not wrong:
+        yield from map(_refusal, _model(typed))
     if isinstance(typed, Config) and not wrong:
         yield from trainer_problems(typed)
         yield from target_problems(typed)

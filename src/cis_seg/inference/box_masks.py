@@ -17,8 +17,7 @@ from torch import Tensor
 
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, inside
-from cis_seg.config.plain import node_from_plain
-from cis_seg.config.schema import MaskConfig, ModelConfig
+from cis_seg.config.schema import MaskConfig
 from cis_seg.data.records import Sample
 from cis_seg.data.transforms import TestTransform, collate
 from cis_seg.inference.given_boxes import ANY_CLASS, fit_given_boxes
@@ -53,7 +52,7 @@ class BoxMasker:
     def __init__(self, trained: Trained, transform: TestTransform, device: torch.device, masks: MaskConfig) -> None:
         self.masks = masks
         self.model, self.transform, self.device = trained.model.to(device), transform, device
-        self.size_ranges = node_from_plain(ModelConfig, trained.config["model"]).size_ranges
+        self.size_ranges = trained.model_config.size_ranges
 
     def __call__(self, pixels: NDArray[np.uint8], boxes: Sequence[Box | None], labels: Sequence[int]) -> list[BoxMask]:
         """Return the mask of each of the G boxes, in their order.

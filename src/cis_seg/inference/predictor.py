@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from cis_seg.checkpoints import checkpoint_metadata, load_file, load_strictly, model_state
-from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import DataConfig, ModelConfig
+from cis_seg.config.validation import node_from_plain
 from cis_seg.data.transforms import Pixels, TestTransform, collate
 from cis_seg.errors import ConfigError
 from cis_seg.inference.photos import unlabelled
@@ -36,24 +36,27 @@ class Trained:
     """The content of a checkpoint, ready to predict."""
 
     model: CondInst  # in evaluation mode, on the CPU
+    model_config: ModelConfig  # its sizes
     class_names: tuple[str, ...]  # name of each label
     category_ids: tuple[int, ...]  # COCO id of each label
     config: dict[str, Any]  # the config of the run that wrote it; a converted checkpoint has little but ``model``
 
 
 def load_trained(path: Path) -> Trained:
-    """Load the network of a checkpoint; no other file is needed.
+    """Load the network of a checkpoint; no other file is needed, and torch's random numbers are left as they are.
 
     Raises:
-        CheckpointError: missing, corrupt, or not written by ``cis_seg``.
+        CheckpointError: missing, corrupt, not written by ``cis_seg``, or with a config that does not fit this version.
     """
     content = load_file(path)
     state, metadata = model_state(content, path), checkpoint_metadata(content, path)
     names = tuple(metadata["class_names"])
-    model = build_model(node_from_plain(ModelConfig, metadata["config"]["model"]), len(names))
+    config = node_from_plain(ModelConfig, metadata["config"]["model"], path, "model")
+    with torch.random.fork_rng(devices=[]):  # for the random weights, which are replaced
+        model = build_model(config, len(names))
     load_strictly(model, state, path)
     ids = tuple(metadata.get("category_ids") or range(1, len(names) + 1))
-    return Trained(model.eval(), names, ids, metadata["config"])
+    return Trained(model.eval(), config, names, ids, metadata["config"])
 
 
 def test_transform(trained: Trained, size: int | None, max_size: int | None) -> TestTransform:

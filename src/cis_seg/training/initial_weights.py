@@ -15,8 +15,8 @@ from rich.console import Console
 
 from cis_seg.checkpoints import LAST, checkpoint_metadata, init_from, load_file
 from cis_seg.config.paths import conf_dir, experiment_of
-from cis_seg.config.plain import node_from_plain
 from cis_seg.config.schema import Config, ModelConfig
+from cis_seg.config.validation import node_from_plain
 from cis_seg.errors import CheckpointError
 from cis_seg.evaluation.metrics_file import reported_step
 from cis_seg.model.build import backbone_norm, load_backbone
@@ -37,7 +37,7 @@ def follow_weights(cfg: DictConfig, path: Path) -> DictConfig:
     Raises:
         CheckpointError: the file is missing, corrupt, or not a checkpoint of ``cis_seg``.
     """
-    theirs = node_from_plain(ModelConfig, checkpoint_metadata(load_file(path), path)["config"]["model"])
+    theirs = node_from_plain(ModelConfig, checkpoint_metadata(load_file(path), path)["config"]["model"], path, "model")
     ours: ModelConfig = OmegaConf.to_object(cfg.model)  # type: ignore[assignment]
     for model in (theirs, ours):
         model.backbone.norm = backbone_norm(model.backbone)
