@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.tables import main
+from cis_seg.commands.reports import tables as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.wandb_workspace import main
+from cis_seg.commands.reports import wandb_workspace as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,8 +29,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_every_command_has_a_name_and_every_script_is_one() -> None:
     targets = {entry.target for entry in ENTRIES.values()}
     assert COMMANDS.keys() <= targets
-    assert [target for target in targets - COMMANDS.keys() if find_spec(target) is None] == []
-    known = {target.rpartition(".")[2] for target in targets} | {"convert_adelaidet"}  # a part of cis-seg convert
+    assert [target for target in targets - COMMANDS.keys() if find_spec(target.partition(":")[0]) is None] == []
+    known = {re.split("[.:]", target)[-1] for target in targets} | {"convert_adelaidet"}  # a part of cis-seg convert
     for path in SCRIPTS.glob("*.py"):
         if path.stem not in DEVELOPERS:
             assert path.stem in known

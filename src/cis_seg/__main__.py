@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     """One command."""
 
     summary: str
-    target: str  # a key of ``command_schema.COMMANDS``, or the module whose ``main`` parses its arguments with argparse
+    target: str  # a key of ``command_schema.COMMANDS``, or ``module:function`` with argparse (``main`` if not named)
 
 
 ENTRIES = {
@@ -37,14 +37,14 @@ ENTRIES = {
     "browse": Entry("draw training batches and the ground truth", "browse"),
     "convert": Entry("convert labels (YOLO, VOC, labelme, COCO) and AdelaiDet's checkpoints", "cis_seg.commands.convert"),
     "export": Entry("export a checkpoint to ONNX", "export_onnx"),
-    "tables": Entry("print the paper's tables from finished runs", "cis_seg.commands.tables"),
-    "report": Entry("write an HTML page about finished runs", "cis_seg.commands.report"),
+    "tables": Entry("print the paper's tables from finished runs", "cis_seg.commands.reports:tables"),
+    "report": Entry("write an HTML page about finished runs", "cis_seg.commands.reports:report"),
     "figure": Entry("draw two checkpoints beside the ground truth", "figure4"),
     "crowdhuman": Entry("convert a CrowdHuman split to COCO json, and back", "cis_seg.commands.crowdhuman_to_coco"),
     "select": Entry("choose images of CrowdHuman for annotation", "select_crowd_images"),
     "merge": Entry("merge annotated outlines into a test set", "cis_seg.commands.merge_annotations"),
     "submit": Entry("pack results for COCO's evaluation server", "cis_seg.commands.submit_testdev"),
-    "workspace": Entry("create a W&B view of runs with and without OverlapLoss", "cis_seg.commands.wandb_workspace"),
+    "workspace": Entry("create a W&B view of runs with and without OverlapLoss", "cis_seg.commands.reports:wandb_workspace"),
 }
 
 
@@ -73,7 +73,8 @@ def main() -> None:
 def _run(name: str, arguments: Sequence[str]) -> None:
     target, app = ENTRIES[name].target, f"cis-seg {name}"
     if "." in target:
-        raise SystemExit(import_module(target).main(arguments, prog=app))
+        module, _, function = target.partition(":")
+        raise SystemExit(getattr(import_module(module), function or "main")(arguments, prog=app))
     from cis_seg.config.commands import start  # imported here because cis-seg doctor works without Hydra
 
     sys.argv[1:] = arguments

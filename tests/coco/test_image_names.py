@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cis_seg.coco.image_names import match_file_names
+from cis_seg.coco.file_names import match_file_names
 from cis_seg.errors import DataError
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from pycocotools import mask as coco_mask
 
-from cis_seg.coco.near_files import near_file
+from cis_seg.coco.file_names import near_file
 from cis_seg.errors import DataError
 
 #: because no image file is larger (a JPEG has at most 65,535 pixels per side), and an outline takes memory for every pixel

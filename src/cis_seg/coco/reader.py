@@ -21,7 +21,7 @@ from cis_seg.coco.box_format import check_format
 from cis_seg.coco.checks import has_outline
 from cis_seg.coco.classes import nearest, unused_parents
 from cis_seg.coco.entries import Annotation, Checker, Needs, Reference
-from cis_seg.coco.near_files import near_file
+from cis_seg.coco.file_names import near_file
 from cis_seg.coco.suspicious import Suspect, boxes_beside_masks, find_suspects, summaries
 from cis_seg.errors import DataError, listing
 from cis_seg.runtime.file_kinds import JSON, file_kind

@@ -10,7 +10,7 @@ from pathlib import Path
 from cis_seg.coco.box_format import check_format
 from cis_seg.coco.boxes import inside
 from cis_seg.coco.entries import Annotation
-from cis_seg.coco.near_files import near_file
+from cis_seg.coco.file_names import near_file
 from cis_seg.coco.reader import warn_once
 from cis_seg.coco.suspicious import find_suspects, summaries
 from cis_seg.data.faults import (

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from cis_seg.coco.near_files import near_file
+from cis_seg.coco.file_names import near_file
 from cis_seg.data.images import CORRUPT, has_wide_colors, opened, read_image, unreadable
 from cis_seg.errors import DataError, listing
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cis_seg.coco.boxes import Box, corners, inside
 from cis_seg.coco.entries import Needs
-from cis_seg.coco.near_files import near_file
+from cis_seg.coco.file_names import near_file
 from cis_seg.coco.reader import CocoFile, read_coco
 from cis_seg.data.records import missing_folder
 from cis_seg.errors import ConfigError, DataError, listing

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cis_seg.coco.image_names import match_file_names
+from cis_seg.coco.file_names import match_file_names
 from cis_seg.coco.reader import CocoFile
 from cis_seg.data.images import IMAGE_SUFFIXES
 from cis_seg.errors import DataError, listing

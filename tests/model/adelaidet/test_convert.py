@@ -19,7 +19,7 @@ from cis_seg.model.adelaidet.convert import classes
 HEAD = "proposal_generator.fcos_head"
 
 
-main = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "convert_adelaidet.py"))["main"]
+main = runpy.run_path(str(Path(__file__).resolve().parents[3] / "scripts" / "convert_adelaidet.py"))["main"]
 
 
 def run(tensors: dict[str, Tensor], folder: Path, *options: str) -> Path:
