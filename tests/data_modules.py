@@ -9,14 +9,14 @@ from cis_seg.config.schema import CocoData, CrowdHumanData, OptimConfig
 from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule
 
 
-def coco_data(root: Path, *, seed: int = 0, load_masks: bool = False, **options: Any) -> CocoDataModule:
+def coco_data(root: Path, *, seed: int = 0, load_masks: bool = False, optional_masks: bool = False, **options: Any) -> CocoDataModule:
     optim, data = _apart(options)
-    return CocoDataModule(CocoData(root=str(root), **data), optim=optim, seed=seed, load_masks=load_masks)
+    return CocoDataModule(CocoData(root=str(root), **data), optim=optim, seed=seed, load_masks=load_masks, optional_masks=optional_masks)
 
 
-def crowdhuman_data(root: Path, *, load_masks: bool = False, **options: Any) -> CrowdHumanDataModule:
+def crowdhuman_data(root: Path, *, load_masks: bool = False, optional_masks: bool = False, **options: Any) -> CrowdHumanDataModule:
     optim, data = _apart(options)
-    return CrowdHumanDataModule(CrowdHumanData(root=str(root), **data), optim=optim, load_masks=load_masks)
+    return CrowdHumanDataModule(CrowdHumanData(root=str(root), **data), optim=optim, load_masks=load_masks, optional_masks=optional_masks)
 
 
 def _apart(options: dict[str, Any]) -> tuple[OptimConfig, dict[str, Any]]:

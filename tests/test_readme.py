@@ -39,6 +39,7 @@ PAGES = ["README.md"] + [
         "dashboards",
         "your_data",
         "masks_from_your_boxes",
+        "mixed_supervision",
         "fault_tolerance",
         "export",
         "reference_checkpoints",

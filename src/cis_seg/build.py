@@ -22,7 +22,7 @@ from cis_seg.training.teacher import Teacher
 
 
 def build_data(
-    data: DataConfig, *, home: Path, optim: OptimConfig | None = None, seed: int = 0, load_masks: bool = False
+    data: DataConfig, *, home: Path, optim: OptimConfig | None = None, seed: int = 0, load_masks: bool = False, optional_masks: bool = False
 ) -> InstanceDataModule:
     """Return the data module of ``data``; a generated crowd that does not exist yet is drawn first.
 
@@ -32,18 +32,25 @@ def build_data(
         optim: global batch and accumulation; only training needs them.
         seed: seed of the order of the images and of the augmentations.
         load_masks: ground-truth masks with the training targets.
+        optional_masks: of these masks, any may be absent or have a score.
 
     Raises:
         ConfigError: no data set is chosen.
         DataError: the folder of a generated crowd does not exist and is not below ``home``.
     """
     if isinstance(data, CocoData):
-        return CocoDataModule(data, optim=optim, seed=seed, load_masks=load_masks)
+        return CocoDataModule(data, optim=optim, seed=seed, load_masks=load_masks, optional_masks=optional_masks)
     if not isinstance(data, CrowdHumanData):
         raise ConfigError("no data set is chosen", where="data", expected="data=crowd, data=coco, data=crowdhuman or data=cis")
     if isinstance(data, CrowdData):
         _draw_crowd(Path(data.root).expanduser(), data, home)
-    return CrowdHumanDataModule(data, optim=optim, seed=seed, load_masks=load_masks)
+    return CrowdHumanDataModule(data, optim=optim, seed=seed, load_masks=load_masks, optional_masks=optional_masks)
+
+
+def build_training_data(cfg: Config) -> InstanceDataModule:
+    """Return the data module of a training run, with the masks that its supervision needs; raises what ``build_data`` does."""
+    masks, optional = cfg.supervision != "box", cfg.supervision == "mixed"
+    return build_data(cfg.data, home=Path(cfg.paths.data), optim=cfg.optim, seed=cfg.seed, load_masks=masks, optional_masks=optional)
 
 
 def _draw_crowd(root: Path, data: CrowdData, home: Path) -> None:
@@ -77,7 +84,9 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
         model.compile_mask_head()
     return CondInstModule(
         model=model,
-        criterion=Criterion(vars(loss.weights), options.mask_out_stride, loss.pairwise, loss.overlap, cfg.teacher, seed=cfg.seed),
+        criterion=Criterion(
+            vars(loss.weights), options.mask_out_stride, loss.pairwise, loss.overlap, cfg.teacher, cfg.mixed, seed=cfg.seed
+        ),
         postprocess=Postprocess(cfg.eval, masks=cfg.eval),
         optimizer=lambda network: build_optimizer(network, cfg.optim, cfg.schedule),
         class_names=data.class_names,

@@ -56,8 +56,9 @@ class Target(_Tensors):
 
     boxes: Tensor  # (G, 4) float32 xyxy, inside the image
     labels: Tensor  # (G,) int64, from 0, no background
-    masks: Tensor | None = None  # (G, H_i, W_i) bool of the unpadded image; only for supervision=mask
+    masks: Tensor | None = None  # (G, H_i, W_i) bool of the unpadded image; None with supervision=box
     ignore_boxes: Tensor | None = None  # (R, 4) float32 xyxy, regions excluded from the loss; None without any
+    mask_scores: Tensor | None = None  # (G,) float32 in [0, 1]: 1 a true mask, 0 no mask; None if every mask is true
 
 
 @dataclass(frozen=True)

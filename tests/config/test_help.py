@@ -49,7 +49,7 @@ def test_help_shows_the_values_of_the_overrides() -> None:
     text = help_text(TRAIN, ["data=coco", "data.root=mine", "optim.lr=0.5", "data.categories=[person,dog]"])
     for line in ("data.root=mine ", "optim.lr=0.5 ", "data.categories=[person,dog] ", "data.test_size=800 ", "init_from=null "):
         assert f"\n{line}" in text
-    assert re.search(r"^supervision=box .*\(box or mask\)$", text, re.MULTILINE)
+    assert re.search(r"^supervision=box .*\(box or mask or mixed\)$", text, re.MULTILINE)
     assert "\ncheckpoint=... " in help_text(PREDICT)
 
 

@@ -222,3 +222,30 @@ def test_exif_orientation_is_not_applied(tmp_path: Path, write_photo: Callable[.
     with Image.open(path) as image:
         image.save(path, exif=exif, quality=95)
     assert read_image(path).shape == (24, 32, 3)
+
+
+def test_optional_masks_and_their_scores(coco_content: Content, write_coco: WriteCoco) -> None:
+    noisy, bare = coco_content["annotations"][:2]
+    noisy["score"] = 0.75
+    del bare["segmentation"]
+    bare["score"] = 0.9  # of nothing
+    files = write_coco(coco_content)
+    sample = CocoDataset(*files, load_masks=True, optional_masks=True).sample(0)
+    assert sample.masks is not None
+    assert [mask is None for mask in sample.masks] == [False, True]
+    assert sample.mask_scores is not None
+    assert sample.mask_scores.tolist() == [0.75, 0]
+    true = CocoDataset(*files, load_masks=True, optional_masks=True).sample(1)
+    assert true.mask_scores is not None
+    assert true.mask_scores.tolist() == [1, 1]
+    with pytest.raises(DataError, match=r"annotation 2 of image 7 .* has no usable mask"):
+        CocoDataset(*files, load_masks=True)
+
+
+@pytest.mark.parametrize("score", [1.5, -0.1, "0.5", None, True])
+def test_unusable_scores_of_masks(coco_content: Content, write_coco: WriteCoco, score: Any) -> None:
+    coco_content["annotations"][0]["score"] = score
+    files = write_coco(coco_content)
+    with pytest.raises(DataError, match=r"annotation 1 of image 7 has no usable score[\s\S]*a number from 0 to 1"):
+        CocoDataset(*files, load_masks=True, optional_masks=True)
+    assert CocoDataset(*files, load_masks=True).records.mask_scores is None, "scores are read only for supervision=mixed"

@@ -200,6 +200,20 @@ def test_crowdhuman_with_masks(crowd_root: Path) -> None:
         crowdhuman_data(crowd_root, load_masks=True, boxes="full", **SIZES)
 
 
+def test_crowdhuman_with_some_masks_in_another_file(crowd_root: Path) -> None:
+    content = json.loads((crowd_root / "masks_train.json").read_text())
+    content["annotations"][0]["segmentation"] = []
+    (crowd_root / "some.json").write_text(json.dumps(content))
+    data = crowdhuman_data(crowd_root, load_masks=True, optional_masks=True, annotations="some.json", score_train=True, **SIZES)
+    assert data.train_dataset.source == crowd_root / "some.json"
+    assert data.scored_train_dataset.source == crowd_root / "masks_train.json"
+    target = _first(data, 1)[0].targets[0]
+    assert target.masks is not None
+    assert target.mask_scores is not None
+    assert target.mask_scores.tolist() == target.masks.flatten(1).any(dim=1).float().tolist()
+    assert 0.0 in target.mask_scores.tolist()
+
+
 def test_other_files_may_lie_anywhere(crowd_root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("CIS, with = odd [name]")
     shutil.move(crowd_root / "masks_val.json", elsewhere / "CIS.json")

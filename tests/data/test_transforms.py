@@ -23,7 +23,9 @@ def _code(mask: NDArray[Any]) -> RLE:
     return code
 
 
-def _sample(height: int = 30, width: int = 40, boxes: list[list[float]] | None = None, masks: tuple[RLE, ...] | None = None) -> Sample:
+def _sample(
+    height: int = 30, width: int = 40, boxes: list[list[float]] | None = None, masks: tuple[RLE | None, ...] | None = None
+) -> Sample:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     array = np.array(boxes if boxes is not None else [[4, 6, 20, 30]], dtype=np.float32).reshape(-1, 4)
     return Sample(image, array, np.arange(len(array), dtype=np.int64), masks, 5, Path("5.jpg"))
@@ -75,6 +77,18 @@ def test_test_transform_scales_boxes_and_masks() -> None:
     assert masks is not None
     assert masks.dtype == torch.bool
     np.testing.assert_array_equal(masks[0].numpy(), mask.repeat(2, 0).repeat(2, 1))
+
+
+def test_scores_of_masks_follow_their_instances() -> None:
+    """A box that vanishes takes its score along; an instance without a mask, or with an empty one, has a score of 0."""
+    whole, nothing = np.ones((30, 40), dtype=bool), np.zeros((30, 40), dtype=bool)
+    boxes = [[0.0, 0, 10, 10], [5, 5, 5, 9], [2, 2, 20, 20], [3, 3, 30, 30]]
+    sample = _sample(boxes=boxes, masks=(_code(whole), _code(whole), None, _code(nothing)))
+    scored = replace(sample, mask_scores=np.array([0.7, 0.9, 0.0, 1.0], dtype=np.float32))
+    target = TestTransform(size=60, max_size=100)(scored, 0).target
+    assert target.mask_scores is not None
+    assert target.mask_scores.tolist() == pytest.approx([0.7, 0, 0])
+    assert TestTransform(size=60, max_size=100)(sample, 0).target.mask_scores is None
 
 
 def test_flip_turns_pixels_boxes_and_masks_together() -> None:

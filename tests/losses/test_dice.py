@@ -36,3 +36,18 @@ def test_gradient_precision_and_empty_input() -> None:
     nothing.backward()
     assert nothing.item() == 0
     assert empty.grad is not None
+
+
+def test_weights() -> None:
+    scores, truth = torch.full((3, 2, 2), 0.5, requires_grad=True), torch.tensor([[[1, 0], [0, 0]], [[1, 1], [1, 1]], [[0, 0], [0, 0]]])
+    loss = dice_loss(scores, truth, torch.tensor([0.4, 1.0, 0.0]))
+    assert loss.item() == pytest.approx((0.4 * 0.5 + 0.2) / 2, abs=1e-5)  # distances as above; the third mask does not count
+    loss.backward()
+    assert scores.grad is not None
+    assert not scores.grad[2].any()
+    assert dice_loss(scores, truth, torch.ones(3)).item() == dice_loss(scores, truth).item()
+    assert dice_loss(scores, truth, torch.zeros(3)).item() == 0
+    exact = torch.rand(3, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: dice_loss(x, truth, torch.tensor([0.4, 1.0, 0.0])), (exact,))
+    with pytest.raises(ValueError, match=r"weights \(N,\), got \(3, 2, 2\), \(3, 2, 2\), \(2,\)"):
+        dice_loss(scores, truth, torch.ones(2))

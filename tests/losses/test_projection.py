@@ -66,5 +66,19 @@ def test_gradient_precision_and_empty_input() -> None:
 
 
 def test_wrong_shapes_are_named() -> None:
-    with pytest.raises(ValueError, match=r"one shape \(N, h, w\), got \(2, 1, 4, 3\) and \(2, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"chosen \(N,\), got \(2, 1, 4, 3\), \(2, 4, 3\), \(2,\)"):
         projection_loss(torch.zeros(2, 1, 4, 3), torch.zeros(2, 4, 3))
+
+
+def test_a_choice_of_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, boxes = torch.rand(4, 4, 3, generator=generator, dtype=torch.float64), torch.rand(4, 4, 3, generator=generator) > 0.5
+    chosen = torch.tensor([True, False, False, True])
+    expected = oracles.projection(scores[chosen].tolist(), boxes[chosen].double().tolist())
+    assert projection_loss(scores, boxes, chosen).item() == pytest.approx(expected)
+    learning = scores.clone().requires_grad_()
+    projection_loss(learning, boxes, chosen).backward()
+    assert learning.grad is not None
+    assert learning.grad.flatten(1).any(dim=1).tolist() == chosen.tolist()
+    assert projection_loss(scores, boxes, torch.zeros(4, dtype=torch.bool)).item() == 0
+    assert torch.autograd.gradcheck(lambda x: projection_loss(x, boxes, chosen), (learning,))

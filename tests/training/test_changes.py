@@ -60,6 +60,7 @@ REFUSED = {
     "data.preset": "real",
     "loss.weights.overlap": 2.0,
     "loss.pairwise.color_thresh": 0.2,
+    "mixed.least_score": 0.7,
     "optim.batch_size": 4,
     "optim.name": "sgd",
     "optim.accumulate": 2,

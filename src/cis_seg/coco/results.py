@@ -72,6 +72,8 @@ def read_results(path: str | Path, ground_truth: KnownImages) -> list[dict[str, 
     entries it stays missing, because pycocotools takes the detections' areas (which decide the small, medium and large
     split) from the boxes if there are any and from the masks otherwise.
 
+    An ``annotation_id``, which names the annotation that a mask belongs to, is kept.
+
     Numbers in quotes, whole numbers as floats and flat polygons are read as in annotation files, and counted in one warning. Boxes that
     are corners or fractions of the image are recognised as in annotation files, too.
 
@@ -158,6 +160,8 @@ def _checked(entry: Any, by_name: Mapping[str, int], ground_truth: KnownImages, 
     if not is_score(score):
         raise DataError("a result has no finite score", where=where, expected="a number", found=score, remedy="correct or remove the entry")
     checked: dict[str, Any] = {"image_id": image_id, "category_id": category_id, "score": score}
+    if "annotation_id" in entry:
+        checked["annotation_id"] = entry["annotation_id"]
     size = ground_truth.image_size(image_id)
     spelling.check_mask(entry, size, culprit="a result", where=where, remedy=_REMEDY)
     mask = rle.from_segmentation(entry.get("segmentation"), size)

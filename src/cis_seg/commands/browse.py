@@ -38,7 +38,9 @@ def browse(cfg: DictConfig) -> list[Path]:
     typed: BrowseConfig = checked(cfg)
     output = Path(typed.output).expanduser()
     optim = OptimConfig(batch_size=typed.batch_size)
-    data = build_data(typed.data, home=Path(typed.paths.data), optim=optim, seed=typed.seed, load_masks=typed.masks)
+    data = build_data(
+        typed.data, home=Path(typed.paths.data), optim=optim, seed=typed.seed, load_masks=typed.masks, optional_masks=typed.masks
+    )
     files = data.annotated_files("train", "val")
     with Pages(output, "train") as train, Pages(output, "truth") as truth:
         if "train" in files:

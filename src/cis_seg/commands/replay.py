@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from cis_seg.checkpoints import checkpoint_metadata, load_strictly, model_state
-from cis_seg.config.schema import LossConfig, ModelConfig, TeacherConfig
+from cis_seg.config.schema import LossConfig, MixedConfig, ModelConfig, TeacherConfig
 from cis_seg.config.validation import node_from_plain
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device
@@ -70,9 +70,10 @@ def _module(content: dict[str, Any], path: Path) -> CondInstModule:
     cfg = node_from_plain(ModelConfig, plain["model"], path, "model")
     loss = node_from_plain(LossConfig, plain["loss"], path, "loss")
     teacher = node_from_plain(TeacherConfig, plain.get("teacher", {}), path, "teacher")
+    mixed = node_from_plain(MixedConfig, plain.get("mixed", {}), path, "mixed")
     module = CondInstModule(
         model=build_model(cfg, len(metadata["class_names"])),
-        criterion=Criterion(vars(loss.weights), cfg.mask_out_stride, loss.pairwise, loss.overlap, teacher, seed=plain["seed"]),
+        criterion=Criterion(vars(loss.weights), cfg.mask_out_stride, loss.pairwise, loss.overlap, teacher, mixed, seed=plain["seed"]),
         postprocess=Postprocess(),
         optimizer=lambda model: (torch.optim.SGD(model.parameters()), None),  # no step is taken
         class_names=metadata["class_names"],

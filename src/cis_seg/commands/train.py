@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from cis_seg.build import build_data, build_module
+from cis_seg.build import build_module, build_training_data
 from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.schema import Config
 from cis_seg.config.validation import checked, option_of, without_effect
@@ -60,7 +60,7 @@ def train(cfg: DictConfig, arguments: Sequence[str] = ()) -> float | None:
             return _report_finished(run, point, plain)
     _check_early(typed, fresh=point is None)
     processes = processes_to_start(typed.trainer)
-    data = build_data(typed.data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=typed.supervision == "mask")
+    data = build_training_data(typed)
     data.setup("fit")
     if point is not None:
         check_data(point, data)

@@ -199,7 +199,9 @@ class BrowseConfig:
     batch_size: int = option(4, "images per batch", BATCH)
     num_truth: int = option(12, "images of the scored set, a random choice", ANY_COUNT)
     seed: int = option(0, "seed of order, sizes, flips and that choice; a training run with it sees the same batches", SEED)
-    masks: bool = option(False, "also draw the ground-truth masks in the batches, which supervision=mask trains on")
+    masks: bool = option(
+        False, "also draw the masks in the batches, noisy ones with their score; supervision=mask and supervision=mixed train on them"
+    )
     data: DataConfig = field(default_factory=DataConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 

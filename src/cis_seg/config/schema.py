@@ -160,7 +160,7 @@ class LossWeights:
     cls: float = option(1.0, "focal loss of the classes", WEIGHT)
     box: float = option(1.0, "GIoU loss of the boxes", WEIGHT)
     ctr: float = option(1.0, "centerness loss", WEIGHT)
-    mask: float = option(0.0, "dice loss with ground-truth masks, for supervision=mask", WEIGHT)
+    mask: float = option(0.0, "dice loss with the masks of the annotations, for supervision=mask and supervision=mixed", WEIGHT)
     proj: float = option(1.0, "projection loss (BoxInst)", WEIGHT)
     pairwise: float = option(1.0, "pairwise colour affinity loss (BoxInst)", WEIGHT)
     overlap: float = option(0.0, "OverlapLoss, the paper's lambda", WEIGHT)
@@ -219,6 +219,22 @@ class TeacherConfig:
         between(-20, 20),
     )
     color_rounds: int = option(3, "number of rounds of counting colours and refining the masks", between(1, 100))
+
+
+@dataclass
+class MixedConfig:
+    """Which losses train an instance with supervision=mixed; the weight of the masks is loss.weights.mask.
+
+    A mask counts as noisy if its annotation has a ``score`` below 1, as a mask from another model has.
+    """
+
+    least_score: float = option(0.5, "minimum score of a mask; an instance whose mask has less is trained by its box", SHARE)
+    cut_to_box: bool = option(True, "cut noisy masks to their box")
+    box_losses: str = option(
+        "noisy",
+        "instances that the box losses and the teacher train: those without a mask, also those with a noisy mask, or all",
+        one_of("unmasked", "noisy", "all"),
+    )
 
 
 @dataclass
@@ -320,12 +336,17 @@ class Config:
         Rule("true, false or a checkpoint", lambda value: isinstance(value, bool | str) and value not in ("yes", "no", "auto", "last")),
         CHECKED_LATER,
     )
-    supervision: str = option("box", "train masks from boxes alone, or from ground-truth masks (the upper bound)", one_of("box", "mask"))
+    supervision: str = option(
+        "box",
+        "train from boxes alone, from ground-truth masks (the upper bound), or from what each annotation has",
+        one_of("box", "mask", "mixed"),
+    )
     compile: bool = option(False, "compile the mask head, which takes about ten seconds at the first step")
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    mixed: MixedConfig = field(default_factory=MixedConfig)
     ema: float = option(
         0.0, "momentum of a running average of the weights, which is scored and saved in their place; 0: no average", below(0, 1)
     )

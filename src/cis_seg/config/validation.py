@@ -54,6 +54,8 @@ def _idle(cfg: Config) -> Iterator[tuple[str, str]]:
         yield "teacher.color", "teacher.refine is 0"
     elif not cfg.teacher.colors:
         yield "teacher.color_", "teacher.colors is 0"
+    if cfg.supervision != "mixed":
+        yield "mixed.", f"supervision is {cfg.supervision}"
     if not weights.pairwise:
         yield "loss.pairwise.", "loss.weights.pairwise is 0"
     if not cfg.optim.warmup_steps:
@@ -129,11 +131,13 @@ def _losses(cfg: Config) -> Iterator[Conflict]:
     weights = cfg.loss.weights
     if not any(vars(weights).values()):
         yield Conflict("loss.weights", "every loss has weight 0", "a weight above 0", "0 everywhere", "for example loss.weights.cls=1")
-    if weights.mask and cfg.supervision != "mask":
-        found = f"{weights.mask:g} with supervision={cfg.supervision}"
-        yield Conflict(
-            "loss.weights.mask", "no ground-truth masks are loaded", "0", found, "choose supervision=mask, or set loss.weights.mask=0"
-        )
+    found = f"{weights.mask:g} with supervision={cfg.supervision}"
+    if weights.mask and cfg.supervision == "box":
+        remedy = "choose supervision=mask or supervision=mixed, or set loss.weights.mask=0"
+        yield Conflict("loss.weights.mask", "no ground-truth masks are loaded", "0", found, remedy)
+    if not weights.mask and cfg.supervision == "mixed":
+        remedy = "choose supervision=box, or set loss.weights.mask=1"
+        yield Conflict("loss.weights.mask", "nothing would train the masks of instances that have one", "more than 0", found, remedy)
 
 
 def _teacher(cfg: Config) -> Iterator[Conflict]:

@@ -23,10 +23,13 @@ class CocoDataModule(InstanceDataModule):
 
     cfg: CocoData
 
-    def __init__(self, cfg: CocoData, *, optim: OptimConfig | None = None, seed: int = 0, load_masks: bool = False) -> None:
+    def __init__(
+        self, cfg: CocoData, *, optim: OptimConfig | None = None, seed: int = 0, load_masks: bool = False, optional_masks: bool = False
+    ) -> None:
         layout = COCO_2017.chosen(cfg)
         names = ", ".join((layout.annotations, layout.images, layout.val_annotations, layout.val_images))
-        super().__init__(cfg, layout, f"a folder with {names}", optim=optim, seed=seed, load_masks=load_masks)
+        expected = f"a folder with {names}"
+        super().__init__(cfg, layout, expected, optim=optim, seed=seed, load_masks=load_masks, optional_masks=optional_masks)
 
     def _read(self, part: str) -> InstanceDataset:
         if part == "val":
@@ -38,6 +41,7 @@ class CocoDataModule(InstanceDataModule):
             categories=self.cfg.categories,
             keep_empty=self.cfg.keep_empty,
             load_masks=self.load_masks and part == "train",
+            optional_masks=self.optional_masks and part == "train",
             scored=part != "train",
             exif=self.cfg.exif,
         )
@@ -56,17 +60,26 @@ class CocoDataModule(InstanceDataModule):
 class CrowdHumanDataModule(InstanceDataModule):
     """CrowdHuman's layout, also used by the generated crowd, with the single class person.
 
-    The arguments are those of ``InstanceDataModule``. Training reads the ``.odgt`` file. Masks for scoring and for supervision=mask
+    The arguments are those of ``InstanceDataModule``. Training reads the ``.odgt`` file. Masks for scoring and for training
     are read from COCO json files: the generated crowd includes them, CrowdHuman does not (CIS.json covers 459 validation images).
-    ``masks_train.json`` is read only for ``load_masks`` and ``score_train``.
+    ``load_masks`` trains on ``data.annotations`` if that is a ``.json``, otherwise on ``masks_train.json``, and ``score_train`` reads
+    the latter.
     """
 
     cfg: CrowdHumanData
 
-    def __init__(self, cfg: CrowdHumanData, *, optim: OptimConfig | None = None, seed: int = 0, load_masks: bool = False) -> None:
+    def __init__(
+        self,
+        cfg: CrowdHumanData,
+        *,
+        optim: OptimConfig | None = None,
+        seed: int = 0,
+        load_masks: bool = False,
+        optional_masks: bool = False,
+    ) -> None:
         layout = CROWDHUMAN.chosen(cfg)
         expected = f"a folder with {layout.annotations}, {layout.images}/<ID>.jpg and, to score, {layout.val_annotations}"
-        super().__init__(cfg, layout, expected, optim=optim, seed=seed, load_masks=load_masks)
+        super().__init__(cfg, layout, expected, optim=optim, seed=seed, load_masks=load_masks, optional_masks=optional_masks)
         self._masks_train = self._path(MASKS_TRAIN)
         self.files = {"train": self.files["train"], "masks_train": (self._masks_train, self._train[1]), "val": self.files["val"]}
         if self.load_masks and cfg.boxes != "visible":
@@ -79,18 +92,21 @@ class CrowdHumanDataModule(InstanceDataModule):
             )
 
     def _read(self, part: str) -> InstanceDataset:
+        annotations, images = self._train
         if part == "val":
             return self._masked(self.val_annotations, self._val_images, keep_empty=True, load_masks=False)
         if part == "train" and not self.load_masks:
             return CrowdHumanDataset(
-                *self._train,
+                annotations,
+                images,
                 boxes=self.cfg.boxes,
                 keep_empty=self.cfg.keep_empty,
                 ignore_regions=self.cfg.ignore_regions,
                 max_faulty=self.cfg.max_faulty,
                 exif=self.cfg.exif,
             )
-        return self._masked(self._masks_train, self._train[1], keep_empty=self.cfg.keep_empty, load_masks=part == "train")
+        masks = annotations if part == "train" and annotations.suffix == ".json" else self._masks_train
+        return self._masked(masks, images, keep_empty=self.cfg.keep_empty, load_masks=part == "train")
 
     def _masked(self, annotations: Path, images: Path, *, keep_empty: bool, load_masks: bool) -> CocoDataset:
         if not annotations.is_file():
@@ -108,6 +124,7 @@ class CrowdHumanDataModule(InstanceDataModule):
             categories=["person"],
             keep_empty=keep_empty,
             load_masks=load_masks,
+            optional_masks=load_masks and self.optional_masks,
             scored=not load_masks,
             ignore_regions=self.cfg.ignore_regions,
             exif=self.cfg.exif,

@@ -43,7 +43,8 @@ class InstanceDataModule(lightning.LightningDataModule):
         expected: description of the root folder, for messages.
         optim: global batch and accumulation; ``accumulate`` must equal the trainer's ``accumulate_grad_batches``.
         seed: seed of the order of the images and of every augmentation.
-        load_masks: give the training targets masks (for supervision=mask).
+        load_masks: give the training targets masks (for supervision=mask and supervision=mixed).
+        optional_masks: of these masks, any may be absent or have a score (for supervision=mixed).
 
     Attributes:
         val_annotations: the COCO json of the held-out set; available before any file is read.
@@ -51,10 +52,20 @@ class InstanceDataModule(lightning.LightningDataModule):
         train_transform: converts a sample to a training example.
     """
 
-    def __init__(self, cfg: DataConfig, layout: Layout, expected: str, *, optim: OptimConfig | None, seed: int, load_masks: bool) -> None:
+    def __init__(
+        self,
+        cfg: DataConfig,
+        layout: Layout,
+        expected: str,
+        *,
+        optim: OptimConfig | None,
+        seed: int,
+        load_masks: bool,
+        optional_masks: bool,
+    ) -> None:
         super().__init__()
         optim = optim or OptimConfig()
-        self.cfg, self.seed, self.load_masks = cfg, seed, load_masks
+        self.cfg, self.seed, self.load_masks, self.optional_masks = cfg, seed, load_masks, optional_masks
         self.batch_size, self.accumulate = optim.batch_size, optim.accumulate
         self.root, self._expected = Path(cfg.root).expanduser(), expected
         self.train_transform = TrainTransform(

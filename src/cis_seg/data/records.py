@@ -57,6 +57,7 @@ class ImageRecord:
     boxes: list[Box] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     segmentations: list[bytes] = field(default_factory=list)  # one per box as JSON, or empty
+    mask_scores: list[float] = field(default_factory=list)  # one per box, or empty
     ignored: list[Box] = field(default_factory=list)
 
 
@@ -71,12 +72,14 @@ class Records:
     boxes: NDArray[np.float32]  # (A, 4) xyxy
     labels: NDArray[np.int64]  # (A,)
     segmentations: PackedBytes | None  # A, COCO segmentations as JSON; None unless asked for
+    mask_scores: NDArray[np.float32] | None  # (A,) in [0, 1]: 1 a true mask, 0 no mask; None unless asked for
     ignore_starts: NDArray[np.int64]  # (I + 1,)
     ignore_boxes: NDArray[np.float32]  # (R, 4) xyxy: crowds, statues, reflections; never trained as boxes
 
 
-def pack(images: Sequence[ImageRecord], *, with_segmentations: bool) -> Records:
+def pack(images: Sequence[ImageRecord], *, with_segmentations: bool, with_scores: bool = False) -> Records:
     """The compact form of ``images``."""
+    scores = np.array([score for image in images for score in image.mask_scores], dtype=np.float32) if with_scores else None
     segmentations = PackedBytes([s for image in images for s in image.segmentations]) if with_segmentations else None
     return Records(
         image_ids=np.array([image.image_id for image in images], dtype=np.int64),
@@ -86,6 +89,7 @@ def pack(images: Sequence[ImageRecord], *, with_segmentations: bool) -> Records:
         boxes=np.array([box for image in images for box in image.boxes], dtype=np.float32).reshape(-1, 4),
         labels=np.array([label for image in images for label in image.labels], dtype=np.int64),
         segmentations=segmentations,
+        mask_scores=scores,
         ignore_starts=_starts(len(image.ignored) for image in images),
         ignore_boxes=np.array([box for image in images for box in image.ignored], dtype=np.float32).reshape(-1, 4),
     )
@@ -98,10 +102,11 @@ class Sample:
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     boxes: NDArray[np.float32]  # (G, 4) xyxy in pixels, inside the image, none empty
     labels: NDArray[np.int64]  # (G,) from 0, no background
-    masks: tuple[RLE, ...] | None  # G run-length codes (H, W); None unless masks are loaded
+    masks: tuple[RLE | None, ...] | None  # G run-length codes (H, W), None for an instance without; None unless masks are loaded
     image_id: int
     path: Path
     ignore_boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))  # (R, 4) xyxy
+    mask_scores: NDArray[np.float32] | None = None  # (G,) in [0, 1]: 1 a true mask, 0 no mask; None if every mask is true
 
     @property
     def original_size(self) -> tuple[int, int]:
@@ -211,7 +216,8 @@ class InstanceDataset(Dataset[Sample]):
         kept = nonempty(boxes)
         masks = self._masks(chosen, kept, height, width)
         labels, image_id = self.records.labels[chosen][kept], int(self.records.image_ids[index])
-        return Sample(image, boxes[kept], labels, masks, image_id, path, self._regions(index, height, width))
+        scores = None if self.records.mask_scores is None else self.records.mask_scores[chosen][kept]
+        return Sample(image, boxes[kept], labels, masks, image_id, path, self._regions(index, height, width), scores)
 
     def _regions(self, index: int, height: int, width: int) -> NDArray[np.float32]:
         """The ignore regions (R, 4) of image ``index``; none unless they are used."""
@@ -220,13 +226,12 @@ class InstanceDataset(Dataset[Sample]):
         boxes = clipped(boxes, height, width)
         return boxes[nonempty(boxes)]
 
-    def _masks(self, chosen: slice, kept: NDArray[np.bool_], height: int, width: int) -> tuple[RLE, ...] | None:
+    def _masks(self, chosen: slice, kept: NDArray[np.bool_], height: int, width: int) -> tuple[RLE | None, ...] | None:
         packed = self.records.segmentations
         if packed is None:
             return None
         places = np.arange(chosen.start, chosen.stop)[kept]
-        codes = (rle.from_segmentation(json.loads(packed[int(place)]), (height, width)) for place in places)
-        return tuple(code for code in codes if code is not None)  # none is, because the reader requires an outline
+        return tuple(rle.from_segmentation(json.loads(packed[int(place)]), (height, width)) for place in places)
 
 
 def _starts(lengths: Iterable[int]) -> NDArray[np.int64]:

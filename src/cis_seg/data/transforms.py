@@ -160,14 +160,15 @@ def _tensor(image: Pixels) -> Tensor:
 
 
 def _target(sample: Sample, height: int, width: int, *, flip: bool) -> Target:
-    """The annotations at the new size: scaled, flipped, clipped; boxes that become empty are dropped."""
+    """The annotations at the new size: scaled, flipped, clipped; boxes that become empty are dropped, masks get a score of 0."""
     boxes = _resized_boxes(sample.boxes, sample.original_size, height, width, flip=flip)
     kept = nonempty(boxes)
     masks = None if sample.masks is None else _masks([m for m, k in zip(sample.masks, kept, strict=True) if k], height, width, flip)
     regions = _resized_boxes(sample.ignore_boxes, sample.original_size, height, width, flip=flip)
     regions = regions[nonempty(regions)]
     ignored = torch.from_numpy(regions) if len(regions) else None
-    return Target(torch.from_numpy(boxes[kept]), torch.from_numpy(sample.labels[kept]), masks, ignored)
+    scores = None if sample.mask_scores is None or masks is None else torch.from_numpy(sample.mask_scores[kept]) * masks.any(-1).any(-1)
+    return Target(torch.from_numpy(boxes[kept]), torch.from_numpy(sample.labels[kept]), masks, ignored, scores)
 
 
 def _resized_boxes(boxes: Boxes, old_size: tuple[int, int], height: int, width: int, *, flip: bool) -> Boxes:
@@ -180,10 +181,12 @@ def _resized_boxes(boxes: Boxes, old_size: tuple[int, int], height: int, width: 
     return clipped(boxes, height, width)
 
 
-def _masks(codes: Sequence[RLE], height: int, width: int, flip: bool) -> Tensor:
-    """(G, h, w) bool by nearest neighbour; decoded one by one, so only one mask is in memory at full size."""
+def _masks(codes: Sequence[RLE | None], height: int, width: int, flip: bool) -> Tensor:
+    """(G, h, w) bool by nearest neighbour, empty without a code; decoded one by one, so only one mask is in memory at full size."""
     masks = torch.zeros(len(codes), height, width, dtype=torch.bool)
     for mask, code in zip(masks, codes, strict=True):
+        if code is None:
+            continue
         image = Image.fromarray(rle.decode(code)).resize((width, height), Image.Resampling.NEAREST)
         mask.copy_(torch.from_numpy(np.array(image)))
     return masks.flip(2) if flip else masks

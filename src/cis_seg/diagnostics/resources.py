@@ -110,7 +110,7 @@ def batch_bytes(cfg: Config, batch: int) -> int:
     """Return the bytes of the largest possible batch."""
     shorter, longest = max(cfg.data.train_size_range or cfg.data.train_sizes), cfg.data.train_max_size
     copies = 2 if cfg.data.photometric != "none" else 1
-    masks = 20 if cfg.supervision == "mask" else 0  # instances of a crowded image, one byte per pixel
+    masks = 20 if cfg.supervision != "box" else 0  # instances of a crowded image, one byte per pixel
     return batch * shorter * longest * (3 * copies + masks)
 
 

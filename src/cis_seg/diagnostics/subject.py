@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from cis_seg.build import build_data
+from cis_seg.build import build_training_data
 from cis_seg.config import schema
 from cis_seg.config.cli import prepared
 from cis_seg.config.command_schema import register
@@ -90,9 +91,7 @@ class Subject:
 
     def data_module(self, data: schema.DataConfig) -> InstanceDataModule:
         """Return a data module for ``data`` with this run's other options."""
-        typed = self.typed
-        masks = typed.supervision == "mask"
-        return build_data(data, home=Path(typed.paths.data), optim=typed.optim, seed=typed.seed, load_masks=masks)
+        return build_training_data(replace(self.typed, data=data))
 
 
 @contextmanager

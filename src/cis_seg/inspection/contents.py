@@ -64,7 +64,9 @@ class Contents:
     keys: list[str]  # top-level keys of the json
     images: dict[int, dict[str, Any]]
     categories: dict[int, str]
-    annotations: list[dict[str, Any]] = field(default_factory=list)  # id, image_id, category_id, bbox, iscrowd, area, segmentation, outline
+    annotations: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # id, image_id, category_id, bbox, iscrowd, area, score, segmentation, outline
     oddities: list[Oddity] = field(default_factory=list)
 
     def add(self, kind: str, detail: object, *, image_id: int | None = None, ids: tuple[int, ...] = ()) -> None:
@@ -134,6 +136,7 @@ def _add(annotation: Annotation, contents: Contents) -> None:
             "bbox": annotation.box,
             "iscrowd": int(annotation.crowd),
             "area": annotation.entry.get("area"),
+            "score": annotation.entry.get("score"),
             "segmentation": rle.from_segmentation(outline, contents.size(annotation.image_id)),
             "outline": [part for part in outline if not is_degenerate(part)] if isinstance(outline, list) else [],
         }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cis_seg.coco import rle
+from cis_seg.coco.checks import is_score
 from cis_seg.evaluation.baselines import CROWD_BINS, crowd_bins, mask_to_box
 from cis_seg.inspection.contents import Contents
 from cis_seg.inspection.oddities import box_distance, pair_ious
@@ -45,7 +46,8 @@ def statistics(contents: Contents) -> Statistics:
         "crowding": {name: count for name in CROWD_BINS if (count := Counter(crowd_bins(people).values())[name])},
     }
     found["sizes"]["box"] = _sizes([annotation["bbox"][2] * annotation["bbox"][3] for annotation in people])
-    return found | _mask_statistics([annotation for annotation in people if annotation["segmentation"] is not None])
+    masked = [annotation for annotation in people if annotation["segmentation"] is not None]
+    return found | {"boxes_alone": len(people) - len(masked)} | _mask_statistics(masked)
 
 
 def _mask_statistics(masked: Sequence[dict[str, Any]]) -> Statistics:
@@ -57,6 +59,8 @@ def _mask_statistics(masked: Sequence[dict[str, Any]]) -> Statistics:
     ious = pair_ious(masked)
     return {
         "masks": len(masked),
+        "scored_masks": len(scores := [annotation["score"] for annotation in masked if is_score(annotation["score"])]),
+        "mask_scores": _spread(scores),
         "mask_area": _spread(areas),
         "mask_sizes": _sizes(areas),
         "mask_to_box": mask_to_box(masked),

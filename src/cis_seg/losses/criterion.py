@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cis_seg.config.schema import OverlapConfig, PairwiseConfig, TeacherConfig
+from cis_seg.config.schema import MixedConfig, OverlapConfig, PairwiseConfig, TeacherConfig
 from cis_seg.losses.detection import centerness_loss, focal_loss, giou_loss
-from cis_seg.losses.dice import dice_loss
+from cis_seg.losses.dice import dice_sums
+from cis_seg.losses.mask_targets import MaskTargets, mask_targets
 from cis_seg.losses.overlap import ImagePairs, overlap_pairs, reduce_pairs
 from cis_seg.losses.pairwise import pairwise_sums
-from cis_seg.losses.projection import projection_loss
+from cis_seg.losses.projection import projection_sums
 from cis_seg.losses.ramp import ramp
 from cis_seg.losses.teacher import teacher_sums
 from cis_seg.ops.boxes import boxes_touch
@@ -37,6 +38,7 @@ class Criterion:
         pairwise: neighbourhood, threshold, warm-up and colours of the pairwise loss.
         overlap: reduction and gradient of OverlapLoss.
         teacher: ramp of the teacher's term.
+        mixed: what trains an instance that has a mask, for targets with ``mask_scores``.
         seed: seed of OverlapLoss's draws.
     """
 
@@ -45,6 +47,7 @@ class Criterion:
     pairwise: PairwiseConfig = field(default_factory=PairwiseConfig)
     overlap: OverlapConfig = field(default_factory=OverlapConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    mixed: MixedConfig = field(default_factory=MixedConfig)
     seed: int = 0
 
     def __call__(
@@ -98,31 +101,32 @@ class Criterion:
         """Return the mask terms: from boxes (projection, pairwise), from masks (ground truth's, the teacher's), and OverlapLoss."""
         losses: dict[str, Tensor] = {}
         mask_scores = mask_logits.sigmoid()
-        number = mask_logits.new_tensor(float(len(mask_logits)))
-        share = number / shared_normaliser(number)  # weight of this process's mean over samples in the global mean
         chosen = samples.gt_inds.split(list(samples.counts))
         boxes = torch.cat([target.boxes[inds] for target, inds in zip(batch.targets, chosen, strict=True)])
-        if self._wanted("loss_proj") or self._wanted("loss_pairwise"):
-            inside = box_masks(boxes, (mask_logits.shape[-2], mask_logits.shape[-1]), self.mask_out_stride)
+        inside = box_masks(boxes, (mask_logits.shape[-2], mask_logits.shape[-1]), self.mask_out_stride)
+        targets = mask_targets(samples, batch, inside, self.mask_out_stride, **vars(self.mixed))
         if self._wanted("loss_proj"):
-            losses["loss_proj"] = projection_loss(mask_scores, inside) * share
+            total, number = projection_sums(mask_scores, inside, targets.boxed)
+            losses["loss_proj"] = total / shared_normaliser(number.float())
         if self._wanted("loss_pairwise"):
             # the pairwise term starts near 0, since it is misleading while masks are still random (BoxInst)
             factor = ramp(step, self.pairwise.warmup_steps)
-            losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, inside, batch)
+            losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, targets, batch)
         if self._wanted("loss_mask"):
-            losses["loss_mask"] = dice_loss(mask_scores, self._true_masks(samples, mask_logits, batch)) * share
+            assert targets.masks is not None, "supervision=mask and supervision=mixed need targets with masks"
+            total, number = dice_sums(mask_scores, targets.masks, targets.weights)
+            losses["loss_mask"] = total / shared_normaliser(number.float())
         if self._wanted("loss_overlap"):
             losses |= self._overlap(samples, mask_scores, boxes, batch)
         if self._wanted("loss_teacher"):
             assert pseudo is not None, "the teacher's term needs its masks"
-            losses |= self._teacher(samples, mask_scores, pseudo, step)
+            losses |= self._teacher(samples, mask_scores, targets, pseudo, step)
         return losses
 
     def _wanted(self, name: str) -> bool:
         return self.weights.get(name.removeprefix("loss_"), 0.0) != 0
 
-    def _pairwise(self, samples: MaskSamples, mask_logits: Tensor, inside: Tensor, batch: Batch) -> Tensor:
+    def _pairwise(self, samples: MaskSamples, mask_logits: Tensor, targets: MaskTargets, batch: Batch) -> Tensor:
         settings, stride = self.pairwise, self.mask_out_stride
         colors = pooled_colors(batch.clean_pixels, stride, truncate=settings.truncate_colors)
         valid = valid_mask(
@@ -136,7 +140,7 @@ class Criterion:
         similarity = color_similarity(colors, valid, size=settings.size, dilation=settings.dilation)
         total, weight = pairwise_sums(
             mask_logits,
-            inside,
+            targets.inside & targets.boxed[:, None, None],
             similarity,
             samples.im_inds,
             size=settings.size,
@@ -160,24 +164,15 @@ class Criterion:
         share = images / number_of_processes() if self.overlap.reduction == "sum" else mean_over_processes(images)
         return {"loss_overlap": total / torch.where(share > 0, share, 1)} | overlap_statistics(pairs, mask_scores, boxes, samples.counts)
 
-    def _teacher(self, samples: MaskSamples, mask_scores: Tensor, pseudo: PseudoMasks, step: int) -> dict[str, Tensor]:
+    def _teacher(
+        self, samples: MaskSamples, mask_scores: Tensor, targets: MaskTargets, pseudo: PseudoMasks, step: int
+    ) -> dict[str, Tensor]:
         """Return the teacher's term, ramped, and its statistics."""
         rows = pseudo.rows(samples)
-        total, number = teacher_sums(mask_scores, pseudo.masks[rows], pseudo.trusted[rows], pseudo.quality[rows])
+        quality = pseudo.quality[rows] * targets.boxed
+        total, number = teacher_sums(mask_scores, pseudo.masks[rows], pseudo.trusted[rows], quality)
         loss = ramp(step, self.teacher.ramp_steps) * total / shared_normaliser(number.float())
         return {"loss_teacher": loss} | teacher_statistics(pseudo)
-
-    def _true_masks(self, samples: MaskSamples, mask_logits: Tensor, batch: Batch) -> Tensor:
-        """Return the ground-truth masks ``(N, h, w)``, sampled at the centres of the mask grid's cells like the box masks."""
-        half, stride = self.mask_out_stride // 2, self.mask_out_stride
-        masks = mask_logits.new_zeros(mask_logits.shape)
-        start = 0
-        for target, count, chosen in zip(batch.targets, samples.counts, samples.gt_inds.split(list(samples.counts)), strict=True):
-            assert target.masks is not None, "supervision=mask needs targets with masks"
-            sampled = target.masks[:, half::stride, half::stride]
-            masks[start : start + count, : sampled.shape[1], : sampled.shape[2]] = sampled[chosen].to(masks.dtype)
-            start += count
-        return masks
 
 
 def shared_normaliser(own: Tensor, least: Tensor | float = 1.0) -> Tensor:

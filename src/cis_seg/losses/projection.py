@@ -5,14 +5,14 @@ Legend: N mask samples, h w mask grid.
 
 from __future__ import annotations
 
-import torch  # noqa: F401  # for the example
+import torch
 from torch import Tensor
 
 from cis_seg.losses.dice import dice_distance
 from cis_seg.ops.precision import at_least_float32
 
 
-def projection_loss(mask_scores: Tensor, box_masks: Tensor) -> Tensor:
+def projection_loss(mask_scores: Tensor, box_masks: Tensor, chosen: Tensor | None = None) -> Tensor:
     r"""Compute the dice distance between the projections of masks and boxes, summed over both axes; the mean over samples.
 
     .. math:: L = D(\max_y m, \max_y b) + D(\max_x m, \max_x b)
@@ -23,12 +23,13 @@ def projection_loss(mask_scores: Tensor, box_masks: Tensor) -> Tensor:
     Args:
         mask_scores: ``(N, h, w)`` in [0, 1], any float type.
         box_masks: ``(N, h, w)`` 0 or 1, any type.
+        chosen: ``(N,)`` bool, the samples that count; None: all.
 
     Returns:
         Scalar, float32; 0 without samples.
 
     Raises:
-        ValueError: the two shapes differ or are not ``(N, h, w)``.
+        ValueError: inconsistent shapes.
 
     Example:
         >>> box = torch.tensor([[[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]])
@@ -36,10 +37,19 @@ def projection_loss(mask_scores: Tensor, box_masks: Tensor) -> Tensor:
         >>> round(projection_loss(diagonal, box).item(), 4)
         0.0
     """
-    if mask_scores.dim() != 3 or mask_scores.shape != box_masks.shape:
-        got = f"{tuple(mask_scores.shape)} and {tuple(box_masks.shape)}"
-        raise ValueError(f"projection_loss: expected mask_scores and box_masks of one shape (N, h, w), got {got}")
+    everything = torch.ones(len(mask_scores), dtype=torch.bool, device=mask_scores.device)
+    total, number = projection_sums(mask_scores, box_masks, everything if chosen is None else chosen)
+    return total / number.clamp(min=1)
+
+
+def projection_sums(mask_scores: Tensor, box_masks: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return numerator and denominator of ``projection_loss``, so that several processes can share a denominator."""
+    shapes = [tuple(x.shape) for x in (mask_scores, box_masks, chosen)]
+    if mask_scores.dim() != 3 or shapes[1:] != [shapes[0], shapes[0][:1]]:
+        raise ValueError(
+            f"projection_loss: expected mask_scores and box_masks (N, h, w) and chosen (N,), got {', '.join(map(str, shapes))}"
+        )
     scores = at_least_float32(mask_scores)
     columns = dice_distance(scores.max(dim=1).values, box_masks.amax(dim=1).to(scores.dtype))
     rows = dice_distance(scores.max(dim=2).values, box_masks.amax(dim=2).to(scores.dtype))
-    return (columns + rows).sum() / max(len(scores), 1)
+    return (chosen * (columns + rows)).sum(), chosen.sum()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch  # noqa: F401  # for the example
 from torch import Tensor
 
-from cis_seg.losses.dice import dice_distance
+from cis_seg.losses.dice import dice_sums
 from cis_seg.ops.precision import at_least_float32
 
 
@@ -50,5 +50,4 @@ def teacher_sums(mask_scores: Tensor, teacher_masks: Tensor, trusted: Tensor, qu
         raise ValueError(f"teacher_loss: expected three tensors (N, h, w) and quality (N,), got {', '.join(map(str, shapes))}")
     scores = at_least_float32(mask_scores)
     targets = teacher_masks.to(scores.dtype)
-    distances = dice_distance((scores * trusted).flatten(1), (targets * trusted).flatten(1))
-    return (quality * distances).sum(), (quality > 0).sum()
+    return dice_sums(scores * trusted, targets * trusted, quality)

@@ -6,6 +6,7 @@ Legend: H W padded input, h w mask grid, G boxes of the image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -90,7 +91,7 @@ def batch_panel(batch: Batch, index: int, class_names: Sequence[str], *, mask_st
     right = draw_instances(grid, _grid_boxes(people, target, canvas, mask_stride), colors, size=canvas, boxes=False)
     (height, width), (old_height, old_width) = batch.image_sizes[index], batch.original_sizes[index]
     sizes = f"{old_width} x {old_height} -> {width} x {height} in {canvas[1]} x {canvas[0]}"
-    counts = f"{len(people)} boxes" + (f", {len(regions)} ignored" if regions else "")
+    counts = _counts(target) + (f", {len(regions)} ignored" if regions else "")
     cells = f"mask grid, {canvas[1] // mask_stride} x {canvas[0] // mask_stride}"
     return side_by_side([left, right], [f"{batch.image_ids[index]}: {sizes}{note}; {counts}", cells])
 
@@ -99,7 +100,26 @@ def _people(target: Target, canvas: tuple[int, int], class_names: Sequence[str])
     masks = (None if target.masks is None else _on_canvas(target.masks[i].numpy(), canvas) for i in range(len(target.boxes)))
     rows = zip(_corners(target.boxes.tolist()), target.labels.tolist(), masks, strict=True)
     captions = class_captions(class_names)
-    return [Drawing(box, mask, label, None, captions[label]) for box, label, mask in rows]
+    drawings = [Drawing(box, mask, label, None, captions[label]) for box, label, mask in rows]
+    if target.mask_scores is None:
+        return drawings
+    return [_scored(drawing, score) for drawing, score in zip(drawings, target.mask_scores.tolist(), strict=True)]
+
+
+def _scored(drawing: Drawing, score: float) -> Drawing:
+    """``drawing`` without its mask at a score of 0, and with the score of a noisy mask in its caption."""
+    if score in (0, 1):
+        return drawing if score else replace(drawing, mask=None)
+    return replace(drawing, caption=f"{drawing.caption} {score:.2f}".strip())
+
+
+def _counts(target: Target) -> str:
+    """``5 boxes``, or with scores of masks ``5 boxes, 2 with a true mask, 1 with a noisy mask``."""
+    boxes = f"{len(target.boxes)} boxes"
+    if target.mask_scores is None:
+        return boxes
+    true, any_mask = int((target.mask_scores == 1).sum()), int((target.mask_scores > 0).sum())
+    return f"{boxes}, {true} with a true mask, {any_mask - true} with a noisy mask"
 
 
 def _regions(target: Target, canvas: tuple[int, int]) -> list[Drawing]:

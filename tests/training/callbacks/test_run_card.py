@@ -20,6 +20,7 @@ def test_run_card_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert f"    python -m cis_seg.train 'name=two words' {' '.join(steps)}\n" in card
     assert "from step 0 to 2, 2 images per step, 1 x" in card
     assert "8 training images, 3 to score; classes: person" in card
+    assert "supervision=box: " in card
     assert f"torch {torch.__version__.split('+')[0]}" in card
     content = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     head = sum(v.numel() for k, v in content["state_dict"].items() if k.startswith("model.head."))

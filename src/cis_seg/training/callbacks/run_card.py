@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from rich.console import Console
 
+from cis_seg.data.records import Records
 from cis_seg.model.summary import ModelSummary, summarize, summary_table
 
 LIBRARIES = ("cis-seg", "torch", "torchvision", "lightning", "hydra-core", "pycocotools")
@@ -35,10 +36,10 @@ class RunCard(L.Callback):
         self._written = True
         summary = summarize(pl_module.model, *batch.padded_size)  # type: ignore[arg-type]
         Console(stderr=True).print(summary_table(summary))
-        Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, summary, self.arguments), encoding="utf-8")
+        Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, pl_module, summary, self.arguments), encoding="utf-8")
 
 
-def _card(trainer: L.Trainer, summary: ModelSummary, arguments: Sequence[str]) -> str:
+def _card(trainer: L.Trainer, module: Any, summary: ModelSummary, arguments: Sequence[str]) -> str:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
@@ -50,6 +51,7 @@ def _card(trainer: L.Trainer, summary: ModelSummary, arguments: Sequence[str]) -
         f"* from step {trainer.global_step} to {trainer.max_steps}, {data.batch_size} images per step, {trainer.world_size} x {name}, "
         f"{trainer.precision}",
         f"* {len(data.train_dataset)} training images, {len(data.val_dataset)} to score; classes: {', '.join(data.class_names)}",
+        f"* {_supervision(module, data.train_dataset.records)}",
         f"* {', '.join(f'{library} {version(library)}' for library in LIBRARIES)}, Python {sys.version.split()[0]}",
         "",
         f"| part | parameters | trained | multiply-adds at {summary.height}x{summary.width} |",
@@ -61,3 +63,16 @@ def _card(trainer: L.Trainer, summary: ModelSummary, arguments: Sequence[str]) -
         f"mask features {summary.mask_strides[0]}, masks {summary.mask_strides[1]}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _supervision(module: Any, records: Records) -> str:
+    """What the instances are trained by."""
+    supervision = module.metadata["config"]["supervision"]
+    if records.mask_scores is None:
+        return f"supervision={supervision}: {len(records.labels)} instances"
+    scores, least = records.mask_scores, module.criterion.mixed.least_score
+    true, used = int((scores == 1).sum()), int(((scores > 0) & (scores >= least)).sum())
+    return (
+        f"supervision={supervision}: {true} instances with a true mask, {used - true} with a noisy mask (score {least:g} or more), "
+        f"{len(records.labels) - used} trained by their box alone"
+    )

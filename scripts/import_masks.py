@@ -1,0 +1,8 @@
+"""``python scripts/import_masks.py BOXES.json RESULTS.json OUT.json``: the masks of another model for your boxes."""
+
+from __future__ import annotations
+
+from cis_seg.commands.import_masks import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
