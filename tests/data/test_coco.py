@@ -158,7 +158,8 @@ def test_files_that_are_missing_or_something_else(coco_content: Content, write_c
     path.write_text(text.replace('"images"', '\n"images', 1))
     with pytest.raises(DataError, match=r"not valid JSON[\s\S]*line 2 column"):
         CocoDataset(path, images)
-    for other in ("[]", '{"images": []}', '{"images": [1], "annotations": [], "categories": []}'):
+    panoptic = '{"images": [], "annotations": [{"image_id": 3, "segments_info": []}], "categories": []}'
+    for other in ("[]", '{"images": []}', '{"images": [1], "annotations": [], "categories": []}', panoptic):
         path.write_text(other)
         with pytest.raises(DataError, match="not a COCO instances file"):
             CocoDataset(path, images)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,20 @@ def test_invalid_orientation_is_ignored(tmp_path: Path, exif: int) -> None:
     tags[0x0112] = exif
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=tags)
     assert read_header(tmp_path / "a.jpg").orientation == 1
+
+
+def test_corrupt_exif_data_is_ignored_without_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (30, 20)).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\x06\0")
+    script = f"from cis_seg.data.images import read_image; print(read_image({str(path)!r}, exif='apply').shape)"
+    done = subprocess.run([sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(20, 30, 3)\n", "")
+
+
+def test_floating_point_images_are_not_counted_as_deep(tmp_path: Path) -> None:
+    Image.new("F", (8, 8)).save(tmp_path / "float.tiff")
+    Image.new("I;16", (8, 8)).save(tmp_path / "grey.png")
+    assert [read_header(tmp_path / name).deep for name in ("float.tiff", "grey.png")] == [False, True]
 
 
 def test_tiff_orientation_is_applied_by_pillow(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_an_image_to_score_must_be_read(root: Path) -> None:
 
 def test_an_image_beyond_pils_limit_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 32 // 2 - 1)
-    with pytest.raises(DataError, match=r"exceeds limit of 766 pixels, could be decompression bomb"):
+    with pytest.raises(DataError, match=r"exceeds limit of 766 pixels\b"):
         batches(root, 1)
 
 

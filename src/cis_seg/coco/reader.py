@@ -229,14 +229,17 @@ def _check_each(entries: Sequence[Json], check: Callable[[Json], None], faults: 
 def _check_lists(content: Any, path: Path) -> None:
     if isinstance(content, dict) and {"images", "categories"} <= content.keys():
         content.setdefault("annotations", [])  # absent in a list of images, such as image_info_test-dev2017.json
+    found = f"an object with {sorted(content)[:8]}" if isinstance(content, dict) else f"a {type(content).__name__} (a results file?)"
     if isinstance(content, dict) and all(_is_list_of_objects(content.get(key)) for key in _LISTS):
-        return
+        if not any("segments_info" in annotation for annotation in content["annotations"][:1]):
+            return
+        found = "panoptic annotations (segments_info)"
     raise DataError(
         f"{path.name} is not a COCO instances file",
         where=path,
-        found=f"an object with {sorted(content)[:8]}" if isinstance(content, dict) else f"a {type(content).__name__} (a results file?)",
+        found=found,
         expected=f"an object with lists of objects: {', '.join(_LISTS)}",
-        remedy="use the file of instance annotations, not captions, keypoints or results",
+        remedy="use the file of instance annotations, not captions, keypoints, panoptic annotations or results",
     )
 
 

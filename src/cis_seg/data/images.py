@@ -33,6 +33,10 @@ IMAGE_SUFFIXES = (
 CORRUPT = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
+# the pixels are valid nevertheless, and an orientation that cannot be read counts as upright
+warnings.filterwarnings("ignore", message=r"(Possibly corrupt|Corrupt) EXIF data", module=r"PIL\.")
+
+
 class UnknownRangeError(ValueError):
     """Pixel values of which neither the file nor the format says which are black and white."""
 
@@ -181,6 +185,7 @@ def unreadable(path: Path, error: Exception) -> DataError:
     """The error for an image that Pillow cannot read because of ``error``."""
     found, remedy = str(error), "download or copy the file again; it may have been cut short"
     if isinstance(error, Image.DecompressionBombError):
+        found = found.partition(", could be decompression bomb")[0]  # "Image size (... pixels) exceeds limit of ... pixels"
         remedy = "scale the image down, or cut it into tiles"
     elif isinstance(error, UnknownRangeError):
         remedy = "scale the values to 0 to 1, or save the image with 8 or 16 bits per channel"

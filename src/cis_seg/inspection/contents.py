@@ -96,7 +96,7 @@ def read_contents(source: Path, folder: Path, *, boxes: str = "visible", exif: s
         annotation["bbox"] = annotation[BOX_KEYS[boxes]]  # as annotated, not clipped
     contents = _contents(check_coco(content, source, _NEEDS, collect=True), folder)
     for fault in faults.listed:
-        contents.add("faulty_record", f"{fault.kind}: {' '.join(fault.problem.split())}")
+        contents.add("faulty_record", f"{fault.kind}: {'; '.join(line.strip() for line in fault.problem.splitlines())}")
     for box in faults.boxes:
         contents.add("box_without_area" if box.reason == NO_AREA else "box_off_image", box.entry, image_id=box.image_id)
     return contents
