@@ -168,12 +168,13 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café.jpg") for form in ("N
         ("a.jpg", "images/a.jpg", "the folder"),
         ("Train/a.jpg", "train/a.jpg", "upper and lower case"),
         ("a.jpg", "..\\..\\media\\upload\\a.jpg", "backslashes as separators and the folder"),
+        ("Train/Data/a.jpg", "a.jpg", "the folder"),
         ("b.jpg", "a.jpg", None),
         ("a.jpg", "b/../a.gif/..", None),
     ],
 )
 def test_near_file(tmp_path: Path, existing: str, name: str, difference: str | None) -> None:
-    (tmp_path / existing).parent.mkdir(exist_ok=True)
+    (tmp_path / existing).parent.mkdir(exist_ok=True, parents=True)
     (tmp_path / existing).write_bytes(b"")
     near = near_file(tmp_path, name)
     assert near == (None if difference is None else (existing, difference))
@@ -189,6 +190,13 @@ def test_the_message(tmp_path: Path) -> None:
     assert "'c.png' exists, which differs in the extension" in str(missing_image(tmp_path, "c.jpg", "train.json")), (
         "the folder is read again"
     )
+
+
+def test_the_message_names_the_folder_below(tmp_path: Path) -> None:
+    (tmp_path / "Train").mkdir()
+    (tmp_path / "Train" / "a.jpg").write_bytes(b"")
+    message = str(missing_image(tmp_path, "a.jpg", "train.json"))
+    assert f"set the image folder (data.images, or data.val_images for the scored set) to {tmp_path}/Train" in message
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from cis_seg.errors import DataError
 
 _SHOWN = 3  # ambiguous candidates in a message
+_MOST = 20_000  # files that are looked at below a folder: a listing of more takes seconds
 
 
 class NearFile(NamedTuple):
@@ -34,7 +35,8 @@ def near_file(folder: Path, name: str) -> NearFile | None:
             if found is not None and found != name:
                 differences = [difference, folders, _difference(candidate, found)]
                 return NearFile(found, " and ".join(part for part in differences if part))
-    return None
+    below = _below(folder).get(_key(PurePosixPath(name.replace("\\", "/")).name))
+    return None if below is None else NearFile(below, "the folder")
 
 
 def _readings(name: str) -> Iterator[tuple[str, str]]:
@@ -86,6 +88,18 @@ def _entries(folder: Path) -> dict[str, str]:
 @functools.lru_cache(maxsize=8)  # because thousands of files can be missing from one folder
 def _listed(folder: Path, _changed: int) -> dict[str, str]:
     return {_key(path.name): path.name for path in folder.iterdir()}
+
+
+@functools.lru_cache(maxsize=8)
+def _below(folder: Path) -> dict[str, str]:
+    """The files in the folders below ``folder``, relative to it, by the spelling of their names; the first ones of many."""
+    names: dict[str, str] = {}
+    for parent, _, files in os.walk(folder):
+        if Path(parent) != folder:
+            names |= {_key(name): Path(parent, name).relative_to(folder).as_posix() for name in files}
+        if len(names) > _MOST:
+            break
+    return names
 
 
 def _stems(folder: Path) -> dict[str, str]:

@@ -93,7 +93,7 @@ class PredictConfig(_Network, _ImageSize, TileConfig, MaskConfig, DetectionConfi
     exclusive: bool = option(False, "masks share no pixel: each pixel goes to the best-scored mask that claims it")
     masks: bool = option(False, "also write a black and white PNG per drawn instance, masks/IMAGE_NUMBER.png, best first")
     overlay_size: int = option(2048, "maximum length of the longer side of an overlay in pixels; predictions.json has full size", SIDE)
-    exif: str | None = option(None, "EXIF orientation of photos: apply or ignore; null: apply, or ignore if annotations is set", EXIF)
+    exif: str | None = option(None, "EXIF orientation of photos; null: apply, or ignore if annotations is set", EXIF)
     batch_size: int = option(1, "images or tiles at once; does not change the results", BATCH)
 
 

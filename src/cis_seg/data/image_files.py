@@ -36,6 +36,8 @@ def missing_image(folder: Path, name: str, source: object, option: str = IMAGE_O
     remedy = "check the image folder, or complete the download"
     if near is not None:
         remedy = f"write {near.name!r} into {source}, or rename the file; file names are relative to the image folder ({option})"
+        if near.name.endswith(f"/{name}"):
+            remedy = f"set the image folder ({option}) to {folder / near.name.removesuffix(f'/{name}')}"
     return DataError(
         f"image {PurePosixPath(name).name} is missing",
         where=path,
