@@ -145,8 +145,7 @@ class MasksFromBoxesConfig(_Network, _ImageSize, MaskConfig):
     )
     exif: str | None = option(
         None,
-        "EXIF orientation: ignore (boxes on the stored pixels) or apply (boxes on the photo as viewers show it); null: ignore for a json, "
-        "apply for labels",
+        "boxes on the stored pixels or on the photo as viewers show it; null: ignore for a json, else apply",
         EXIF,
     )
     cut_to_box: bool = option(True, "cut each mask to its box")
