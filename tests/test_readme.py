@@ -6,6 +6,7 @@ The commands of the other pages are parsed by test_recipes.py and test_distribut
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import runpy
 import shlex
@@ -21,6 +22,7 @@ from PIL import Image
 
 from adelaidet_file import small_config, small_state
 from cis_seg import __main__, doctor, evaluate, predict, train
+from label_folders import yolo_folder
 from runs import SMALL
 from small_coco import coco_folder
 from tiny_model import tiny_checkpoint
@@ -76,7 +78,7 @@ def small(command: str, overrides: list[str]) -> list[str]:
     """The overrides that make a command small without changing what it shows."""
     generated = not any(o in overrides for o in ("data=coco", "data=crowdhuman", "experiment=coco_mini"))
     size = [o for o in SMALL if generated or not o.startswith(CROWD_ONLY)]
-    if "predict" in command:
+    if "predict" in command or command.startswith(("cis-seg masks", "cis-seg convert")):
         return []  # the data are the user's, the sizes the checkpoint's
     if "evaluate" in command:
         return [o for o in size if o.startswith("data.")]
@@ -95,7 +97,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(coco / "annotations" / f"instances_{name}2017.json", own / f"{name}.json")
     (work / "RESULTS.json").write_text('[{"image_id": 0, "category_id": 1, "bbox": [20, 10, 40, 60], "score": 0.9}]')
     (work / "crowd_root").mkdir()
-    shutil.copy(own / "train.json", work / "BOXES.json")
+    for name in ("BOXES.json", "MASKS.json"):
+        shutil.copy(own / "train.json", work / name)
+    yolo_folder(work / "YOLO")
     shutil.copytree(own / "photos", work / "photos")
     torch.save({"model": small_state(small_config())[1]}, work / "IN.pth")
     return work
@@ -108,7 +112,9 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     monkeypatch.chdir(place)
     if words[0] == "cis-seg":
         monkeypatch.setattr("sys.argv", [*words, *small(command, words[2:])])
-        return __main__.main()
+        with contextlib.suppress(SystemExit):  # as below
+            __main__.main()
+        return None
     if words[1] != "-m":
         drawn = [o for o in SMALL if o.startswith(CROWD_ONLY)] if "data=crowd" in words else []
         monkeypatch.setattr("sys.argv", [*words[1:], *drawn])
@@ -144,7 +150,9 @@ def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, place: Path, capsys
     assert (place / "OUT.ckpt").is_file()
     assert (place / "predictions" / "predictions.json").is_file()
     assert (place / "figure" / "figure4.png").is_file()
-    assert (place / "MASKS.json").is_file()
+    assert "confidence" in (place / "MASKS.json").read_text()
+    assert (place / "YOLO_MASKS" / "data.yaml").is_file()
+    assert (place / "LABELME" / "0.json").is_file()
     assert "<svg" in (place / "report.html").read_text()
 
 
@@ -159,6 +167,19 @@ def test_the_lines_of_python_run(page: str, monkeypatch: pytest.MonkeyPatch, tmp
             exec(re.sub(r'"runs/.*?/best.ckpt"', '"best.ckpt"', block), names)
     assert Image.open("seen.png").size == (200, 240)
     assert names["found"].masks.shape[1:] == (240, 200)
+
+
+def test_masks_of_two_networks_are_combined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The page's lines take the other network's mask for the person who touches nobody."""
+    monkeypatch.chdir(tmp_path)
+    boxes = {1: [0, 0, 10, 10], 2: [5, 0, 10, 10], 3: [50, 50, 10, 10]}
+    for name in ("MASKS", "SAM"):
+        annotations = [{"id": number, "image_id": 0, "bbox": box, "from": name} for number, box in boxes.items()]
+        Path(f"{name}.json").write_text(json.dumps({"annotations": annotations}))
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "masks_from_your_boxes.md").read_text(), re.DOTALL)
+    exec(block, {})
+    combined = json.loads(Path("COMBINED.json").read_text())
+    assert [annotation["from"] for annotation in combined["annotations"]] == ["MASKS", "MASKS", "SAM"]
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
