@@ -9,7 +9,7 @@ from torch import Tensor
 
 import oracles
 from cis_seg.ops import masks as module
-from cis_seg.ops.masks import Windows
+from cis_seg.ops.masks import Windows, windows_around
 from cis_seg.ops.mean_field import mean_field
 
 SETTINGS: dict[str, Any] = {"sigma": 6.0, "dilations": (1, 2), "unary": 0.3, "strength": 4.0, "iterations": 5}
@@ -118,6 +118,16 @@ def test_scores_outside_the_box_are_0_and_ignored() -> None:
     assert (refined[~boxes] == 0).all()
     assert (refined[boxes] > 0).all()
     assert torch.equal(mean_field(torch.where(boxes, scores, 0.7), colors, boxes.double(), im_inds, **SETTINGS), refined)
+
+
+def test_masks_in_no_window_are_only_cut_to_their_boxes() -> None:
+    scores, colors, boxes, im_inds = _case()
+    boxes[1, 4:] = False  # extends over 3 rows, the others over 4 columns or more
+    refined = mean_field(scores, colors, boxes, im_inds, **SETTINGS)
+    found = mean_field(scores, colors, boxes, im_inds, windows=windows_around(boxes, least_side=4), **SETTINGS)
+    assert torch.equal(found[1], scores[1] * boxes[1])
+    torch.testing.assert_close(found[[0, 2, 3, 4]], refined[[0, 2, 3, 4]])
+    assert not torch.allclose(refined[1], found[1], atol=0.1)
 
 
 def test_types_gradient_and_extreme_values() -> None:

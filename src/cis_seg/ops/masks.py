@@ -105,14 +105,16 @@ class Windows:
         maps[self.chosen[:, None, None], self.rows[:, :, None], self.columns[:, None]] = windows
 
 
-def windows_around(masks: Tensor, *, at_once: int | None = None) -> list[Windows]:
-    """Return windows that contain all masks ``(N, h, w)``, bool; the device is synchronised once.
+def windows_around(masks: Tensor, *, at_once: int | None = None, least_side: int = 1) -> list[Windows]:
+    """Return windows that contain the masks ``(N, h, w)``, bool; the device is synchronised once.
 
-    Masks of similar height share a group of at most ``at_once``, MASKS_AT_ONCE if None. Empty masks belong to none.
+    Masks of similar height share a group of at most ``at_once``, MASKS_AT_ONCE if None. Masks that extend over fewer than ``least_side``
+    rows or columns, such as empty ones, belong to none.
     """
     (h, w), device = masks.shape[-2:], masks.device
     numbers = torch.stack([*_extent(masks.any(dim=2)), *_extent(masks.any(dim=1))], dim=1).tolist()  # the only synchronisation
-    filled = sorted((i for i in range(len(numbers)) if numbers[i][1]), key=lambda i: (numbers[i][1], numbers[i][3]))
+    sizes = [(row[1], row[3]) for row in numbers]
+    filled = sorted((i for i, size in enumerate(sizes) if min(size) >= least_side), key=sizes.__getitem__)
     step = at_once or MASKS_AT_ONCE
     groups = [filled[start : start + step] for start in range(0, len(filled), step)]
     return [_group(group, [numbers[i] for i in group], (h, w), device) for group in groups]

@@ -16,6 +16,9 @@ from cis_seg.ops.grids import neighbour_offsets
 from cis_seg.ops.masks import Windows, windows_around
 from cis_seg.ops.precision import at_least_float32
 
+#: shorter side, in cells, of the smallest box that is refined at dilations 1 and 2. In a narrower one, most neighbours lie outside the
+#: box, and on photographs refinement lowers the IoU of such masks (results/photographs.md).
+LEAST_SIDE = 8
 #: mask scores are kept this far from 0 and 1, which have no finite logit
 MARGIN = 1e-4
 
@@ -58,7 +61,8 @@ def mean_field(
         iterations: number of updates, 1 or more.
         evidence: computed from the scores at the start of each round; None: none.
         rounds: the number of times that the evidence is computed and the updates start again from the given scores.
-        windows: ``windows_around(box_masks)``; None computes them, which synchronises the device.
+        windows: ``windows_around(box_masks)``; None computes them, which synchronises the device. Masks in no window are only cut to
+            their boxes.
 
     Returns:
         ``(N, h, w)`` refined scores, float32 (float64 if given that), 0 outside the boxes; without gradient.
@@ -71,7 +75,8 @@ def mean_field(
     """
     _check_shapes(mask_scores, colors_lab, box_masks, im_inds)
     offsets = list(chain.from_iterable(neighbour_offsets(3, dilation) for dilation in dilations))
-    reach, boxes, refined = max(dilations), box_masks.bool(), torch.zeros_like(at_least_float32(mask_scores))
+    reach, boxes = max(dilations), box_masks.bool()
+    refined = at_least_float32(mask_scores) * boxes
     # a neighbour beyond the map differs infinitely, so its weight is 0
     colors = F.pad(at_least_float32(colors_lab), (reach,) * 4, value=torch.inf)
     for part in windows_around(boxes) if windows is None else windows:

@@ -17,7 +17,7 @@ from cis_seg.inference.given_boxes import best_locations
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.color import ColorModel, pooled_colors, rgb_to_lab
 from cis_seg.ops.masks import Windows, box_masks, windows_around
-from cis_seg.ops.mean_field import mean_field
+from cis_seg.ops.mean_field import LEAST_SIDE, mean_field
 from cis_seg.structures import Batch, DensePredictions, MaskSamples, PseudoMasks, Target
 
 #: probability from which a pixel belongs to a mask
@@ -54,7 +54,8 @@ class Teacher:
         boxes = torch.cat([target.boxes for target in batch.targets])
         im_inds = torch.repeat_interleave(torch.tensor(numbers)).to(boxes.device, non_blocking=True)
         inside = box_masks(boxes, self._grid(batch), self.model.mask_out_stride)
-        windows = windows_around(inside) if self.options.refine else []  # before the network, because it synchronises the device
+        # before the network, because it synchronises the device
+        windows = windows_around(inside, least_side=LEAST_SIDE) if self.options.refine else []
         network.eval()
         dense: DensePredictions = network(network.normalize(batch.clean_pixels, batch.image_sizes))
         scores, confidence = self._voted(network, dense, batch)
