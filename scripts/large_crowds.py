@@ -105,6 +105,8 @@ def _predict(args: argparse.Namespace) -> None:
 
 def _score(folder: Path, results: list[dict[str, Any]]) -> tuple[float, float]:
     """Return mask AP and AP50 in percent, of any number of detections per image (COCO's protocol keeps 100)."""
+    if not results:
+        return 0.0, 0.0
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(folder / "truth.json"))
         evaluator = COCOeval(truth, truth.loadRes(results), "segm")
