@@ -70,7 +70,11 @@ def torch_finds(model: CondInst, settings: Postprocess, image: Tensor) -> Instan
 
 def agreement(model: CondInst, settings: Postprocess, session: Any, image: Tensor) -> Agreement:
     """Compares ``session`` (onnxruntime's) with PyTorch's prediction."""
-    expected = torch_finds(model, settings, image)
+    return agreement_with(torch_finds(model, settings, image), settings, session, image)
+
+
+def agreement_with(expected: Instances, settings: Postprocess, session: Any, image: Tensor) -> Agreement:
+    """Compares ``session`` with what was found in ``image`` without resizing it."""
     boxes, scores, labels, masks = session.run(None, {"image": image.numpy()})
     assert (boxes.dtype, scores.dtype, labels.dtype, masks.dtype) == (np.float32, np.float32, np.int64, np.bool_)
     assert masks.shape == (len(boxes), *image.shape[1:])

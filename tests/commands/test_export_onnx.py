@@ -18,7 +18,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import cis_seg
 from cis_seg import __version__
+from cis_seg.coco import rle
 from cis_seg.commands import export_onnx
 from cis_seg.config.plain import to_dataclass
 from cis_seg.config.schema import DetectionConfig, ModelConfig
@@ -27,7 +29,8 @@ from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import load_trained
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
-from onnx_agreement import Agreement, agreement, lively, noise, torch_finds
+from cis_seg.structures import Instances
+from onnx_agreement import Agreement, agreement, agreement_with, lively, noise, torch_finds
 from runs import composed, exit_code
 from tiny_model import tiny_config, tiny_model
 
@@ -149,6 +152,23 @@ def test_metadata_of_the_file(folder: Path) -> None:
     content = (folder / "new" / "model.onnx").read_bytes()
     assert str(EXAMPLE.parents[1]).encode() not in content, "the paths of the machine that exported it"
     assert [path.name for path in (folder / "new").iterdir()] == ["model.onnx"], "one file"
+
+
+@pytest.mark.slow
+def test_python_command_and_onnx_find_the_same(monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
+    """In a photo of the network's own size, which nobody resizes."""
+    image, settings = noise((96, 160)), Postprocess()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "photo.png")
+    found = cis_seg.load(folder / "tiny.ckpt", device="cpu").predict(tmp_path / "photo.png", settings.detection.score_threshold)
+    paths = (f"checkpoint={folder}/tiny.ckpt", f"input={tmp_path}/photo.png", f"output={tmp_path}/out")
+    assert exit_code(monkeypatch, "predict", *paths, "device=cpu") == 0
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry | {"file_name": "photo.png"} for entry in found.to_coco(image_id=1)] == written
+    masks = tuple(rle.encode(mask) for mask in found.masks)
+    arrays = (torch.from_numpy(values) for values in (found.boxes, found.scores, found.labels))
+    result = agreement_with(Instances(*arrays, masks, found.image_size), settings, session_of(folder / "new" / "model.onnx"), image)
+    assert result.count > 5
+    check(result)
 
 
 @pytest.mark.slow
