@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from cis_seg.config.paths import conf_dir
-from cis_seg.config.plain import to_dataclass
+from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.validation import problems
 from cis_seg.model.build import build_model
 from runs import SMALL, composed, metrics_of, small_run, weights_of
 from small_coco import coco_folder
+
+STAGES = ("pretrain", "finetune", "finetune_overlap", "finetune_teacher")
+#: of a config, what an experiment sets; the rest follows from it
+OWN = ("name", "model", "data", "loss", "teacher", "ema", "optim", "schedule")
 
 
 def options(group: str) -> list[str]:
@@ -51,6 +56,32 @@ def test_every_option_composes(group: str) -> None:
         typed = to_dataclass(composed(f"{group}={option}", "data.root=somewhere"))
         assert typed.name
         assert group not in ("optim", "debug") or not list(problems(typed))
+
+
+def test_photos_compare_three_runs_from_one_base() -> None:
+    """The fine-tunes differ in their losses and the average alone."""
+    runs = {stage: to_plain(composed(f"experiment=photos_{stage}", "data.root=D")) for stage in STAGES}
+    control = runs["finetune"]
+    for stage, changed in (("finetune_overlap", {"name", "loss"}), ("finetune_teacher", {"name", "loss", "teacher", "ema"})):
+        own = {key for key in control if control[key] != runs[stage][key] and key in OWN}
+        assert own == changed
+    assert {run["init_from"] for stage, run in runs.items() if stage != "pretrain"} == {
+        f"runs/{runs['pretrain']['name']}/seed0/checkpoints/last.ckpt"
+    }
+    assert runs["pretrain"]["model"]["backbone"]["weights"] == "imagenet"
+
+
+@pytest.mark.slow
+def test_photos_start_from_a_file_of_weights(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path / "coco")
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), tmp_path / "weights.pth")
+    own = [o for o in SMALL if not o.startswith(("data.num_", "model."))]
+    files = ["data.annotations=null", "data.images=null", "data.val_annotations=null", "data.val_images=null"]
+    steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
+    for stage in STAGES:
+        weights = [f"model.backbone.weights={tmp_path}/weights.pth"] if stage == "pretrain" else []
+        run = small_run(tmp_path, f"experiment=photos_{stage}", f"data.root={root}", *weights, *files, *steps, base=own)
+        assert metrics_of(run)["step"] == 2
 
 
 @pytest.mark.slow

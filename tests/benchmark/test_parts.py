@@ -6,13 +6,14 @@ import torch
 
 from cis_seg.benchmark.report import PARTS, step_by_part
 from cis_seg.benchmark.rows import Setting
-from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_module, resnet50
+from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_module, random_network
 from cis_seg.benchmark.textbook import scene
+from cis_seg.config.schema import ModelConfig
 
 
 def test_cut_graph_gives_the_gradients_of_the_whole_graph() -> None:
     step = Step((64, 96), people=3)
-    model, batch = resnet50(Setting(quick=True)), scene((64, 96), 3, batch=2)
+    model, batch = random_network(Setting(quick=True), ModelConfig()), scene((64, 96), 3, batch=2)
     times = step_by_part(model, batch, step, negligible_sgd(model))
     assert tuple(times) == PARTS
     assert min(times.values()) > 0

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from cis_seg.benchmark.measure import ROWS, largest_difference
+from cis_seg.benchmark.network_rows import NETWORKS
 from cis_seg.benchmark.rows import Setting
 from cis_seg.benchmark.textbook import samples_of, scene
+from cis_seg.config.plain import to_dataclass
+from runs import composed
 
 #: rows that users may rely on
 NAMES = (
@@ -32,6 +35,13 @@ def test_both_sides_give_the_same_values(name: str) -> None:
     assert row.tolerance is not None
     assert largest_difference(numbers, dict(baseline())) <= row.tolerance
     assert largest_difference(dict(ours()), numbers) <= 1e-4, "a repeat is the same work"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_those_of_the_configs(name: str) -> None:
+    assert to_dataclass(composed(f"model={name}")).model == NETWORKS[name]
+    for row in (ROWS[f"train_step_{name}"], ROWS[f"forward_{name}"]):
+        assert all(value.isfinite().all() for value in row.ours(Setting(quick=True))().values())
 
 
 def test_crowd_trains_more_masks_than_its_baseline() -> None:

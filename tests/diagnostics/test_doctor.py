@@ -104,6 +104,13 @@ def test_trial_on_a_coco_data_set(home: Path) -> None:
         (["experiment=cis_r50_fpn_finetune", "data.root=."], "weights", "does not exist", "experiment=cis_r50_fpn_pretrain"),
         (["model.backbone.weights=/nowhere/r.pth"], "weights", "there is no checkpoint", "check the path"),
         (["model=condinst_r50_fpn"], "weights", "resnet50-0676ba61.pth does not exist", "without internet access, copy"),
+        (["model=condinst_mobilenet_v2"], "weights", "mobilenet_v2-b0353104.pth does not exist", "without internet access, copy"),
+        (
+            ["model=condinst_mobilenet_v2", "model.backbone.depth=18"],
+            "configuration",
+            "backbone.depth has no effect",
+            "leave the option out",
+        ),
         (["paths.runs=/proc/runs"], "disk", "/proc cannot be written", "set paths.runs"),
         (["trainer.accelerator=gpu"], "devices", "these devices cannot be used", "set trainer.accelerator=auto"),
         (["trainer.precision=16-mixed"], "devices", "becomes bf16 on a CPU", "trainer.precision=32-true"),

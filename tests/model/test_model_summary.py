@@ -28,7 +28,7 @@ def network(name: str, *overrides: str) -> CondInst:
     return build_model(to_dataclass(composed(f"model={name}", *SMALL, *overrides)).model, num_classes=3)
 
 
-@pytest.mark.parametrize("name", ["condinst_r50_fpn", "condinst_r50_bifpn", "condinst_tiny"])
+@pytest.mark.parametrize("name", ["condinst_r50_fpn", "condinst_r50_bifpn", "condinst_mobilenet_v2", "condinst_tiny"])
 def test_multiply_adds_are_half_of_torchs_flops(name: str) -> None:
     model = network(name).eval()
     summary = summarize(model, 64, 96)

@@ -21,12 +21,13 @@ from typing import Any, Self
 
 import torch
 
+from cis_seg.benchmark.network_rows import NETWORK_ROWS
 from cis_seg.benchmark.pipeline_rows import PIPELINE
 from cis_seg.benchmark.rows import OPERATIONS, Row, Setting, Work
 from cis_seg.benchmark.step_rows import STEPS
 from cis_seg.errors import UserError
 
-ROWS: dict[str, Row] = {**OPERATIONS, **STEPS, **PIPELINE}
+ROWS: dict[str, Row] = {**OPERATIONS, **STEPS, **PIPELINE, **NETWORK_ROWS}
 SIDES = ("ours", "baseline")
 #: repeats per side: at least enough for a median
 MIN_REPEATS, MAX_REPEATS = 3, 15

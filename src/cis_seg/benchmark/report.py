@@ -21,8 +21,9 @@ from torch import Tensor
 
 from cis_seg.benchmark.measure import Measured
 from cis_seg.benchmark.rows import Setting
-from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_module, resnet50
+from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_module, random_network
 from cis_seg.benchmark.textbook import scene
+from cis_seg.config.schema import ModelConfig
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.structures import Batch, DensePredictions
 
@@ -111,7 +112,7 @@ def _backward(ends: Sequence[Tensor], cuts: Sequence[Tensor]) -> None:
 def loads(setting: Setting) -> Iterator[Load]:
     """Measure R50 with one image per step in float32, for each size and number of people."""
     people, sides = QUICK if setting.quick else (PEOPLE, SHORT_SIDES)
-    model = resnet50(setting)
+    model = random_network(setting, ModelConfig())
     optimizer = negligible_sgd(model)
     for side in sides:
         size = (_up(side), _up(side * 4 / 3))

@@ -6,7 +6,7 @@ Legend: B batch, N mask samples, H W padded input, h w mask grid.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 import torch
@@ -44,11 +44,12 @@ class Step:
     bf16: bool = False
     masks_per_image: int = 64
     teacher: bool = False
+    model: ModelConfig = field(default_factory=ModelConfig)  # BoxInst's on R50
     quick: Step | None = None  # a tiny replacement
 
 
-def resnet50(setting: Setting) -> CondInst:
-    """Return BoxInst's network for one class with random weights, stem and stage 2 frozen; a tiny one if ``quick``."""
+def random_network(setting: Setting, chosen: ModelConfig) -> CondInst:
+    """Return a network for one class with random weights and the frozen stages of pretrained ones; a tiny ResNet if ``quick``."""
     torch.manual_seed(0)
     small = ModelConfig(
         backbone=BackboneConfig(depth=10, width=16, weights=None),
@@ -58,8 +59,7 @@ def resnet50(setting: Setting) -> CondInst:
         head_norm_groups=4,
         mask_branch_channels=8,
     )
-    # "imagenet" selects frozen norms and frozen first stages; no weights are loaded
-    model = build_model(small if setting.quick else ModelConfig(backbone=BackboneConfig(weights="imagenet")), 1)
+    model = build_model(small if setting.quick else chosen, 1)  # "imagenet" selects frozen norms and stages; no weights are loaded
     for name, buffer in model.backbone.named_buffers():
         if name.endswith("bn3.weight"):
             buffer.fill_(RESIDUAL_GAIN)
@@ -134,7 +134,7 @@ def step_side(step: Step, *, ours: bool) -> Side:
     """Return one side of a row."""
 
     def side(setting: Setting) -> Work:
-        model, used = resnet50(setting), step.quick if setting.quick and step.quick else step
+        model, used = random_network(setting, step.model), step.quick if setting.quick and step.quick else step
         if not ours:
             model = model.to(memory_format=torch.contiguous_format)
         batch = scene(used.size, used.people, batch=used.batch, device=setting.device)

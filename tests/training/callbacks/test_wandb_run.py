@@ -32,6 +32,8 @@ def about(*overrides: str) -> dict[str, Any]:
         (("experiment=cis_r101_dcn_bifpn_finetune", "data.root=D"), "cis_r101_dcn_bifpn", "control"),
         (("experiment=coco_mini_pretrain", "data.root=D"), "coco_mini", "pretrain"),  # although it starts from the crowd's weights
         (("experiment=coco_mini_finetune", "data.root=D"), "coco_mini", "control"),
+        (("experiment=photos_finetune", "data.root=D"), "photos", "control"),
+        (("experiment=photos_finetune_teacher", "data.root=D"), "photos", "teacher"),
         (("experiment=crowd_tiny_finetune_overlap", "loss.weights.overlap=0.5", "name=grid_0.5"), "grid", "overlap"),
         (("experiment=crowd_tiny_finetune_overlap", "loss.weights.overlap=0", "name=grid_0.0"), "grid", "control"),
         (("experiment=crowd_tiny_finetune_overlap", "name=cis_r50_fpn_ov2.0"), "cis_r50_fpn", "overlap"),
@@ -50,6 +52,7 @@ def test_tags_name_stage_network_data_and_lambda() -> None:
         "CrowdHuman",
         "lambda 2",
     ]
+    assert tags_of(about("experiment=photos_pretrain", "data.root=D"))[:3] == ["pretrain", "mobilenet_v2_fpn", "D"]
     assert tags_of(about("supervision=mask"))[-2:] == ["lambda 0", "true masks"]
     assert all(0 < len(tag) <= LONGEST_TAG for tag in tags_of(about(f"data.root={'x' * 100}")))
 
