@@ -37,7 +37,11 @@ CASES: dict[str, tuple[tuple[list[list[float]], list[list[float]]], str]] = {
     "people in one image alone": ((TWO, []), "pairs"),
     "one location in all": (([[11.0, 11, 13, 13]], []), "pairs"),
     "nobody": (([], []), "pairs"),
+    "mixed": ((TWO, THREE), "pairs"),
+    "masks in one image alone": ((TWO, THREE), "pairs"),
 }
+#: name -> scores of the masks of both images, for supervision=mixed
+SCORES = {"mixed": ([1.0, 0.0], [0.6, 0.0, 1.0]), "masks in one image alone": ([0.0, 0.0], [1.0, 1.0, 1.0])}
 
 
 class Step(nn.Module):
@@ -66,6 +70,14 @@ class Step(nn.Module):
         return self.module.losses(batch, step=10_000)
 
 
+def batch_of(case: str) -> Batch:
+    batch = tiny_batch(*CASES[case][0], with_masks=True)
+    if case not in SCORES:
+        return batch
+    scored = zip(batch.targets, SCORES[case], strict=True)
+    return replace(batch, targets=tuple(replace(target, mask_scores=torch.tensor(scores)) for target, scores in scored))
+
+
 def one_image(batch: Batch, index: int) -> Batch:
     """One process's share, on the canvas of the whole batch."""
     part = slice(index, index + 1)
@@ -90,9 +102,9 @@ def process(rank: int, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     results = {}
-    for name, (boxes, reduction) in CASES.items():
+    for name, (_, reduction) in CASES.items():
         step = DistributedDataParallel(Step(reduction))
-        results[name] = computed(step, one_image(tiny_batch(*boxes, with_masks=True), rank))
+        results[name] = computed(step, one_image(batch_of(name), rank))
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -106,8 +118,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, An
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_equal_one(two_processes: list[dict[str, Any]], case: str) -> None:
-    boxes, reduction = CASES[case]
-    alone = computed(Step(reduction), tiny_batch(*boxes, with_masks=True))
+    alone = computed(Step(CASES[case][1]), batch_of(case))
     first, second = (results[case] for results in two_processes)
     assert alone["losses"].keys() == {f"loss_{term}" for term in TERMS}
     mean = {name: (first["losses"][name] + second["losses"][name]) / 2 for name in alone["losses"]}
@@ -126,3 +137,5 @@ def test_cases_have_the_losses_their_names_state(two_processes: list[dict[str, A
     nobody = two_processes[0]["nobody"]["losses"]
     assert {name for name, value in nobody.items() if value} == {"loss_cls"}
     assert two_processes[1]["people in one image alone"]["losses"]["loss_proj"] == 0
+    boxes, masks = (results["masks in one image alone"]["losses"] for results in two_processes)
+    assert boxes["loss_mask"] == masks["loss_proj"] == masks["loss_pairwise"] == 0 < min(boxes["loss_proj"], masks["loss_mask"])
