@@ -139,6 +139,21 @@ def test_wrong_training_option_is_rejected(argument: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("ema=0.5 teacher.momentum=0.9", "ema: one running average is kept, which is the teacher"),
+        ("ema=0.5 teacher.momentum=0.5 teacher.ignored=[0.7,0.3]", "teacher.ignored: the limits do not increase"),
+        ("supervision=mask", "loss.weights.teacher: a teacher predicts masks for boxes"),
+        ("ema=0.5 teacher.momentum=0.5", ""),
+        ("ema=0 teacher.momentum=0.5", ""),
+    ],
+)
+def test_options_that_a_teacher_cannot_have(arguments: str, words: str) -> None:
+    message = answer("loss.weights.teacher=1", *arguments.split())
+    assert message.startswith(words) if words else message == ""
+
+
+@pytest.mark.parametrize(
     ("argument", "words"),
     [
         ("conf=0.5", "did you mean score_threshold?"),

@@ -112,6 +112,20 @@ def test_result_is_independent_of_order_chunks_and_other_instances(monkeypatch: 
     torch.testing.assert_close(mean_field(scores, colors, boxes, im_inds, **SETTINGS), refined)
 
 
+def test_masks_alternate_on_a_checkerboard_unless_neighbours_are_at_two_distances() -> None:
+    cells = torch.arange(12)
+    colors = (100.0 * ((cells[:, None] + cells) % 2)).expand(1, 3, 12, 12)
+    rows = (0.1 + 0.8 * (cells[:, None] % 2)).expand(1, 12, 12)  # diagonal neighbours share a colour and have opposite scores
+
+    def change(dilations: tuple[int, ...], steps: int) -> float:
+        first, second = (mean_field(rows, colors, rows > 0, torch.tensor([0]), dilations=dilations, iterations=i) for i in (20, 20 + steps))
+        return (first - second).abs().mean().item()
+
+    assert change((1,), 1) > 0.9
+    assert change((1,), 2) < 1e-3
+    assert change((1, 2), 1) < 0.1
+
+
 def test_scores_outside_the_box_are_0_and_ignored() -> None:
     scores, colors, boxes, im_inds = _case()
     refined = mean_field(scores, colors, boxes, im_inds, **SETTINGS)

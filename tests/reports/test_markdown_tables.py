@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from cis_seg.evaluation.baselines import CROWD_BINS
 from cis_seg.reports import paper_tables as paper
 from cis_seg.reports.groups import Spread, grouped
 from cis_seg.reports.markdown_tables import document, number
 from cis_seg.reports.paper_tables import Row
-from cis_seg.reports.runs import find_runs
+from cis_seg.reports.runs import CROWDING, find_runs
 from finished_runs import write_evaluation, write_run
 
 
@@ -55,7 +56,8 @@ def test_table_1_with_the_papers_rows(tmp_path: Path) -> None:
 
 
 def test_lines_are_a_markdown_table(tmp_path: Path) -> None:
-    lines = [line for line in text_of(write_run(tmp_path, "x", 0)).splitlines() if line.startswith("|")]
+    text = text_of(write_run(tmp_path, "x", 0)).partition("## Mask AP by crowding")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines}) == 1, "columns are aligned"
     assert re.fullmatch(r"\| -+ \| -+ \|( -+: \|)+", lines[1])
 
@@ -111,6 +113,21 @@ def test_other_runs_by_name(tmp_path: Path) -> None:
     ]
     assert "Table" not in text
     assert f"- {tmp_path}/crowd_tiny_ov0.5/seed2 skipped: unfinished, no metrics.json" in text.splitlines()
+
+
+def test_crowding_has_a_table_of_its_own(tmp_path: Path) -> None:
+    for seed, (overlap, teacher) in enumerate(((38.0, 57.0), (42.0, 60.0))):
+        write_run(tmp_path, "crowd_tiny_mask", seed, ap=76.0, supervision="mask", steps=1500)
+        write_run(tmp_path, "crowd_tiny_finetune_overlap", seed, ap=overlap, weight=2.0)
+        write_run(tmp_path, "crowd_tiny_finetune_teacher", seed, ap=teacher, weight=2.0, teacher=1.0)
+    text = text_of(tmp_path)
+    rows = {row[0]: row[1:] for row in rows_of(text, "Mask AP by crowding")}
+    assert rows["name"] == ["steps", "seeds", "crowding none", "crowding below 0.3", "crowding 0.3 to 0.5", "crowding above 0.5"]
+    assert rows["crowd_tiny_finetune_teacher"][:4] == ["500", "2", "58.50 ± 2.12", "29.25 ± 1.06"]
+    assert rows["gain over crowd_tiny_finetune_overlap"][:4] == ["500", "2", "+18.50 ± 0.71", "+9.25 ± 0.35"]
+    retained = [row for row in rows_of(text, "Mask AP by crowding") if row[0] == "retained of crowd_tiny_mask"]
+    assert [row[3:] for row in retained] == [["0.53 ± 0.04"] * 4, ["0.77 ± 0.03"] * 4]
+    assert [key for key, _ in CROWDING.values()] == [f"segm/AP/crowd_{level}" for level in CROWD_BINS]
 
 
 def test_numbers() -> None:

@@ -14,7 +14,15 @@ from faulty import compared, sends, state_of
 from runs import small_run
 
 STEPS = ("schedule.max_steps=4", "schedule.val_every=4", "schedule.save_every=2")
-TEACHER = ("data.photometric=light", "loss.weights.teacher=1", "teacher.ramp_steps=3", "teacher.momentum=0.6")
+TEACHER = (
+    "data.photometric=light",
+    "loss.weights.teacher=1",
+    "teacher.ramp_steps=3",
+    "teacher.momentum=0.6",
+    "teacher.refine=2",
+    "teacher.colors=3",
+    "teacher.color_rounds=2",
+)
 
 
 def test_the_average_by_hand() -> None:

@@ -26,8 +26,9 @@ TESTS = str(Path(__file__).resolve().parents[1])
 PAIR = ("trainer.devices=2", "trainer.accelerator=cpu")
 NODES = ("trainer.num_nodes=2", "trainer.accelerator=cpu")
 EXACT = ("+callbacks.double._target_=process_faults.Double", "~callbacks.card")
-#: an odd number of images to score; drawn sizes, flips, pixels and masks
-COMMON = ("optim.batch_size=4", "data.photometric=light", "loss.weights.overlap=1", *EXACT)
+#: an odd number of images to score; drawn sizes, flips, pixels and masks; a teacher whose average is scored
+TEACHER = ("loss.weights.teacher=1", "teacher.ramp_steps=0", "teacher.refine=2", "teacher.colors=3", "teacher.momentum=0.6", "ema=0.6")
+COMMON = ("optim.batch_size=4", "data.photometric=light", "loss.weights.overlap=1", *TEACHER, *EXACT)
 STEPS = ("schedule.max_steps=10", "schedule.val_every=5", "schedule.save_every=5")
 FEW = ("schedule.max_steps=3", "schedule.val_every=3", "schedule.save_every=3")
 

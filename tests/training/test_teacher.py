@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from cis_seg.config.schema import TeacherConfig
+from cis_seg.inference.postprocess import Postprocess
+from cis_seg.losses.criterion import Criterion
 from cis_seg.ops.boxes import boxes_to_ltrb
 from cis_seg.ops.grids import pyramid_locations
 from cis_seg.ops.masks import box_masks
 from cis_seg.structures import DensePredictions, MaskSamples, PseudoMasks
+from cis_seg.training.module import CondInstModule
 from cis_seg.training.teacher import Teacher
 from tiny_model import PADDED, tiny_batch, tiny_config, tiny_model
 
@@ -130,6 +133,40 @@ def test_samples_find_their_instance() -> None:
     masks = PseudoMasks(torch.zeros(5, 1, 1), torch.ones(5, 1, 1).bool(), torch.ones(5), (0, 2))
     im_inds, gt_inds = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 0, 2, 0])
     assert masks.rows(MaskSamples(im_inds, gt_inds, gt_inds, (2, 2), (2, 2))).tolist() == [1, 0, 4, 2]
+
+
+def test_a_step_in_bf16_is_finite_and_its_masks_are_those_of_float32() -> None:
+    batch = tiny_batch([LEFT, RIGHT], [LEFT])
+    teacher = Teacher(TeacherConfig(refine=3, colors=1.0, color_margin=0.0), tiny_config())
+    module = CondInstModule(
+        model=tiny_model(),
+        criterion=Criterion(dict.fromkeys(("cls", "box", "ctr", "proj", "pairwise", "overlap", "teacher"), 1.0)),
+        postprocess=Postprocess(),
+        optimizer=None,  # type: ignore[arg-type]  # no step is taken
+        class_names=["car", "person"],
+        category_ids=[1, 2],
+        teacher=teacher,
+        momentum=0.9,
+    )
+    assert module.average is not None
+    head = module.average.head  # that of an untrained network finds nothing
+    head.controller.bias.data[-1] += 1
+    head.cls_logits.bias.data += 4
+    head.box_pred.bias.data.fill_(2.0)
+    expected = teacher(module.average, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = teacher(module.average, batch)
+        losses = module.losses(batch, step=1000)
+    assert found.masks.dtype == found.quality.dtype == torch.float32
+    torch.testing.assert_close(found.masks, expected.masks, atol=0.1, rtol=0)
+    torch.testing.assert_close(found.quality, expected.quality, atol=0.01, rtol=0)
+    assert found.quality.min() > 0
+    assert all(value.isfinite() for value in losses.values())
+    losses["loss_teacher"].backward()
+    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert gradients["model.head.controller.weight"].any()
+    assert not [name for name in gradients if name.startswith("average.")]
 
 
 def test_predicted_in_evaluation_without_gradient() -> None:

@@ -144,6 +144,14 @@ def _teacher(cfg: Config) -> Iterator[Conflict]:
     teacher = cfg.teacher
     if teacher.ignored != sorted(teacher.ignored):
         yield Conflict("teacher.ignored", "the limits do not increase", "[low,high]", teacher.ignored, "set [0.5,0.5] to ignore no pixel")
+    if cfg.loss.weights.teacher and cfg.supervision == "mask":
+        yield Conflict(
+            "loss.weights.teacher",
+            "a teacher predicts masks for boxes, and supervision=mask has their ground-truth masks",
+            "0",
+            f"{cfg.loss.weights.teacher:g} with supervision=mask",
+            "choose supervision=box, or set loss.weights.teacher=0",
+        )
     if cfg.loss.weights.teacher and cfg.ema and cfg.ema != teacher.momentum:
         found = f"ema={cfg.ema:g}, teacher.momentum={teacher.momentum:g}"
         yield Conflict(

@@ -49,6 +49,10 @@ def mean_field(
     by 0 outside, where p is the given score and vote the mean of ``2 q - 1`` over the neighbours on the map, weighted by
     ``exp(-|Lab difference|^2 / (2 sigma^2))``. Neighbours outside the box vote for background.
 
+    Because all scores change at once, a pixel that is similar only to pixels of the opposite score alternates between two values. With
+    neighbours at the distances 1 and 2 few pixels do (0.1 % of those in the boxes of the generated crowd), so the updates are not damped.
+    On a checkerboard of colours, neighbours at the distance 1 alone make whole masks alternate.
+
     Args:
         mask_scores: ``(N, h, w)`` in [0, 1], any float type.
         colors_lab: ``(B, 3, h, w)`` CIE Lab colours on the mask grid.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cis_seg.errors import DataError
-from cis_seg.reports.runs import COLUMNS, Protocol, Run
+from cis_seg.reports.runs import COLUMNS, CROWDING, Protocol, Run
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A group beside its control: differences or quotients by column of COLUMNS; ``seeds`` are the paired ones."""
+    """A group beside its control: differences or quotients by column of COLUMNS and CROWDING; ``seeds`` are the paired ones."""
 
     control: Group
     seeds: tuple[int, ...]
@@ -155,4 +155,4 @@ def _compared(group: Group, controls: Iterable[Group], compare: Callable[[float,
             return Spread(both(group.spread(column).mean, control.spread(column).mean), std=None, n=0)
         return spread(both(group.runs[seed].metrics[column], control.runs[seed].metrics[column]) for seed in seeds)
 
-    return Comparison(control, seeds, {column: compared(column) for column in COLUMNS})
+    return Comparison(control, seeds, {column: compared(column) for column in COLUMNS | CROWDING})

@@ -8,17 +8,19 @@ from dataclasses import replace
 from cis_seg.reports import paper_tables as paper
 from cis_seg.reports.groups import Comparison, Group, Spread, by_protocol, gain, mixed_protocols, retention
 from cis_seg.reports.paper_tables import BACKBONES, Row
-from cis_seg.reports.runs import BASELINES, COLUMNS, Protocol, Run
+from cis_seg.reports.runs import BASELINES, COLUMNS, CROWDING, Protocol, Run
 
 EMPTY = "-"
 TEXT_COLUMNS = 2  # left-aligned; the others are numbers
 LEGEND = (
     "Mask AP in percent, mean ± sample standard deviation over the seeds. Overlap degree: Eq. 1 over touching predicted masks. "
     "Mask / box: median ratio of areas; it falls below that of the ground truth if a loss term shrinks the masks. "
-    "A gain is the mean over common seeds of the difference with - without OverlapLoss, after the same number of steps from the same base. "
+    "A gain is the mean over common seeds of the difference with - without OverlapLoss or the teacher, after the same number of steps from "
+    "the same base. "
     "Retained is the quotient of AP from boxes and AP of the same network trained from ground-truth masks, mean over common seeds."
 )
-RETAINED = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # columns with a quotient
+CROWDING_LEGEND = "Crowding of a person: the largest IoU of their box with another person's."
+RETAINED = ("AP", "AP50", "AP75", "APs", "APm", "APl", *CROWDING)  # columns with a quotient
 
 
 def document(groups: Sequence[Group], skipped: Sequence[str]) -> str:
@@ -30,6 +32,10 @@ def document(groups: Sequence[Group], skipped: Sequence[str]) -> str:
             parts += [f"## {title}, shorter side {protocol.test_size}", caption, _aligned(_paper_rows(own, groups))]
     for protocol, others in by_protocol(g for g in groups if _row(g) is None).items():
         parts += ["## Runs", _caption(protocol), _aligned(_general_rows(others, groups))]
+    for protocol, own in by_protocol(groups).items():
+        if any(group.spread(column).n for group in own for column in CROWDING):
+            caption = f"{protocol.scored_set}, shorter side {protocol.test_size}, {protocol.checkpoint}. {CROWDING_LEGEND}"
+            parts += ["## Mask AP by crowding", caption, _aligned(_crowding_rows(own, groups))]
     notes = [*_without_control(groups), *mixed_protocols(groups), *skipped]
     parts += [LEGEND, *(["\n".join(f"- {note}" for note in notes)] if notes else [])]
     return "\n\n".join(parts) + "\n"
@@ -104,22 +110,30 @@ def _general_rows(own: Sequence[Group], groups: Sequence[Group]) -> list[list[st
     return rows
 
 
-def _comparison_rows(group: Group, groups: Sequence[Group]) -> list[list[str]]:
+def _crowding_rows(own: Sequence[Group], groups: Sequence[Group]) -> list[list[str]]:
+    """Return one row per group with AP by crowding, followed by its comparisons."""
+    rows = [["name", "steps", "seeds", *CROWDING]]
+    for group in own:
+        rows.append([group.first.name, *_cells(group, CROWDING)])
+        rows += _comparison_rows(group, groups, CROWDING)
+    return rows
+
+
+def _comparison_rows(group: Group, groups: Sequence[Group], columns: Collection[str] = tuple(COLUMNS)) -> list[list[str]]:
     """Return rows with title, steps, number of paired seeds and values: the gain over the control, and what is retained of training
     from masks; no row without the other group.
     """
     rows = []
     if (found := gain(group, groups)) is not None:
-        rows.append(_comparison_row(f"gain over {found.control.first.name}", group, found, COLUMNS, signed=True))
+        rows.append(_comparison_row(f"gain over {found.control.first.name}", group, found, columns, signed=True))
     if (found := retention(group, groups)) is not None:
-        rows.append(_comparison_row(f"retained of {found.control.first.name}", group, found, RETAINED, signed=False))
+        rows.append(_comparison_row(f"retained of {found.control.first.name}", group, found, columns, signed=False))
     return rows
 
 
 def _comparison_row(title: str, group: Group, found: Comparison, columns: Collection[str], *, signed: bool) -> list[str]:
     seeds = len(found.seeds)
-    values = {column: number(found.spreads[column], seeds=seeds, signed=signed) for column in columns}
-    cells = [values.get(column, EMPTY) for column in COLUMNS]
+    cells = [number(found.spreads[column], seeds=seeds, signed=signed) if signed or column in RETAINED else EMPTY for column in columns]
     return [title + ("" if seeds else " (of means)"), str(group.first.steps), str(seeds or EMPTY), *cells]
 
 
@@ -137,10 +151,10 @@ def _control(run: Run) -> str:
     return f"lambda {run.weight:g} and no teacher" if run.teacher else "lambda 0"
 
 
-def _cells(group: Group) -> list[str]:
+def _cells(group: Group, columns: Collection[str] = tuple(COLUMNS)) -> list[str]:
     """Return steps, number of seeds and metrics."""
     seeds = len(group.runs)
-    return [str(group.first.steps), str(seeds), *(number(group.spread(column), seeds=seeds) for column in COLUMNS)]
+    return [str(group.first.steps), str(seeds), *(number(group.spread(column), seeds=seeds) for column in columns)]
 
 
 def _paper_cells(metrics: Mapping[str, float], *, signed: bool = False) -> list[str]:

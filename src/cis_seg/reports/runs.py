@@ -19,6 +19,11 @@ COLUMNS: dict[str, tuple[str, float]] = {
     "overlap degree": ("overlap/mean_degree", 100.0),  # metrics.json stores Eq. 1 itself, 0 to 0.5
     "mask / box": ("shape/mask_to_box", 1.0),
 }
+#: the same for AP by crowding: the largest IoU of a person's box with another person's box
+CROWDING: dict[str, tuple[str, float]] = {
+    f"crowding {limits}": (f"segm/AP/crowd_{level}", 1.0)
+    for limits, level in {"none": "none", "below 0.3": "low", "0.3 to 0.5": "mid", "above 0.5": "high"}.items()
+}
 BASELINES = {"box": "floor/box_AP50", "ellipse": "floor/ellipse_AP50", "mask / box": "floor/mask_to_box"}
 
 
@@ -55,7 +60,7 @@ class Run:
     supervision: str  # box or mask
     base: str | None  # where the initial weights come from: the name of a run or of a checkpoint file
     protocol: Protocol
-    metrics: Mapping[str, float | None]  # by column of COLUMNS
+    metrics: Mapping[str, float | None]  # by column of COLUMNS and CROWDING
 
     @property
     def family(self) -> str:
@@ -132,7 +137,7 @@ def _read(folder: Path) -> Run:
         supervision=str(config.get("supervision", "box")),
         base=_base(config.get("init_from")),
         protocol=_protocol(config, {}, metrics, run) if evaluation is None else _protocol(evaluation, evaluation, metrics, folder),
-        metrics={column: _scaled(metrics.get(key), factor) for column, (key, factor) in COLUMNS.items()},
+        metrics={column: _scaled(metrics.get(key), factor) for column, (key, factor) in (COLUMNS | CROWDING).items()},
     )
 
 

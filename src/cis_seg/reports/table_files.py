@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cis_seg.reports.groups import Group, Spread, by_protocol, gain, spread
-from cis_seg.reports.runs import COLUMNS, Protocol, Run
+from cis_seg.reports.runs import COLUMNS, CROWDING, Protocol, Run
 
 Cell = str | int | float | None
 
@@ -35,7 +35,7 @@ def _group_row(group: Group, groups: Sequence[Group]) -> dict[str, Cell]:
     row: dict[str, Cell] = {**_experiment(group.first), "seeds": " ".join(map(str, group.runs))}
     found = gain(group, groups)
     row["control"] = None if found is None else found.control.first.name
-    for column in COLUMNS:
+    for column in COLUMNS | CROWDING:
         spread = group.spread(column)
         row |= {f"{column} mean": spread.mean, f"{column} std": spread.std, f"{column} n": spread.n}
         difference = Spread(None, std=None, n=0) if found is None else found.spreads[column]

@@ -60,7 +60,8 @@ class BadSteps(L.Callback):
     """Skip a step with a non-finite loss or gradient, in all processes if it occurs in any.
 
     Weights, optimiser state and running statistics stay bit-identical to those before the step. The stream of images and the learning
-    rate advance as usual: they depend only on the number of the step, so that the following steps are unaffected.
+    rate advance as usual: they depend only on the number of the step, so that the following steps are unaffected. A running average of
+    the weights moves a step towards them.
 
     On a GPU the host does not wait: the flag is computed on the device, the fused optimiser reads it there (``optim.make_optimizer``), and
     the metrics are read one step later, when the weights are still those of the bad step. On a CPU waiting costs nothing. With
