@@ -42,7 +42,7 @@ LIBRARIES = {
     "onnx": "commands.export_onnx",
     "onnxruntime": "commands.export_onnx",
     "albumentations": "data.transforms",
-    "pycocotools": "coco evaluation.metrics benchmark",
+    "pycocotools": "coco evaluation.coco_protocol benchmark",
     "matplotlib": "reports inspection.report benchmark.report visualization.fonts",
 }
 

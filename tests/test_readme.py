@@ -59,6 +59,7 @@ ELSEWHERE = (
     "checkpoint=CHECKPOINT",
     "image_info_test-dev2017.json",
     "model.onnx",
+    "ochuman.json",
 )
 #: fewer of the same
 FEWER = {"seed=0,1,2": "seed=0", "overlap=0,0.5,1,2,4": "overlap=0,2", "n_trials=8": "n_trials=1"}

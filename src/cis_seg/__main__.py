@@ -41,6 +41,7 @@ ENTRIES = {
     "report": Entry("write an HTML page about finished runs", "cis_seg.commands.reports:report"),
     "figure": Entry("draw two checkpoints beside the ground truth", "figure4"),
     "crowdhuman": Entry("convert a CrowdHuman split to COCO json, and back", "cis_seg.commands.crowdhuman_to_coco"),
+    "ochuman": Entry("convert OCHuman to COCO json", "cis_seg.commands.ochuman_to_coco"),
     "select": Entry("choose images of CrowdHuman for annotation", "select_crowd_images"),
     "merge": Entry("merge annotated outlines into a test set", "cis_seg.commands.merge_annotations"),
     "import": Entry("give your boxes the masks of another model", "cis_seg.commands.import_masks"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cis_seg.coco.submission import pack
 from cis_seg.commands import evaluate
-from cis_seg.errors import ConfigError
+from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.model.condinst import CondInst
 from coco_scores import jittered, pycocotools_scores
 from runs import SMALL, composed, metrics_of, places, small_run
@@ -164,3 +164,48 @@ def test_a_results_file_needs_no_pixels(tmp_path: Path) -> None:
     overrides = ["data=coco", f"data.root={root}", f"predictions={tmp_path}/results.json", f"output={tmp_path}/out"]
     evaluate.evaluate(composed(*overrides, name="evaluate"))
     assert metrics_of(tmp_path / "out")["num_annotations"] == 2
+
+
+@pytest.mark.parametrize("kind", ["full", "visible"])
+@pytest.mark.parametrize("form", ["COCO", "odgt"])
+def test_crowdhuman_scores_what_crowddet_says(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, kind: str
+) -> None:
+    path = golden / "crowdhuman_metrics.odgt"
+    content = json.loads(path.with_suffix(".json").read_text())
+    ids = [json.loads(line)["ID"] for line in path.read_text().splitlines()]
+    found = [(ids.index(entry["image"]), {"bbox": entry["bbox"], "score": entry["score"]}) for entry in content["detections"]]
+    lines = [{"ID": name, "dtboxes": [{"box": e["bbox"], **e} for i, e in found if i == number]} for number, name in enumerate(ids)]
+    coco = [{"image_id": number, "category_id": 1, **entry} for number, entry in found]
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(coco) if form == "COCO" else "\n".join(map(json.dumps, lines)))
+    options = ["data=crowdhuman", f"data.annotations={path}", f"data.boxes={kind}", f"predictions={results}", f"output={tmp_path}"]
+    evaluate.evaluate(composed(*options, name="evaluate"))
+    metrics = {key: value for key, value in metrics_of(tmp_path).items() if key.startswith("crowdhuman/")}
+    theirs = content["metrics"][kind]
+    assert metrics == {f"crowdhuman/{name}/{kind}": pytest.approx(100 * theirs[name], abs=1e-8) for name in ("AP", "MR", "JI")}
+    assert f"CrowdHuman JI, {kind} boxes" in capsys.readouterr().out
+
+
+def test_odgt_results_belong_to_crowdhuman(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path / "coco")
+    (tmp_path / "results.odgt").write_text('{"ID": "0", "dtboxes": []}')
+    overrides = ["data=coco", f"data.root={root}", f"predictions={tmp_path}/results.odgt", f"output={tmp_path}/out"]
+    with pytest.raises(ConfigError, match=r"data=crowdhuman"):
+        evaluate.evaluate(composed(*overrides, name="evaluate"))
+
+
+def test_a_checkpoint_is_scored_on_the_boxes_that_it_predicts(tmp_path: Path) -> None:
+    """A run whose scored set is an odgt file, and its checkpoint on boxes of the same and of another kind."""
+    steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
+    run = small_run(tmp_path, "name=boxes", "data.val_annotations=annotation_val.odgt", "data.boxes=full", *steps)
+    reported = metrics_of(run)
+    names = {f"crowdhuman/{name}/full" for name in ("AP", "MR", "JI")}
+    assert names <= reported.keys()
+    assert (reported["segm/AP"], reported["num_images"]) == (None, 3)
+    assert "val/crowdhuman_MR_full" in next(run.rglob("metrics.csv")).read_text()
+    data = [*data_of(run), "data.annotations=annotation_val.odgt", f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/out"]
+    evaluate.evaluate(composed(*data, "data.boxes=full", name="evaluate"))
+    assert {name: metrics_of(tmp_path / "out")[name] for name in names} == {name: reported[name] for name in names}
+    with pytest.raises(CheckpointError, match=r"predicts full boxes, and the ground truth has visible ones(.|\n)*data\.boxes=full"):
+        evaluate.evaluate(composed(*data, name="evaluate"))

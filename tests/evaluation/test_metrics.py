@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from cis_seg.coco.ground_truth import GroundTruth, silenced
 from cis_seg.coco.results import read_results
 from cis_seg.errors import ConfigError, DataError
-from cis_seg.evaluation.baselines import baseline_results, crowd_bins, mask_to_box, mean_overlap_degree
+from cis_seg.evaluation.baselines import baseline_results, crowd_bins, mask_to_box, mean_overlap_degree, occlusion_ranges
 from cis_seg.evaluation.metrics import baselines, score
 from coco_scores import jittered, pycocotools_scores
 
@@ -300,3 +300,23 @@ def test_no_curve_without_measured_entries(tmp_path: Path) -> None:
     assert score(truth(tmp_path, []), [found(0, (10, 10, 20, 40))]).curves == {}
     maskless = truth(tmp_path, [person(1, 0, (10, 10, 20, 40), segmentation=[])])
     assert score(maskless, [found(0, (10, 10, 20, 40))]).curves.keys() == {"bbox/50", "bbox/75"}
+
+
+def test_occlusion_ranges_by_hand(tmp_path: Path) -> None:
+    """Boxes of 20 x 20 shifted by d share (20 - d) / (20 + d): 2/3 for 4, 9/11 for 2, 1/3 for 10; a box shares 1/2 with its half."""
+    shifts = {0: 4, 1: 2, 2: 10}
+    people = [person(2 * image + k + 1, image, (10 + k * d, 10, 20, 20)) for image, d in shifts.items() for k in (0, 1)]
+    halves = [person(7, 3, (10, 10, 20, 20)), person(8, 3, (10, 10, 10, 20))]
+    stated = [person(9, 4, (10, 10, 20, 20), max_iou=0.75), person(10, 4, (60, 60, 20, 20), max_iou=0.2)]
+    ours = truth(tmp_path, [*people, *halves, *stated], images=5)
+    ranges = {1: "moderate", 2: "moderate", 3: "hard", 4: "hard", 5: "", 6: "", 7: "moderate", 8: "moderate", 9: "hard", 10: ""}
+    assert occlusion_ranges(ours.annotations) == ranges
+    # of the four moderate people two are found, and of the three hard ones none; detections of others are ignored
+    results = [found(0, (10, 10, 20, 20)), found(3, (10, 10, 20, 20)), found(2, (10, 10, 20, 20))]
+    scores = score(ours, results).metrics
+    for kind in ("segm", "bbox"):
+        assert scores[f"occlusion/{kind}_AR/moderate"] == pytest.approx(50)
+        assert scores[f"occlusion/{kind}_AP/moderate"] == pytest.approx(100 * 51 / 101)
+        assert scores[f"occlusion/{kind}_AR/hard"] == scores[f"occlusion/{kind}_AP/hard"] == 0
+    assert scores["segm/AR/crowd_mid"] == pytest.approx(50)  # one of two at 1/3, one of two at 1/2
+    assert scores["segm/AR/crowd_high"] == pytest.approx(100 / 4)

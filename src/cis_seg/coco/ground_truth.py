@@ -16,9 +16,10 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from cis_seg.coco import rle
-from cis_seg.coco.checks import degenerate_parts
+from cis_seg.coco.checks import degenerate_parts, is_score
+from cis_seg.coco.crowd_truth import CrowdTruth
 from cis_seg.coco.entries import Annotation, Needs
-from cis_seg.coco.reader import read_coco, warn_of_maskless, without_area
+from cis_seg.coco.reader import CocoFile, read_coco, warn_of_maskless, without_area
 
 _CIS_BYTES = 2_372_925  # compared first, so that no other file is read for its checksum
 _CIS_SHA256 = "0e3b68cbd4912142ff6af41f79894421b9b1a3e026fb08dccb044df62727c8df"
@@ -44,6 +45,11 @@ def silenced() -> Iterator[None]:
         yield
 
 
+def scored_needs(categories: Sequence[str] | None) -> Needs:
+    """What scoring needs of a COCO json; ``categories`` as in ``GroundTruth``."""
+    return Needs(categories, file_names=False, boxes=False, masks="optional", areas=True)
+
+
 class GroundTruth:
     """A COCO json as COCOeval expects it, with its known quirks corrected.
 
@@ -56,10 +62,12 @@ class GroundTruth:
     Args:
         path: the json.
         categories: names of the categories to score, in the order of the labels; None takes all, by category id.
+        file: its content, if it is read already (with ``scored_needs``).
+        crowd: the same people as CrowdHuman annotates them, if the data set is CrowdHuman.
 
     Attributes:
-        coco: pycocotools' index; every annotation has id, image_id, category_id, bbox, iscrowd, segmentation (an RLE)
-            and area (the mask's if the file states none).
+        coco: pycocotools' index; every annotation has id, image_id, category_id, bbox, iscrowd, segmentation (an RLE),
+            area (the mask's if the file states none) and max_iou (OCHuman's, None if the file states none).
         images: image id -> its entry.
         category_ids, category_names: what is scored; label i of a prediction is category_ids[i].
         known_category_ids: every category id of the file.
@@ -71,9 +79,11 @@ class GroundTruth:
         DataError: the file is missing or corrupt, or an annotation is invalid.
     """
 
-    def __init__(self, path: str | Path, categories: Sequence[str] | None = None) -> None:
-        file = read_coco(Path(path), Needs(categories, file_names=False, boxes=False, masks="optional", areas=True))
-        self.path, self.images, self.image_size = file.path, file.images, file.image_size
+    def __init__(
+        self, path: str | Path, categories: Sequence[str] | None = None, *, file: CocoFile | None = None, crowd: CrowdTruth | None = None
+    ) -> None:
+        file = read_coco(Path(path), scored_needs(categories)) if file is None else file
+        self.path, self.images, self.image_size, self.crowd = file.path, file.images, file.image_size, crowd
         self.category_ids, self.category_names = tuple(file.categories), tuple(file.categories.values())
         self.known_category_ids = file.known_category_ids
         self.maskless: set[int] = set()
@@ -120,6 +130,7 @@ class GroundTruth:
             "iscrowd": int(annotation.crowd),
             "segmentation": mask,
             "area": float(rle.area(mask)) if area is None else area,
+            "max_iou": stated if is_score(stated := annotation.entry.get("max_iou")) else None,
         }
 
     def _report(self) -> None:

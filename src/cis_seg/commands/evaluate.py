@@ -22,9 +22,10 @@ from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results, to_results
 from cis_seg.config.command_schema import EvaluateConfig
 from cis_seg.config.plain import EVALUATION, to_plain
-from cis_seg.config.schema import CocoData, DataConfig
+from cis_seg.config.schema import CocoData, CrowdHumanData, DataConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
+from cis_seg.data.odgt_results import is_odgt, read_odgt_results
 from cis_seg.data.records import InstanceDataset
 from cis_seg.data.transforms import TestTransform
 from cis_seg.errors import CheckpointError, ConfigError
@@ -60,11 +61,12 @@ def evaluate(cfg: DictConfig) -> float | None:
     scored = replace(held_out(typed.data), test_size=sizes[0], test_max_size=sizes[1])
     data = build_data(scored, home=Path(typed.paths.data))
     if typed.predictions is not None:
-        truth = GroundTruth(data.val_annotations, categories=_categories(typed))
-        results = read_results(typed.predictions, truth)
+        truth = data.ground_truth(data.val_annotations, _categories(typed))
+        results = _read_results(Path(typed.predictions), truth, typed.data)
     else:
         trained = load_scored(Path(str(typed.checkpoint)), data, named=_categories(typed) is not None)
-        truth = GroundTruth(data.val_annotations, categories=trained.class_names)
+        truth = data.ground_truth(data.val_annotations, trained.class_names)
+        check_kind(trained, truth, Path(str(typed.checkpoint)))
         results = predict_results(trained.model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
     metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive).metrics
     if typed.given_boxes and typed.checkpoint is not None:
@@ -79,6 +81,33 @@ def evaluate(cfg: DictConfig) -> float | None:
     title = f"{typed.checkpoint or typed.predictions} on {truth.path}"
     print_scores(Console(), metrics, title=title, notes=[_outcome(truth, output)])
     return metrics.get(OBJECTIVE)
+
+
+def _read_results(path: Path, truth: GroundTruth, data: DataConfig) -> list[dict[str, Any]]:
+    """Read a results file in COCO's format or with odgt lines."""
+    if not is_odgt(path):
+        return read_results(path, truth)
+    if not isinstance(data, CrowdHumanData):
+        remedy = "score them with data=crowdhuman, whose data.boxes says which boxes they are, or write them as COCO results"
+        raise ConfigError("odgt lines are detections of CrowdHuman", where=path, expected="COCO results, a json list", remedy=remedy)
+    return read_odgt_results(path, truth, data.boxes)
+
+
+def check_kind(trained: Trained, truth: GroundTruth, path: Path) -> None:
+    """Refuse to score a network of one kind of CrowdHuman's boxes on another.
+
+    Raises:
+        CheckpointError: the checkpoint's own run trained on other boxes than ``truth.crowd`` has.
+    """
+    own = (trained.config.get("data") or {}).get("boxes")
+    if truth.crowd is not None and own not in (None, truth.crowd.kind):
+        raise CheckpointError(
+            f"the network predicts {own} boxes, and the ground truth has {truth.crowd.kind} ones",
+            where=path,
+            expected=f"a network that was trained with data.boxes={truth.crowd.kind}",
+            found=f"data.boxes={own} in its run",
+            remedy=f"score it with data.boxes={own}",
+        )
 
 
 def _outcome(truth: GroundTruth, output: Path) -> str:

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from cis_seg.build import build_data
-from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.commands.evaluate import held_out, load_scored
 from cis_seg.config.command_schema import FigureConfig
 from cis_seg.config.validation import checked
@@ -46,7 +45,7 @@ def figure4(cfg: DictConfig) -> list[Path]:
     compared = _compare(typed, data, models, chosen)
     shown = compared if typed.images else most_changed(compared, typed.count)
     known = [name for name in dataset.class_names if any(name in names for _, names in models)]
-    truth = GroundTruth(data.val_annotations, categories=known)
+    truth = data.ground_truth(data.val_annotations, known)
     rows = {c.image_id: panels(dataset.sample(c.index).image, c, true_drawings(truth, c.image_id)) for c in shown}
     written = draw_page(rows, [*typed.titles, TRUTH], _caption(typed, compared), Path(typed.output))
     for path in written:

@@ -55,7 +55,7 @@ class EvaluateConfig:
     checkpoint: str | None = option(None, "best.ckpt or last.ckpt of a run, or a file from cis-seg convert", path=CHECKPOINT)
     predictions: str | None = option(
         None,
-        "COCO results: a json list of image_id, category_id, score, and segmentation, bbox or both",
+        "COCO results: a json list of image_id, category_id, score, and segmentation, bbox or both; or odgt lines with dtboxes",
         path="the results file does not exist",
     )
     output: str | None = option(

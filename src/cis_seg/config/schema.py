@@ -134,7 +134,7 @@ class CocoData(DataConfig):
 class CrowdHumanData(DataConfig):
     """CrowdHuman's own layout: ``annotation_*.odgt`` and ``Images/``."""
 
-    boxes: str = option("visible", "boxes to train on", one_of("visible", "full", "head"))
+    boxes: str = option("visible", "boxes to train on, and to score if the scored set is an odgt file", one_of("visible", "full", "head"))
     ignore_regions: bool = option(True, "exclude background inside ignore regions from the loss; AdelaiDet does not do this")
 
 

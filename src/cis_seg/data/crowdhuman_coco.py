@@ -56,7 +56,7 @@ def to_coco(
             continue
         file_name, size = existing[record.file_name]
         try:
-            found, dropped = _annotations(record, key, size)
+            found, dropped = record_annotations(record, key, size)
         except DataError as error:
             faults.add(UNUSABLE_LINE, record.where, error)
             continue
@@ -69,8 +69,12 @@ def to_coco(
     return content, faults
 
 
-def _annotations(record: OdgtRecord, key: str, size: tuple[int, int]) -> tuple[list[Json], list[DroppedBox]]:
-    """The entries of a record as annotations without id, and those without a box inside the image."""
+def record_annotations(record: OdgtRecord, key: str, size: tuple[int, int]) -> tuple[list[Json], list[DroppedBox]]:
+    """The entries of a record as annotations without id, and those without a box inside the image.
+
+    Raises:
+        DataError: an entry is invalid.
+    """
     found, dropped = [], []
     for place, (entry, whole, person) in enumerate(checked_entries(record, key)):
         box = None if whole is None else inside(whole, size)

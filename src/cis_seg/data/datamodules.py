@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.reader import missing_json
 from cis_seg.config.schema import CocoData, CrowdHumanData, OptimConfig
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman import CrowdHumanDataset
+from cis_seg.data.crowdhuman_truth import ODGT, crowdhuman_truth
 from cis_seg.data.instance_datamodule import InstanceDataModule, Layout
 from cis_seg.data.records import InstanceDataset
 from cis_seg.errors import ConfigError, DataError, listing
@@ -63,7 +66,8 @@ class CrowdHumanDataModule(InstanceDataModule):
     The arguments are those of ``InstanceDataModule``. Training reads the ``.odgt`` file. Masks for scoring and for training
     are read from COCO json files: the generated crowd includes them, CrowdHuman does not (CIS.json covers 459 validation images).
     ``load_masks`` trains on ``data.annotations`` if that is a ``.json``, otherwise on ``masks_train.json``, and ``score_train`` reads
-    the latter.
+    the latter. An ``.odgt`` file can be scored too,
+    by its boxes ``data.boxes``.
     """
 
     cfg: CrowdHumanData
@@ -91,7 +95,19 @@ class CrowdHumanDataModule(InstanceDataModule):
                 remedy="train from masks with data.boxes=visible",
             )
 
+    def ground_truth(self, path: Path, categories: Sequence[str] | None) -> GroundTruth:
+        return crowdhuman_truth(path, categories, images=self._val_images, boxes=self.cfg.boxes, exif=self.cfg.exif)
+
+    def check_scored(self, area: str) -> None:
+        super().check_scored(area)
+        self.ground_truth(self.val_annotations, self.class_names)  # refuses boxes of another kind
+
     def _read(self, part: str) -> InstanceDataset:
+        if part == "val" and self.val_annotations.suffix == ODGT:
+            boxes, exif = self.cfg.boxes, self.cfg.exif
+            return CrowdHumanDataset(
+                self.val_annotations, self._val_images, boxes=boxes, keep_empty=True, ignore_regions=False, max_faulty=0, exif=exif
+            )
         annotations, images = self._train
         if part == "val":
             return self._masked(self.val_annotations, self._val_images, keep_empty=True, load_masks=False)
@@ -110,7 +126,7 @@ class CrowdHumanDataModule(InstanceDataModule):
 
     def _masked(self, annotations: Path, images: Path, *, keep_empty: bool, load_masks: bool) -> CocoDataset:
         if not annotations.is_file():
-            remedy = "CrowdHuman has no masks: set data.val_annotations to CIS.json, or to the output of cis-seg crowdhuman (boxes)"
+            remedy = "CrowdHuman has no masks: set data.val_annotations to CIS.json, or to annotation_val.odgt to score boxes"
             raise DataError(
                 "there is no COCO json with masks",
                 where=annotations,

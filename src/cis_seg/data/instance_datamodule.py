@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning
 
 from cis_seg.coco.classes import spelling_remedy
+from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.reader import check_areas, warn_of_maskless, warn_once
 from cis_seg.config.schema import DataConfig, OptimConfig
 from cis_seg.data.faults import UnreadableImages, nothing_annotated, unscorable
@@ -101,6 +102,15 @@ class InstanceDataModule(lightning.LightningDataModule):
     def val_ground_truths(self) -> list[Path]:
         """The COCO json of each scored set."""
         return [dataset.source for dataset in self.scored_datasets]
+
+    def ground_truth(self, path: Path, categories: Sequence[str] | None) -> GroundTruth:
+        """Read the ground truth of a scored set; no pixel is read.
+
+        Args:
+            path: its annotation file, one of ``val_ground_truths``.
+            categories: names of the categories to score, in label order; None: all of the file.
+        """
+        return GroundTruth(path, categories)
 
     @property
     def class_names(self) -> tuple[str, ...]:

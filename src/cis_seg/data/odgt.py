@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cis_seg.coco.boxes import Box, corners
-from cis_seg.coco.checks import check_box, check_file_name
+from cis_seg.coco.checks import check_box, check_file_name, is_side
 from cis_seg.coco.reader import collector_paused, warn_once
 from cis_seg.coco.spelling import Spelling
 from cis_seg.data.faults import UNUSABLE_LINE, Faults
@@ -34,6 +34,7 @@ class OdgtRecord:
     where: str  # file and line, for messages
     file_name: str  # ID + ".jpg"
     entries: list[dict[str, Any]]  # of "gtboxes", unchecked, numbers in quotes read as numbers
+    size: tuple[int, int] | None = None  # (height, width) in pixels; CrowdHuman's own files state none
 
 
 def read_records(path: Path, faults: Faults, images: Path) -> Iterator[OdgtRecord]:
@@ -54,7 +55,7 @@ def read_records(path: Path, faults: Faults, images: Path) -> Iterator[OdgtRecor
     spelling = Spelling()
     for place, where, text in _texts(path):
         try:
-            record = _record(_parsed(text, where), place, path, where, images)
+            record = _record(parsed_line(text, where), place, path, where, images)
             _refuse_twice(record, seen)
         except DataError as error:
             faults.add(UNUSABLE_LINE, where, error)
@@ -150,7 +151,12 @@ def _unquote(entry: dict[str, Any], spelling: Spelling) -> None:
             spelling.whole(attributes, "ignore")
 
 
-def _parsed(text: bytes | dict[str, Any], where: str) -> Any:
+def parsed_line(text: bytes | dict[str, Any], where: str) -> Any:
+    """The content of a line; an entry of an array is parsed already.
+
+    Raises:
+        DataError: not JSON.
+    """
     if not isinstance(text, bytes):
         return text
     try:
@@ -181,7 +187,9 @@ def _record(content: Any, image_id: int, source: Path, where: str, images: Path)
         name = str(name)
     file_name = f"{name}.jpg" if isinstance(name, str) and name and not name.lower().endswith(_SUFFIXES) else name
     file_name = check_file_name(file_name, culprit=f"image {name!r}", where=where, folder=images)
-    return OdgtRecord(image_id, source, where, file_name, entries)
+    height, width = content.get("height"), content.get("width")
+    size = (height, width) if is_side(height) and is_side(width) else None
+    return OdgtRecord(image_id, source, where, file_name, entries, size)
 
 
 def _refuse_twice(record: OdgtRecord, seen: set[str]) -> None:

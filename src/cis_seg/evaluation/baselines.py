@@ -20,6 +20,7 @@ from cis_seg.structures import RLE
 ELLIPSE_CORNERS = 72  # a 72-gon has 99.9 % of its ellipse's area, and polygons become RLEs without a canvas
 SMALL_ELLIPSE = 0.9  # people fill less of their box than its ellipse does; the best of these baselines on CIS
 CROWD_BINS = ("none", "low", "mid", "high")
+OCCLUSION_RANGES = {"moderate": (0.5, 0.75), "hard": (0.75, float("inf"))}  # lower limit included, upper one not
 BaselineShape = Literal["box", "ellipse", "small_ellipse"]
 
 
@@ -110,12 +111,35 @@ def crowd_bins(annotations: Iterable[dict[str, Any]]) -> dict[int, str]:
 
     ``none`` 0, ``low`` below 0.3, ``mid`` 0.3 to 0.5, ``high`` above 0.5. Ignore regions have no bin and are not counted as neighbours.
     """
+    return {
+        number: "none" if largest == 0 else "low" if largest < 0.3 else "mid" if largest <= 0.5 else "high"
+        for number, largest in _largest_ious(annotations).items()
+    }
+
+
+def occlusion_ranges(annotations: Iterable[dict[str, Any]]) -> dict[int, str]:
+    """Return OCHuman's degree of occlusion of each annotation (Zhang et al., Pose2Seg, arXiv:1803.10683, section 4).
+
+    MaxIoU is the annotation's own ``max_iou`` (OCHuman's file states it, over people who may lack a mask), or else the largest IoU of its
+    box with another one of its category in the image: ``moderate`` 0.5 to 0.75, ``hard`` 0.75 and more, an empty text below.
+    """
+    annotations = list(annotations)
+    stated = {a["id"]: a["max_iou"] for a in annotations if a.get("max_iou") is not None}
+    ranges = {}
+    for number, largest in _largest_ious(annotations).items():
+        value = stated.get(number, largest)
+        ranges[number] = next((name for name, (low, high) in OCCLUSION_RANGES.items() if low <= value < high), "")
+    return ranges
+
+
+def _largest_ious(annotations: Iterable[dict[str, Any]]) -> dict[int, float]:
+    """Largest IoU of each annotation's box with another one of its category in the image, without ignore regions."""
     groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for annotation in annotations:
         if not annotation["iscrowd"]:
             groups[annotation["image_id"], annotation["category_id"]].append(annotation)
-    bins = {}
+    largest: dict[int, float] = {}
     for group in groups.values():
-        for annotation, largest in zip(group, largest_iou([annotation["bbox"] for annotation in group]), strict=True):
-            bins[annotation["id"]] = "none" if largest == 0 else "low" if largest < 0.3 else "mid" if largest <= 0.5 else "high"
-    return bins
+        ious = largest_iou([annotation["bbox"] for annotation in group])
+        largest |= {annotation["id"]: float(iou) for annotation, iou in zip(group, ious, strict=True)}
+    return largest

@@ -6,30 +6,44 @@ AP values are those of pycocotools times 100; its -1 (nothing to measure) become
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from cis_seg.coco import rle
-from cis_seg.coco.ground_truth import GroundTruth, silenced
+from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.reader import check_areas
 from cis_seg.errors import ConfigError
-from cis_seg.evaluation.baselines import CROWD_BINS, baseline_results, crowd_bins, mask_to_box, mean_overlap_degree
+from cis_seg.evaluation.baselines import (
+    CROWD_BINS,
+    OCCLUSION_RANGES,
+    baseline_results,
+    crowd_bins,
+    mask_to_box,
+    mean_overlap_degree,
+    occlusion_ranges,
+)
+from cis_seg.evaluation.coco_protocol import (
+    Changes,
+    Evaluator,
+    IouType,
+    all_sizes,
+    evaluated,
+    indexed,
+    mean_of_measured,
+    percent,
+)
+from cis_seg.evaluation.crowdhuman import crowdhuman_metrics
 from cis_seg.evaluation.exclusive import exclusive_results
-from cis_seg.runtime.compat import ChangedGroundTruth
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Curves", "Evaluation", "GroundTruth", "IouType", "Metrics", "baselines", "score"]
+__all__ = ["Curves", "Evaluation", "GroundTruth", "Metrics", "baselines", "score"]
 
-IouType = Literal["bbox", "segm"]
 Metrics = dict[str, float | None]
 #: "segm/50", "segm/75", "bbox/50", "bbox/75" -> (101,) precision in [0, 1] at the recalls 0, 0.01, ..., 1, by IoU threshold in percent
 Curves = dict[str, NDArray[np.float64]]
@@ -47,30 +61,6 @@ class Evaluation:
 
     metrics: Metrics
     curves: Curves  # empty if nothing can be measured
-
-
-class _Evaluator(ChangedGroundTruth, COCOeval):  # type: ignore[misc]
-    """COCOeval with changed annotations, without modifying the shared ground truth.
-
-    Args:
-        changes: annotation id -> changed entries: ``area``, ``ignore``, ``iscrowd``.
-        ious: the IoU matrices of an earlier run on the same annotations and detections.
-    """
-
-    def __init__(
-        self,
-        truth: COCO,
-        detections: COCO,
-        iou_type: IouType,
-        changes: dict[int, dict[str, Any]],
-        ious: dict[tuple[int, int], Any] | None = None,
-    ) -> None:
-        super().__init__(truth, detections, iou_type)
-        self.changes = changes
-        self._known_ious = ious
-
-    def computeIoU(self, imgId: int, catId: int) -> Any:  # COCOeval's names
-        return super().computeIoU(imgId, catId) if self._known_ious is None else self._known_ious[imgId, catId]
 
 
 def score(
@@ -95,8 +85,9 @@ def score(
         exclusive: also score exclusive masks (``exclusive_results``) as ``segm_exclusive/``.
 
     Returns:
-        Metrics and curves. ``segm/AP/crowd_*`` ignores the annotations outside the bin; an unmatched detection counts as wrong in every
-        bin, so bins can be compared between systems but not with each other. ``num_annotations`` includes ignore regions.
+        Metrics and curves. ``segm/AP/crowd_*`` and ``occlusion/*`` ignore the annotations outside the bin; an unmatched detection counts
+        as wrong in every bin, so bins can be compared between systems but not with each other. ``num_annotations`` includes ignore
+        regions.
 
     Raises:
         DataError: area is ``published`` and the file has no areas.
@@ -112,9 +103,11 @@ def score(
         if exclusive and metrics["segm/AP"] is not None:
             metrics |= _score_exclusive(ground_truth, results, changes)
     if "bbox" in iou_types:
-        evaluator = _evaluate(ground_truth, _detections(ground_truth, results), "bbox", changes)
-        metrics |= _summary(evaluator, ground_truth, "bbox")
+        evaluator = evaluated(ground_truth, indexed(ground_truth, results), "bbox", changes)
+        metrics |= _summary(evaluator, ground_truth, "bbox") | _occlusion_scores(ground_truth, evaluator, "bbox")
         curves |= _curves(evaluator, "bbox")
+        if ground_truth.crowd is not None:
+            metrics |= crowdhuman_metrics(ground_truth.crowd, results)
     metrics["num_images"] = len(ground_truth.images)
     metrics["num_annotations"] = len(ground_truth.annotations)
     return Evaluation(metrics, curves)
@@ -135,18 +128,19 @@ def baselines(ground_truth: GroundTruth) -> Metrics:
     return dict(_baselines[ground_truth])
 
 
-def _score_masks(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: dict[int, dict[str, Any]]) -> Evaluation:
+def _score_masks(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: Changes) -> Evaluation:
     masked = [entry for entry in results if entry.get("segmentation")]
     if not ground_truth.has_masks or (results and not masked):
         return Evaluation(_unmeasured(ground_truth), {})
     if len(masked) < len(results):
         log.warning("%d of %d results have no mask and are scored as boxes only", len(results) - len(masked), len(results))
-    detections = _detections(ground_truth, masked)
-    evaluator = _evaluate(ground_truth, detections, "segm", _ignore_maskless(ground_truth, changes))
+    detections = indexed(ground_truth, masked)
+    evaluator = evaluated(ground_truth, detections, "segm", _ignore_maskless(ground_truth, changes))
     shown = [d for d in detections.dataset["annotations"] if d["score"] >= SHOWN_SCORE]
     metrics: Metrics = {
         **_summary(evaluator, ground_truth, "segm"),
-        **_crowd_aps(ground_truth, detections, evaluator),
+        **_crowd_scores(ground_truth, evaluator),
+        **_occlusion_scores(ground_truth, evaluator, "segm"),
         **baselines(ground_truth),
         "shape/mask_to_box": mask_to_box(shown),
         "overlap/mean_degree": mean_overlap_degree(shown),
@@ -154,16 +148,17 @@ def _score_masks(ground_truth: GroundTruth, results: list[dict[str, Any]], chang
     return Evaluation(metrics, _curves(evaluator, "segm"))
 
 
-def _score_exclusive(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: dict[int, dict[str, Any]]) -> Metrics:
-    detections = _detections(ground_truth, exclusive_results(results))
-    evaluator = _evaluate(ground_truth, detections, "segm", _ignore_maskless(ground_truth, changes))
+def _score_exclusive(ground_truth: GroundTruth, results: list[dict[str, Any]], changes: Changes) -> Metrics:
+    detections = indexed(ground_truth, exclusive_results(results))
+    evaluator = evaluated(ground_truth, detections, "segm", _ignore_maskless(ground_truth, changes))
     return _summary(evaluator, ground_truth, "segm_exclusive")
 
 
 def _unmeasured(ground_truth: GroundTruth) -> Metrics:
     """Return the mask metrics if the ground truth or the results have no masks."""
-    names = [*STATS, *(f"AP/{name}" for name in ground_truth.category_names), *(f"AP/crowd_{name}" for name in CROWD_BINS)]
-    metrics: Metrics = {f"segm/{name}": None for name in names}
+    groups = [f"{score}/crowd_{name}" for score in ("AP", "AR") for name in CROWD_BINS]
+    metrics: Metrics = {f"segm/{name}": None for name in (*STATS, *(f"AP/{name}" for name in ground_truth.category_names), *groups)}
+    metrics |= {f"occlusion/segm_{score}/{name}": None for score in ("AP", "AR") for name in OCCLUSION_RANGES}
     if ground_truth.has_masks:
         metrics |= baselines(ground_truth)
     return metrics | {"shape/mask_to_box": None, "overlap/mean_degree": None}
@@ -179,73 +174,52 @@ def _area_changes(ground_truth: GroundTruth, area: str) -> dict[int, dict[str, A
     return {}
 
 
-def _ignore_maskless(ground_truth: GroundTruth, changes: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+def _ignore_maskless(ground_truth: GroundTruth, changes: Changes) -> Changes:
     """Treat annotations without a mask as ignore regions, like COCO's crowd regions."""
-    return changes | {i: {**changes.get(i, {}), "ignore": 1, "iscrowd": 1} for i in ground_truth.maskless}
-
-
-def _detections(ground_truth: GroundTruth, results: list[dict[str, Any]]) -> COCO:
-    with silenced():
-        if results:
-            return ground_truth.coco.loadRes([dict(entry) for entry in results])  # copies, because loadRes modifies its entries
-        empty = COCO()
-        empty.dataset = {**ground_truth.coco.dataset, "annotations": []}
-        empty.createIndex()
-        return empty
-
-
-def _evaluate(ground_truth: GroundTruth, detections: COCO, iou_type: IouType, changes: dict[int, dict[str, Any]]) -> _Evaluator:
-    with silenced():
-        evaluator = _Evaluator(ground_truth.coco, detections, iou_type, changes)
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return evaluator
-
-
-def _evaluate_all_sizes(
-    ground_truth: GroundTruth,
-    detections: COCO,
-    changes: dict[int, dict[str, Any]],
-    *,
-    thresholds: Sequence[float] | None = None,
-    ious: dict[tuple[int, int], Any] | None = None,
-) -> float | None:
-    """Return mask AP without the split by size (a quarter of the work), over ``thresholds`` or COCO's ten."""
-    with silenced():
-        evaluator = _Evaluator(ground_truth.coco, detections, "segm", changes, ious)
-        evaluator.params.areaRng, evaluator.params.areaRngLbl = evaluator.params.areaRng[:1], evaluator.params.areaRngLbl[:1]
-        if thresholds is not None:
-            evaluator.params.iouThrs = np.array(thresholds)
-        evaluator.evaluate()
-        evaluator.accumulate()
-    return _percent(_mean(evaluator.eval["precision"][:, :, :, 0, -1]))
+    return {**changes} | {i: {**changes.get(i, {}), "ignore": 1, "iscrowd": 1} for i in ground_truth.maskless}
 
 
 def _baseline_ap50(ground_truth: GroundTruth, shape: Literal["box", "ellipse"]) -> float | None:
-    detections = _detections(ground_truth, baseline_results(ground_truth, shape))
-    return _evaluate_all_sizes(ground_truth, detections, _ignore_maskless(ground_truth, {}), thresholds=[0.5])
+    detections = indexed(ground_truth, baseline_results(ground_truth, shape))
+    return all_sizes(ground_truth, detections, "segm", _ignore_maskless(ground_truth, {}), thresholds=[0.5])[0]
 
 
-def _crowd_aps(ground_truth: GroundTruth, detections: COCO, whole: _Evaluator) -> Metrics:
+def _crowd_scores(ground_truth: GroundTruth, whole: Evaluator) -> Metrics:
     bins = crowd_bins(ground_truth.annotations)
-    metrics: Metrics = {}
-    for name in CROWD_BINS:
-        changes = _ignore_maskless(ground_truth, {i: {"ignore": 1} for i, own in bins.items() if own != name})
-        metrics[f"segm/AP/crowd_{name}"] = _evaluate_all_sizes(ground_truth, detections, changes, ious=whole.ious)
-    return metrics
+    scores = {name: _group_scores(ground_truth, whole, bins, name, "segm") for name in CROWD_BINS}
+    return {f"segm/AP/crowd_{name}": ap for name, (ap, _) in scores.items()} | {
+        f"segm/AR/crowd_{name}": recall for name, (_, recall) in scores.items()
+    }
 
 
-def _summary(evaluator: _Evaluator, ground_truth: GroundTruth, prefix: str) -> Metrics:
-    metrics = {f"{prefix}/{name}": _percent(float(evaluator.stats[place])) for name, place in STATS.items()}
+def _occlusion_scores(ground_truth: GroundTruth, whole: Evaluator, kind: IouType) -> Metrics:
+    ranges = occlusion_ranges(ground_truth.annotations)
+    scores = {name: _group_scores(ground_truth, whole, ranges, name, kind) for name in OCCLUSION_RANGES}
+    return {f"occlusion/{kind}_{score}/{name}": pair[place] for place, score in enumerate(("AP", "AR")) for name, pair in scores.items()}
+
+
+def _group_scores(
+    ground_truth: GroundTruth, whole: Evaluator, groups: Mapping[int, str], name: str, kind: IouType
+) -> tuple[float | None, float | None]:
+    """Return AP and AR of the annotations of one of ``groups`` (by annotation id); the others are ignored, as ``whole`` saw them all."""
+    if name not in groups.values():
+        return None, None
+    changes: Changes = {i: {"ignore": 1} for i, own in groups.items() if own != name}
+    if kind == "segm":
+        changes = _ignore_maskless(ground_truth, changes)
+    return all_sizes(ground_truth, whole.cocoDt, kind, changes, ious=whole.ious)
+
+
+def _summary(evaluator: Evaluator, ground_truth: GroundTruth, prefix: str) -> Metrics:
+    metrics = {f"{prefix}/{name}": percent(float(evaluator.stats[place])) for name, place in STATS.items()}
     names = dict(zip(ground_truth.category_ids, ground_truth.category_names, strict=True))
     for place, category_id in enumerate(evaluator.params.catIds):
         precision = evaluator.eval["precision"][:, :, place, 0, -1]
-        metrics[f"{prefix}/AP/{names[int(category_id)]}"] = _percent(_mean(precision))
+        metrics[f"{prefix}/AP/{names[int(category_id)]}"] = percent(mean_of_measured(precision))
     return metrics
 
 
-def _curves(evaluator: _Evaluator, prefix: IouType) -> Curves:
+def _curves(evaluator: Evaluator, prefix: IouType) -> Curves:
     """Return precision over recall at ``CURVE_THRESHOLDS`` for all sizes and 100 detections, averaged over the measured categories."""
     curves: Curves = {}
     for threshold in CURVE_THRESHOLDS:
@@ -255,13 +229,3 @@ def _curves(evaluator: _Evaluator, prefix: IouType) -> Curves:
         if measured.any():
             curves[f"{prefix}/{100 * threshold:.0f}"] = precision[:, measured].mean(axis=1)
     return curves
-
-
-def _mean(precision: NDArray[np.float64]) -> float:
-    """Return COCOeval's mean over the measured entries, -1 without any."""
-    measured = precision[precision > -1]
-    return float(measured.mean()) if measured.size else -1.0
-
-
-def _percent(value: float) -> float | None:
-    return None if value == -1 or math.isnan(value) else 100 * value

@@ -9,10 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cis_seg.coco.crowd_truth import BOX_KINDS
 from cis_seg.evaluation.metrics_file import METRICS, OBJECTIVE, read_metrics
 
 CATEGORIES_ABREAST = 2  # fits into 80 columns, and COCO's 80 categories onto a screen
 _CATEGORY = "bbox/AP/"
+
+_CROWDHUMAN = {"AP": "AP", "MR": "MR^-2 (lower is better)", "JI": "JI"}
 
 #: rows of the table: key in metrics.json -> meaning
 ROWS = {
@@ -28,6 +31,7 @@ ROWS = {
     "given_boxes/ellipse/mean_iou/size_48_up": "    baseline: ellipses in these boxes",
     "given_boxes/box/mean_iou/size_48_up": "    baseline: these boxes filled",
     "bbox/AP50": "box AP50",
+    **{f"crowdhuman/{name}/{kind}": f"CrowdHuman {text}, {kind} boxes" for kind in BOX_KINDS for name, text in _CROWDHUMAN.items()},
     "shape/mask_to_box": "mask area / box area, median",
     "floor/mask_to_box": "  the same for the ground truth",
     "overlap/mean_degree": "overlap degree of touching masks (Eq. 1)",

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import lightning as L
 
+from cis_seg.coco.crowd_truth import BOX_KINDS
 from cis_seg.evaluation.baselines import CROWD_BINS
 from cis_seg.evaluation.metrics import Curves
 
@@ -81,6 +82,11 @@ BEST_IS_MOST = (
     *(f"val/segm_AP_crowd_{level}" for level in CROWD_BINS),
 )
 
+#: W&B's summary of the scores of a set that is CrowdHuman's; the miss rate is best at its minimum
+CROWDHUMAN_BEST = {
+    f"val/crowdhuman_{name}_{kind}": best for name, best in (("AP", "max"), ("MR", "min"), ("JI", "max")) for kind in BOX_KINDS
+}
+
 #: metrics that every box-supervised run on a CPU logs if the ground truth has masks, except scores that it cannot measure (such as no
 #: large instances)
 PROMISED = (
@@ -113,4 +119,5 @@ def summaries(terms: Iterable[str]) -> dict[str, str]:
         terms: names of the trained loss terms, as in ``loss.weights``.
     """
     least = ("train/loss", *(f"{prefix}{term}" for prefix in (RAW, WEIGHTED) for term in terms))
-    return dict.fromkeys(BEST_IS_MOST, "max") | dict.fromkeys(least, "min") | {SPEED: "mean", PEAK_RSS: "max", PEAK_CUDA: "max"}
+    best = dict.fromkeys(BEST_IS_MOST, "max") | CROWDHUMAN_BEST
+    return best | dict.fromkeys(least, "min") | {SPEED: "mean", PEAK_RSS: "max", PEAK_CUDA: "max"}

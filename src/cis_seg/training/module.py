@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cis_seg.assign import assign, select_mask_samples
+from cis_seg.coco.crowd_truth import BOX_KINDS
 from cis_seg.coco.results import to_results
 from cis_seg.evaluation.metrics import Curves, GroundTruth, score
 from cis_seg.inference.postprocess import Postprocess
@@ -161,8 +162,8 @@ class CondInstModule(L.LightningModule):
     def ground_truth(self, index: int) -> GroundTruth:
         """Return the ground truth of the scored set ``index``, which is read once."""
         if index not in self._ground_truths:
-            path = self.trainer.datamodule.val_ground_truths[index]  # type: ignore[attr-defined]
-            self._ground_truths[index] = GroundTruth(path, categories=self.class_names)
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self._ground_truths[index] = data.ground_truth(data.val_ground_truths[index], self.class_names)
         return self._ground_truths[index]
 
     def configure_optimizers(self) -> Any:
@@ -189,7 +190,10 @@ class CondInstModule(L.LightningModule):
 
 
 #: scores that are logged as curves during training; metrics.json contains all
-HEADLINES = ("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP", "bbox/AP50", "overlap/mean_degree", "shape/mask_to_box")
+HEADLINES = (
+    *("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP", "bbox/AP50", "overlap/mean_degree", "shape/mask_to_box"),
+    *(f"crowdhuman/{name}/{kind}" for name in ("AP", "MR", "JI") for kind in BOX_KINDS),
+)
 
 
 def _headline(scores: Mapping[str, float | None], index: int) -> dict[str, float]:

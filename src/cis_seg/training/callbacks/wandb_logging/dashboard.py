@@ -68,12 +68,13 @@ def all_scores(metrics: Mapping[str, float | None]) -> dict[str, float]:
     named = {}
     for key, value in metrics.items():
         scored, score = (second, key.removeprefix("train/")) if key.startswith("train/") else (held_out, key)
-        of_category = score.count("/") == 2 and "/crowd_" not in score
+        of_category = score.startswith(_OF_CATEGORY) and "/crowd_" not in score
         if value is not None and not of_category and not score.startswith("num_"):
             named[f"{scored}/{score.replace('/', '_')}"] = value
     return named
 
 
+_OF_CATEGORY = ("segm/AP/", "bbox/AP/")
 _LOGGED_BY_MODULE = {f"{name}/{key.replace('/', '_')}" for name in SCORED_SETS for key in HEADLINES}
 
 
