@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.degrade_masks import main
+from cis_seg.commands.annotations import degrade_masks as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

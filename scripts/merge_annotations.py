@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.merge_annotations import main
+from cis_seg.commands.annotations import merge_annotations as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -23,7 +23,6 @@ runtime
 structures  config
 ops  coco  checkpoints
 data  model  assign  losses  evaluation  visualization
-formats
 inference  inspection
 training  annotation
 build

@@ -16,7 +16,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from cis_seg.config.plain import to_dataclass
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
-from cis_seg.model.deform_conv import ModulatedDeformConv2d
+from cis_seg.model.layers import ModulatedDeformConv2d
 from runs import SMALL, composed, small_run, weights_of
 
 #: config name -> the reference's name, its parameters with 80 classes, those that are trained

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+Arguments = TypeVar("Arguments")
 
 
 class UserError(ValueError):
@@ -55,3 +60,12 @@ def listing(folder: Path, pattern: str = "*", most: int = 12) -> str:
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.glob(pattern))
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) + more) or "(nothing)"
+
+
+def exit_code(command: Callable[[Arguments], int | None], arguments: Arguments) -> int:
+    """Run a command on its parsed arguments; return its exit code, or 2 after the message of a user's mistake or a failing file system."""
+    try:
+        return command(arguments) or 0
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

@@ -13,7 +13,7 @@ from cis_seg.annotation.degradation import Degradation, Mask, degraded, degraded
 from cis_seg.coco import rle
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import CocoFile, check_coco
-from cis_seg.commands.degrade_masks import main
+from cis_seg.commands.annotations import degrade_masks as main
 from cis_seg.errors import ConfigError
 
 BOXES = [(x, y, 30, 60) for y in (5, 75, 145) for x in range(5, 400, 40)]

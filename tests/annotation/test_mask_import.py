@@ -13,7 +13,7 @@ from cis_seg.annotation.mask_import import Imported, import_masks, masks_of
 from cis_seg.coco import rle
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import CocoFile, check_coco
-from cis_seg.commands.import_masks import main
+from cis_seg.commands.annotations import import_masks as main
 from cis_seg.errors import DataError
 
 SIZE = (60, 100)

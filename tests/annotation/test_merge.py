@@ -16,7 +16,7 @@ from cis_seg.annotation.job import ACCEPTABLE, KINDS, Job, read_dropped, read_jo
 from cis_seg.annotation.merging import Merged, data_card, merge
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.rle import box_mask
-from cis_seg.commands import merge_annotations
+from cis_seg.commands import annotations
 from cis_seg.errors import DataError
 from cis_seg.inspection.contents import read_contents
 from cis_seg.inspection.oddities import find_oddities
@@ -181,7 +181,9 @@ def test_masks_that_are_still_the_draft_are_counted(job: Job, export_content: Co
 
 
 def run(job: Job, *arguments: object) -> int:
-    code: int = merge_annotations.main([str(job.path), *map(str, arguments), "--output", str(job.path.parent / "out" / "MERGED.json")])
+    code: int = annotations.merge_annotations(
+        [str(job.path), *map(str, arguments), "--output", str(job.path.parent / "out" / "MERGED.json")]
+    )
     return code
 
 
@@ -210,13 +212,13 @@ def test_rejected_problems_are_listed_and_accepted_ones_are_in_the_card(
 ) -> None:
     add(segmentation=[rectangle(11, 11, 18, 37)])(export_content)
     path = write_export(export_content)
-    assert run(job, path) == merge_annotations.EXIT_REFUSED
+    assert run(job, path) == annotations.EXIT_REFUSED
     text = capsys.readouterr().err
     assert f"export.json, annotations 0/99 of images/{NAMES[0]}: mask IoU 0.97" in text
     assert "2 problems" in text
     assert not (tmp_path / "out" / "MERGED.json").exists()
     assert "unlisted" in (tmp_path / "out" / "MERGED.problems.txt").read_text()
-    assert run(job, path, "--accept", "duplicate") == merge_annotations.EXIT_REFUSED
+    assert run(job, path, "--accept", "duplicate") == annotations.EXIT_REFUSED
     assert run(job, path, "--accept", "duplicate", "unlisted") == 0
     assert len(json.loads((tmp_path / "out" / "MERGED.json").read_text())["annotations"]) == 7
     card = (tmp_path / "out" / "MERGED.md").read_text()
@@ -250,7 +252,7 @@ def test_user_errors(
     (tmp_path / "text.json").write_text("{")
     (tmp_path / "results.json").write_text("[]")
     (tmp_path / "dropped.txt").write_text("1 too dark\n4 a region, nobody\n")
-    code = merge_annotations.main(
+    code = annotations.merge_annotations(
         [str(job.path), "--output", f"{tmp_path}/m.json", *(word.replace("FOLDER", str(tmp_path)) for word in arguments)]
     )
     assert code == 2

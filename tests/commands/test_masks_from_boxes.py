@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from cis_seg.coco import rle
 from cis_seg.commands import masks_from_boxes
 from cis_seg.data.coco import CocoDataset
-from cis_seg.formats.yolo import read_yolo
+from cis_seg.data.formats.yolo import read_yolo
 from cis_seg.inference import box_masks
 from label_folders import labelme_folder, photo, shape, yolo_folder
 from runs import exit_code

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cis_seg.evaluation.score_table import print_report, print_scores, score_table
+from cis_seg.evaluation.scores import print_report, print_scores, score_table
 
 METRICS: dict[str, float | None] = {
     "segm/AP": 12.345,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cis_seg.inference.refine import refine_masks
+from cis_seg.inference.postprocess import refine_masks
 from cis_seg.ops.color import pooled_colors, rgb_to_lab
 from cis_seg.ops.masks import aligned_bilinear, box_masks
 from cis_seg.ops.mean_field import mean_field

@@ -1,5 +1,7 @@
 """Pairwise loss: loop, typed and golden reference numbers, extreme logits, borders, gradient, precision, nothing."""
 
+from __future__ import annotations
+
 import math
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 import oracles
 from cis_seg.losses import pairwise
-from cis_seg.losses.pairwise import pairwise_loss
+from cis_seg.losses.pairwise import pairwise_loss, ramp
 from golden_arrays import isolated_arrays
 
 
@@ -158,3 +160,10 @@ def test_wrong_shapes_are_named() -> None:
         pairwise_loss(torch.zeros(2, 4, 5), torch.zeros(2, 4, 5), torch.zeros(1, 24, 4, 5), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"\(N, h, w\)"):
         pairwise_loss(torch.zeros(2, 1, 4, 5), torch.zeros(2, 4, 5), torch.zeros(1, 8, 4, 5), torch.zeros(2, dtype=torch.int64))
+
+
+def test_ramp_counts_from_one() -> None:
+    assert ramp(1, 10_000) == pytest.approx(1e-4)
+    assert ramp(5_000, 10_000) == 0.5
+    assert ramp(10_000, 10_000) == ramp(10_001, 10_000) == 1.0
+    assert ramp(1, 0) == 1.0

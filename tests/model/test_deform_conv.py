@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import oracles
-from cis_seg.model.deform_conv import ModulatedDeformConv2d
+from cis_seg.model.layers import ModulatedDeformConv2d
 from cis_seg.model.resnet import ResNet
 from golden_arrays import isolated_arrays
 

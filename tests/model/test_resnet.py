@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from cis_seg.errors import ConfigError
-from cis_seg.model.deform_conv import ModulatedDeformConv2d
+from cis_seg.model.layers import ModulatedDeformConv2d
 from cis_seg.model.resnet import ResNet
 from pretrained import randomise_norms
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from cis_seg.model.sync_batch_norm import SharedBatchNorm, share_norms
+from cis_seg.model.layers import SharedBatchNorm, share_norms
 from tiny_model import tiny_model
 
 #: images of the two processes; h and w differ as canvases do

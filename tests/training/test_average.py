@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cis_seg.runtime.signals import Stopped
-from cis_seg.training.average import as_network, as_trained, follow, momentum_after
+from cis_seg.training.optim import as_network, as_trained, follow, momentum_after
 from faulty import compared, sends, state_of
 from runs import small_run
 

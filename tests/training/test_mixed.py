@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cis_seg.commands.degrade_masks import main
+from cis_seg.commands.annotations import degrade_masks as main
 from cis_seg.runtime.signals import Stopped
 from faulty import compared, differences, rows_of, sends, state_of
 from runs import small_run

@@ -23,8 +23,8 @@ from cis_seg.model.build import build_model
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.ops.color import pooled_colors
 from cis_seg.structures import Batch, DensePredictions, MaskSamples
-from cis_seg.training.average import follow
 from cis_seg.training.module import CondInstModule
+from cis_seg.training.optim import follow
 from cis_seg.training.teacher import Teacher
 
 WEIGHTS = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "proj": 1.0, "pairwise": 1.0, "overlap": 1.0}

@@ -87,7 +87,7 @@ def _convert(args: argparse.Namespace) -> None:
         file, images = _masks(args), args.images
     else:
         _check_options(args, ("to", "kind", "images", "split", "classes", "exif", "keep_difficult"))
-        from cis_seg.formats.reading import read_labels
+        from cis_seg.data.formats.reading import read_labels
 
         labels = read_labels(
             args.source,
@@ -114,7 +114,7 @@ def _masks(args: argparse.Namespace) -> CocoFile:
     """The COCO json or results file to write in another format."""
     from cis_seg.coco.entries import Needs
     from cis_seg.coco.reader import check_coco, read_json
-    from cis_seg.formats.predictions import from_results
+    from cis_seg.data.formats.predictions import from_results
 
     if args.to not in ("yolo", "labelme"):
         remedy = "--to yolo or --to labelme; for labels of one of labelme's files, name its folder"
@@ -132,8 +132,8 @@ def _masks(args: argparse.Namespace) -> CocoFile:
 
 def _written(file: CocoFile, args: argparse.Namespace, images: Path | None) -> list[str]:
     """Write a folder of labels; return what was written."""
-    from cis_seg.formats.labelme_files import write_labelme
-    from cis_seg.formats.yolo_files import write_yolo
+    from cis_seg.data.formats.labelme_files import write_labelme
+    from cis_seg.data.formats.yolo_files import write_yolo
 
     if args.target.is_file() or (args.target.is_dir() and any(args.target.iterdir())):
         found = "a file" if args.target.is_file() else listing(args.target, most=5)

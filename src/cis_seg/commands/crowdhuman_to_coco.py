@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cis_seg.config.schema import DataConfig
-from cis_seg.errors import UserError
+from cis_seg.errors import exit_code
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/crowdhuman_to_coco.py") -> int:
@@ -36,12 +35,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/cro
     if (args.images is None) != (args.source.suffix == ".json"):
         parser.error("give IN.odgt IMAGES_DIR OUT.json, or IN.json OUT.odgt")
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    try:
-        _convert(args)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(_convert, args)
 
 
 def _convert(args: argparse.Namespace) -> None:

@@ -31,8 +31,7 @@ from cis_seg.data.transforms import TestTransform
 from cis_seg.errors import CheckpointError, ConfigError
 from cis_seg.evaluation.given_boxes import given_box_metrics
 from cis_seg.evaluation.metrics import score
-from cis_seg.evaluation.metrics_file import METRICS, OBJECTIVE, write_metrics
-from cis_seg.evaluation.score_table import print_scores
+from cis_seg.evaluation.scores import METRICS, OBJECTIVE, print_scores, write_metrics
 from cis_seg.inference.box_masks import BoxMasker
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import Trained, load_trained, pick_device, predict_batch, warn_of_size

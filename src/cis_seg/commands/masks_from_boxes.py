@@ -19,12 +19,12 @@ from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import check_coco, read_json
 from cis_seg.config.command_schema import MasksFromBoxesConfig
 from cis_seg.config.validation import checked
+from cis_seg.data.formats.labelme_files import write_labelme
+from cis_seg.data.formats.reading import is_label_set
+from cis_seg.data.formats.yolo_files import write_yolo
 from cis_seg.data.image_files import check_size
 from cis_seg.data.images import read_image
 from cis_seg.errors import ConfigError, DataError, listing
-from cis_seg.formats.labelme_files import write_labelme
-from cis_seg.formats.reading import is_label_set
-from cis_seg.formats.yolo_files import write_yolo
 from cis_seg.inference.box_file import BoxedImage, BoxFile, read_box_file
 from cis_seg.inference.box_masks import BoxMask, BoxMasker, labels_of_names
 from cis_seg.inference.predictor import load_trained, pick_device, test_transform

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "cis-seg ochuman") 
     parser.add_argument("--part", choices=["all", "val", "test"], default="all", help="the first 2,500 images with masks, or the others")
     args = parser.parse_args(arguments)
     try:
-        from cis_seg.formats.ochuman import ochuman_to_coco
+        from cis_seg.data.formats.ochuman import ochuman_to_coco
 
         content = ochuman_to_coco(args.source, args.part)
         args.target.parent.mkdir(parents=True, exist_ok=True)

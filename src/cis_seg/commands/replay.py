@@ -21,8 +21,8 @@ from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
-from cis_seg.training.average import AVERAGE_PREFIX
 from cis_seg.training.module import CondInstModule
+from cis_seg.training.optim import AVERAGE_PREFIX
 from cis_seg.training.skipped_step import SavedStep, load_step
 from cis_seg.training.teacher import Teacher
 

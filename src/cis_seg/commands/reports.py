@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-from cis_seg.errors import UserError
+from cis_seg.errors import exit_code
 
 RUNS = "a run, a folder of its seeds, or the folder of all runs"
 
@@ -25,7 +24,7 @@ def tables(arguments: Sequence[str] | None = None, prog: str = "python scripts/t
     help_of_runs = f"{RUNS}; a folder written by evaluate is read only if given explicitly"
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUNS", help=help_of_runs)
     parser.add_argument("--output", type=Path, metavar="DIR", help="also write tables.md, runs.csv, groups.csv and lambda.png there")
-    return _exit_code(partial(_tables, parser.parse_args(arguments)))
+    return exit_code(_tables, parser.parse_args(arguments))
 
 
 def _tables(args: argparse.Namespace) -> None:
@@ -54,7 +53,7 @@ def report(arguments: Sequence[str] | None = None, prog: str = "python scripts/r
     parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="the page (default: report.html)")
     picture = "a picture to show first, such as figure4.png; may be repeated"
     parser.add_argument("--figure", type=Path, action="append", default=[], metavar="PNG", help=picture)
-    return _exit_code(partial(_report, parser.parse_args(arguments)))
+    return exit_code(_report, parser.parse_args(arguments))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -78,7 +77,7 @@ def wandb_workspace(arguments: Sequence[str] | None = None, prog: str = "python 
     )
     parser.add_argument("project", nargs="?", metavar="[ENTITY/]PROJECT", help="default: cis_seg of your default entity")
     parser.add_argument("--dry-run", action="store_true", help="print the definition as JSON and send nothing")
-    return _exit_code(partial(_wandb_workspace, parser.parse_args(arguments)))
+    return exit_code(_wandb_workspace, parser.parse_args(arguments))
 
 
 def _wandb_workspace(args: argparse.Namespace) -> None:
@@ -86,12 +85,3 @@ def _wandb_workspace(args: argparse.Namespace) -> None:
 
     defined = definition(args.project or PROJECT)
     print(json.dumps(defined, indent=2) if args.dry_run else create(defined))
-
-
-def _exit_code(task: Callable[[], None]) -> int:
-    try:
-        task()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0

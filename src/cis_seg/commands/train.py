@@ -21,9 +21,8 @@ from cis_seg.config.validation import checked, option_of, without_effect
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.workers import worker_errors_explained
 from cis_seg.errors import CheckpointError, ConfigError, RunError
-from cis_seg.evaluation.metrics_file import METRICS, OBJECTIVE, reported_step, write_metrics
-from cis_seg.evaluation.score_table import print_report
-from cis_seg.model.sync_batch_norm import share_norms
+from cis_seg.evaluation.scores import METRICS, OBJECTIVE, print_report, reported_step, write_metrics
+from cis_seg.model.layers import share_norms
 from cis_seg.runtime.atomic_files import retry_while_disk_full, write_atomically
 from cis_seg.runtime.compat import number_rows_from
 from cis_seg.runtime.machine import slow_precision

@@ -24,7 +24,7 @@ from cis_seg.config.schema import Config, CrowdData
 from cis_seg.config.validation import option_of, problems, without_effect
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.diagnostics.findings import Line, explained, ok, problem, warning
-from cis_seg.evaluation.metrics_file import METRICS
+from cis_seg.evaluation.scores import METRICS
 from cis_seg.training.run_folder import checkpoints_of
 
 

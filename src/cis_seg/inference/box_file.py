@@ -11,9 +11,9 @@ from cis_seg.coco.boxes import Box, corners, inside
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.file_names import near_file
 from cis_seg.coco.reader import CocoFile, read_coco
+from cis_seg.data.formats.reading import is_label_set, read_labels
 from cis_seg.data.records import missing_folder
 from cis_seg.errors import ConfigError, DataError, listing
-from cis_seg.formats.reading import is_label_set, read_labels
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class BoxFile:
 
 
 def read_box_file(path: Path, images: Path | None = None, exif: str | None = None) -> BoxFile:
-    """The images and boxes of a COCO json, or of YOLO, VOC or labelme labels (``formats.reading``).
+    """The images and boxes of a COCO json, or of YOLO, VOC or labelme labels (``data.formats.reading``).
 
     Masks are not needed, and not checked if present. All faults are found here, before the first image is read.
 

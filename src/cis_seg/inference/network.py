@@ -27,9 +27,8 @@ from cis_seg.data.transforms import collate
 from cis_seg.errors import DataError
 from cis_seg.evaluation.exclusive import exclusive_instances
 from cis_seg.inference.box_masks import BoxMasker
-from cis_seg.inference.detections import Detections
+from cis_seg.inference.detections import AnyImage, Detections, GivenImage, Pixels
 from cis_seg.inference.given_boxes import ANY_CLASS
-from cis_seg.inference.given_images import AnyImage, GivenImage, Pixels
 from cis_seg.inference.inputs import find_sources
 from cis_seg.inference.photos import unlabelled
 from cis_seg.inference.postprocess import Postprocess

@@ -16,9 +16,8 @@ from cis_seg.losses.detection import centerness_loss, focal_loss, giou_loss
 from cis_seg.losses.dice import dice_sums
 from cis_seg.losses.mask_targets import MaskTargets, mask_targets
 from cis_seg.losses.overlap import ImagePairs, overlap_pairs, reduce_pairs
-from cis_seg.losses.pairwise import pairwise_sums
+from cis_seg.losses.pairwise import pairwise_sums, ramp
 from cis_seg.losses.projection import projection_sums
-from cis_seg.losses.ramp import ramp
 from cis_seg.losses.teacher import teacher_sums
 from cis_seg.ops.boxes import boxes_touch
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask

@@ -1,4 +1,4 @@
-"""Pairwise colour affinity loss (BoxInst, Eq. 5 to 8): neighbouring pixels of similar colour get the same label.
+"""Pairwise colour affinity loss (BoxInst, Eq. 5 to 8): neighbouring pixels of similar colour get the same label; and its warm-up.
 
 Legend: B batch, N mask samples, E neighbours, h w mask grid, M pixels in box masks; p a pixel and q its neighbour.
 """
@@ -156,3 +156,12 @@ def _check_shapes(mask_logits: Tensor, box_masks: Tensor, color_similarity: Tens
             f"pairwise_loss: expected mask_logits and box_masks (N, h, w) and color_similarity (B, {num_edges}, h, w), got "
             f"{tuple(mask_logits.shape)}, {tuple(box_masks.shape)} and {tuple(color_similarity.shape)}"
         )
+
+
+def ramp(step: int, steps: int) -> float:
+    """Return the factor of a term at training step ``step``, counted from 1: ``min(step / steps, 1)``.
+
+    BoxInst ramps the pairwise loss over its first 10,000 iterations; at full weight from the start, untrained masks vanish. BoxTeacher
+    does the same with the teacher's term. ``steps=0`` means that the ramp is over, as in a fine-tune.
+    """
+    return min(step / steps, 1.0) if steps > 0 else 1.0

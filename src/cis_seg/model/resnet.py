@@ -9,7 +9,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from cis_seg.errors import ConfigError
 from cis_seg.model.backbone import Backbone, FrozenNorm
-from cis_seg.model.deform_conv import ModulatedDeformConv2d
+from cis_seg.model.layers import ModulatedDeformConv2d
 
 BlockType = type[BasicBlock] | type[Bottleneck]
 

@@ -10,7 +10,7 @@ from typing import Any
 from cis_seg.coco.reader import read_json
 from cis_seg.config.plain import CONFIG, EVALUATION, read_plain
 from cis_seg.errors import DataError
-from cis_seg.evaluation.metrics_file import METRICS
+from cis_seg.evaluation.scores import METRICS
 from cis_seg.training.run_folder import family
 
 #: column -> its key in metrics.json and the factor to the unit of the tables (percent, except the ratio of areas)

@@ -18,7 +18,7 @@ from cis_seg.config.paths import conf_dir, experiment_of
 from cis_seg.config.schema import Config, ModelConfig
 from cis_seg.config.validation import node_from_plain
 from cis_seg.errors import CheckpointError
-from cis_seg.evaluation.metrics_file import reported_step
+from cis_seg.evaluation.scores import reported_step
 from cis_seg.model.build import backbone_norm, load_backbone
 from cis_seg.training.module import CondInstModule
 

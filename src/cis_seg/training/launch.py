@@ -32,7 +32,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cis_seg.config.cli import EXIT_USER_ERROR
 from cis_seg.errors import ConfigError, UserError
-from cis_seg.evaluation.metrics_file import OBJECTIVE, read_metrics
+from cis_seg.evaluation.scores import OBJECTIVE, read_metrics
 
 #: environment variables by which a launcher passes a process its rank; those of an outer launcher would confuse the inner one
 RANK_VARIABLES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "NODE_RANK", "ROLE_", "MASTER_", "TORCHELASTIC_", "SLURM_")

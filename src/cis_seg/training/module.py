@@ -21,8 +21,8 @@ from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.condinst import CondInst
 from cis_seg.structures import Batch, DensePredictions, Instances
-from cis_seg.training.average import as_network, as_trained, follow, momentum_after
 from cis_seg.training.metrics import EvaluationListener, EvaluationResult
+from cis_seg.training.optim import as_network, as_trained, follow, momentum_after
 from cis_seg.training.teacher import Teacher
 
 log = logging.getLogger(__name__)

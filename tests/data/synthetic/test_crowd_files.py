@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from cis_seg.data.synthetic.card import COCO_PERSONS, crowd_card, decode, labelled_images
-from cis_seg.data.synthetic.files import ensure_crowd
-from cis_seg.data.synthetic.records import image_id
+from cis_seg.data.synthetic.files import ensure_crowd, image_id
 from cis_seg.data.synthetic.scene import compose_scene
 from cis_seg.data.synthetic.spec import EASY, SPLITS, CrowdPaths
 from cis_seg.errors import DataError

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cis_seg.data.synthetic.backdrop import Picture, smooth_noise
-from cis_seg.data.synthetic.colors import Color
+from cis_seg.data.synthetic.backdrop import Color, Picture, smooth_noise
 from cis_seg.data.synthetic.figures import LINE, Figure, Part
 from cis_seg.data.synthetic.spec import CrowdSpec
 

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cis_seg.data.synthetic.backdrop import paint_backdrop
+from cis_seg.data.synthetic.backdrop import TROUSERS, Color, Wardrobe, jittered, paint_backdrop, person_palette, shaded_banks
 from cis_seg.data.synthetic.canvas import SCALE, Box, Canvas, Person, dress, outer_box, photograph, visible_people
-from cis_seg.data.synthetic.colors import TROUSERS, Color, Wardrobe, jittered, person_palette, shaded_banks
 from cis_seg.data.synthetic.figures import Figure, draw_figure, sample_outfit
 from cis_seg.data.synthetic.pose import sample_pose
 from cis_seg.data.synthetic.spec import CrowdSpec

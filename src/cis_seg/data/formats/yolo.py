@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cis_seg.data.formats.data_yaml import SPLITS, DataYaml, class_names, find_data_yaml, read_data_yaml, split_images
+from cis_seg.data.formats.label_set import BACKGROUND, NO_IMAGE, Collector, LabelSet, Shape, polygon_box
 from cis_seg.data.image_files import Size
 from cis_seg.errors import DataError, listing
-from cis_seg.formats.data_yaml import SPLITS, DataYaml, class_names, find_data_yaml, read_data_yaml, split_images
-from cis_seg.formats.label_set import BACKGROUND, NO_IMAGE, Collector, LabelSet, Shape, polygon_box
 
 _BOX = 4  # numbers of a box
 _TRIANGLE = 6  # numbers of the smallest polygon

@@ -10,10 +10,10 @@ import pytest
 import supervision
 
 from cis_seg.coco import rle
+from cis_seg.data.formats.label_set import LabelSet
+from cis_seg.data.formats.reading import read_labels
+from cis_seg.data.formats.yolo import label_path, read_yolo
 from cis_seg.errors import DataError
-from cis_seg.formats.label_set import LabelSet
-from cis_seg.formats.reading import read_labels
-from cis_seg.formats.yolo import label_path, read_yolo
 from label_folders import BOX_ROWS, HEIGHT, TRIANGLE_ROW, WIDTH, photo, yolo_folder
 
 

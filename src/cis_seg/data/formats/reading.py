@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cis_seg.data.formats.data_yaml import find_data_yaml
+from cis_seg.data.formats.label_set import LabelSet
+from cis_seg.data.formats.labelme import is_labelme, read_labelme
+from cis_seg.data.formats.voc import read_voc
+from cis_seg.data.formats.yolo import read_yolo
 from cis_seg.errors import DataError, listing
-from cis_seg.formats.data_yaml import find_data_yaml
-from cis_seg.formats.label_set import LabelSet
-from cis_seg.formats.labelme import is_labelme, read_labelme
-from cis_seg.formats.voc import read_voc
-from cis_seg.formats.yolo import read_yolo
 
 KINDS = ("yolo", "voc", "labelme")
 YAML = (".yaml", ".yml")

@@ -13,9 +13,9 @@ import supervision
 from PIL import Image
 
 from cis_seg.coco import rle
+from cis_seg.data.formats.labelme import read_labelme
+from cis_seg.data.formats.reading import read_labels
 from cis_seg.errors import DataError
-from cis_seg.formats.labelme import read_labelme
-from cis_seg.formats.reading import read_labels
 from label_folders import HEIGHT, WIDTH, labelme_folder, photo, shape
 
 TRIANGLE = [[10.5, 10.0], [30.5, 10.0], [10.5, 30.0]]

@@ -1,7 +1,8 @@
-"""The report at the end of a run: its scores beside the baselines, and the path of the pictures."""
+"""The scores of a run or of an evaluation: metrics.json in its folder, and the table beside the baselines at its end."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cis_seg.coco.crowd_truth import BOX_KINDS
-from cis_seg.evaluation.metrics_file import METRICS, OBJECTIVE, read_metrics
+from cis_seg.runtime.atomic_files import retry_while_disk_full, write_atomically
 
+METRICS = "metrics.json"
+
+#: the metric that a sweep maximises
+OBJECTIVE = "segm/AP"
 CATEGORIES_ABREAST = 2  # fits into 80 columns, and COCO's 80 categories onto a screen
 _CATEGORY = "bbox/AP/"
 
@@ -36,6 +41,23 @@ ROWS = {
     "floor/mask_to_box": "  the same for the ground truth",
     "overlap/mean_degree": "overlap degree of touching masks (Eq. 1)",
 }
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, float | None]) -> None:
+    """Write ``folder/metrics.json`` atomically, once the disk has space: scores in percent, None for a score that is undefined."""
+    path, content = folder / METRICS, f"{json.dumps(dict(metrics), indent=2)}\n".encode()
+    retry_while_disk_full(lambda: write_atomically(path, content), path, len(content))
+
+
+def read_metrics(folder: Path) -> dict[str, float | None]:
+    """Return the content of ``folder/metrics.json``, which this package wrote."""
+    metrics: dict[str, float | None] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return metrics
+
+
+def reported_step(run: Path) -> int:
+    """Return the step of the scores in ``run/metrics.json``; 0 without the file."""
+    return int(read_metrics(run).get("step") or 0) if (run / METRICS).is_file() else 0
 
 
 def print_report(run: Path) -> float | None:

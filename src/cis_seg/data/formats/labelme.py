@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from cis_seg.coco import rle
 from cis_seg.coco.checks import is_coordinate
+from cis_seg.data.formats.label_set import BACKGROUND, NO_IMAGE, UNLABELLED, Collector, LabelSet, Shape, polygon_box
+from cis_seg.data.formats.photo_index import PhotoIndex
+from cis_seg.data.formats.voc import size_fault
 from cis_seg.data.image_files import Header, Size
 from cis_seg.data.images import CORRUPT
-from cis_seg.formats.label_set import BACKGROUND, NO_IMAGE, UNLABELLED, Collector, LabelSet, Shape, polygon_box
-from cis_seg.formats.photo_index import PhotoIndex
-from cis_seg.formats.voc import size_fault
 
 Json = dict[str, Any]
 Point = tuple[float, float]

@@ -9,28 +9,47 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, corners, inside
 from cis_seg.coco.checks import has_outline, is_polygon
 from cis_seg.coco.entries import Annotation
 from cis_seg.coco.reader import CocoFile
+from cis_seg.data.formats.data_yaml import SPLITS
+from cis_seg.data.formats.label_set import polygon_box
+from cis_seg.data.formats.yolo import label_path
 from cis_seg.data.image_files import Size
 from cis_seg.errors import DataError
-from cis_seg.formats.data_yaml import SPLITS
-from cis_seg.formats.label_set import polygon_box
-from cis_seg.formats.outline import joined
-from cis_seg.formats.yolo import label_path
 
+Ring = Sequence[float]
 Json = dict[str, Any]
-
 REGIONS = "ignore regions left out: YOLO has none, so that people in them train as background"
 SEVERAL = "instances of several parts or with holes written as one polygon, joined by lines of no width"
 NO_MASK = "instances without a mask written as the rectangle of their box"
 NOTHING = "instances left out: neither mask nor box has an area inside the image"
 SCORES = "scores or confidences left out"
 BOXES = "boxes left out: YOLO takes the extents of the polygon instead"
+
+
+def joined(rings: Sequence[Ring]) -> list[float]:
+    """One polygon [x, y, x, y, ...] that fills the same pixels as ``rings`` by the even-odd rule.
+
+    Each ring is joined to those before it, the longest first, by a line between their nearest points that is walked there and back. A line
+    has no area; programs that paint outlines, such as OpenCV's ``fillPoly``, paint it one pixel wide.
+
+    Args:
+        rings: [x, y, x, y, ...] of pieces and holes, one or more.
+    """
+    longest, *others = sorted((np.asarray(ring, dtype=np.float64).reshape(-1, 2) for ring in rings), key=len, reverse=True)
+    whole: NDArray[np.float64] = longest
+    for ring in others:
+        distances = ((whole[:, None] - ring[None]) ** 2).sum(axis=2)
+        here, there = np.unravel_index(distances.argmin(), distances.shape)
+        whole = np.concatenate([whole[: here + 1], ring[there:], ring[: there + 1], whole[here:]])
+    return [float(value) for value in whole.ravel()]
 
 
 def write_yolo(file: CocoFile, output: Path, images: Path | None = None) -> list[str]:

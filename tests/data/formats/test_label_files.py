@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from cis_seg.coco import rle
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import CocoFile, check_coco
+from cis_seg.data.formats.labelme import read_labelme
+from cis_seg.data.formats.labelme_files import write_labelme
+from cis_seg.data.formats.yolo import read_yolo
+from cis_seg.data.formats.yolo_files import joined, write_yolo
 from cis_seg.errors import DataError
-from cis_seg.formats.labelme import read_labelme
-from cis_seg.formats.labelme_files import write_labelme
-from cis_seg.formats.outline import joined
-from cis_seg.formats.yolo import read_yolo
-from cis_seg.formats.yolo_files import write_yolo
 from label_folders import HEIGHT, WIDTH, photo
 
 SIZE = (HEIGHT, WIDTH)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import supervision
 
+from cis_seg.data.formats.reading import read_labels
+from cis_seg.data.formats.voc import read_voc
 from cis_seg.errors import DataError
-from cis_seg.formats.reading import read_labels
-from cis_seg.formats.voc import read_voc
 from label_folders import photo, voc_folder, voc_object
 
 

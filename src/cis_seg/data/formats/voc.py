@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 from tqdm import tqdm
 
 from cis_seg.coco.checks import is_coordinate
+from cis_seg.data.formats.label_set import BACKGROUND, NO_IMAGE, UNLABELLED, Collector, LabelSet, Shape
+from cis_seg.data.formats.photo_index import PhotoIndex
 from cis_seg.data.image_files import Header, Size
 from cis_seg.errors import DataError, listing
-from cis_seg.formats.label_set import BACKGROUND, NO_IMAGE, UNLABELLED, Collector, LabelSet, Shape
-from cis_seg.formats.photo_index import PhotoIndex
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 DIFFICULT = "difficult objects, read as ignore regions (iscrowd 1): not trained on, and without masks; --keep-difficult reads instances"

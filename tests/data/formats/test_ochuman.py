@@ -11,10 +11,10 @@ import pytest
 from cis_seg.coco import rle
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.commands.ochuman_to_coco import main
+from cis_seg.data.formats import ochuman
+from cis_seg.data.formats.ochuman import ochuman_to_coco
 from cis_seg.errors import DataError
 from cis_seg.evaluation.metrics import score
-from cis_seg.formats import ochuman
-from cis_seg.formats.ochuman import ochuman_to_coco
 
 SIZE = {"height": 60, "width": 100}
 

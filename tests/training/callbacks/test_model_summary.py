@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cis_seg.config.plain import to_dataclass
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import CondInst
-from cis_seg.model.summary import summarize, summary_table
+from cis_seg.training.callbacks.run_card import summarize, summary_table
 from runs import composed
 
 SMALL = (
