@@ -28,7 +28,7 @@ from cis_seg.training.optim import follow
 from cis_seg.training.teacher import Teacher
 
 WEIGHTS = {"cls": 1.0, "box": 1.0, "ctr": 1.0, "proj": 1.0, "pairwise": 1.0, "overlap": 1.0}
-#: with colours, as on the generated crowd; the experiments on photographs have none
+#: as on the generated crowd
 TEACHER = TeacherConfig(momentum=0.99, refine=10, colors=3.0)
 #: gain of the last norm of each residual block: at 1, random weights would let the features explode over 16 blocks
 RESIDUAL_GAIN = 0.2
@@ -172,7 +172,7 @@ STEPS: dict[str, Row] = {
     "train_step_480": _step_row(_AT_480, "R50, 2 x 480x640, 23 people per image, float32"),
     "train_step_480_bf16": _step_row(_AT_480, "the same with bf16-mixed; the textbook in float32", bf16=True),
     "train_step_480_teacher": Row(
-        step_side(replace(_AT_480, teacher=True, quick=replace(_TINY, teacher=True)), ours=True),
+        step_side(replace(_AT_480, teacher=True, quick=replace(_TINY, size=(160, 192), teacher=True)), ours=True),
         step_side(_AT_480, ours=True),
         None,
         "the same with a teacher; baseline: ours without",
