@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,17 @@ def no_process_is_left() -> Iterator[None]:
     yield
     left = [process for process in multiprocessing.active_children() if process not in before]
     assert left == []
+
+
+@pytest.fixture(autouse=True)
+def no_stream_handler_is_left() -> Iterator[None]:
+    """Remove handlers that a command called in this process adds to the root logger: later tests would write to a closed stream."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from pycocotools import mask as coco_mask
 
 from annotation_job import NAMES, PEOPLE, REGION, rectangle
 from cis_seg.annotation.exports import read_export
-from cis_seg.annotation.job import ACCEPTABLE, KINDS, Job, read_dropped, read_job
+from cis_seg.annotation.job import Job, read_dropped, read_job
 from cis_seg.annotation.merging import Merged, data_card, merge
+from cis_seg.annotation.problems import ACCEPTABLE, KINDS
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.rle import box_mask
 from cis_seg.commands import annotations

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cis_seg.annotation.exports import read_export
-from cis_seg.annotation.job import Job, as_text
+from cis_seg.annotation.job import Job
 from cis_seg.annotation.merging import merge
+from cis_seg.annotation.problems import as_text
 from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.errors import DataError
 

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from cis_seg.annotation.job import read_job
 from cis_seg.coco.rle import from_segmentation
 from cis_seg.commands import check_dataset, evaluate, select_crowd_images
+from cis_seg.commands.annotations import merge_annotations
 from cis_seg.config.commands import start
 from cis_seg.config.plain import to_dataclass
 from runs import SMALL, composed, exit_code, metrics_of, places, small_run
@@ -72,7 +73,7 @@ def test_from_selection_to_evaluation(monkeypatch: pytest.MonkeyPatch, root: Pat
 
     (tmp_path / "export.json").write_text(json.dumps(annotated(output / "job.json", root)))
     merged = tmp_path / "test set" / "CIS.json"
-    assert annotations.merge_annotations([str(output / "job.json"), str(tmp_path / "export.json"), "--output", str(merged)]) == 0
+    assert merge_annotations([str(output / "job.json"), str(tmp_path / "export.json"), "--output", str(merged)]) == 0
     content = json.loads(merged.read_text())
     people = [annotation for annotation in content["annotations"] if not annotation["iscrowd"]]
     assert [annotation["area"] for annotation in people] == [entry["area"] for name in names for entry in truth[name]]

@@ -56,7 +56,7 @@ def untimed(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def test_trial_estimates_time_and_memory(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trial_estimates_time_and_memory(untimed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The crowd does not exist yet, so the trial generates a small one in a temporary folder."""
     options = [*(o for o in SMALL if not o.startswith("hydra")), "schedule.max_steps=400", "schedule.val_every=100", "logger=wandb"]
     code = doctor.main([*options, "--json", "report.json"])
@@ -72,7 +72,7 @@ def test_trial_estimates_time_and_memory(home: Path, capsys: pytest.CaptureFixtu
     assert trial[2].startswith("400 steps in about ")
     assert "4 validations of 3 images" in trial[2]
     assert all(f["check"] in said for f in content["findings"])
-    assert sorted(path.name for path in home.iterdir()) == ["report.json"], "the run's own folder is not created"
+    assert sorted(path.name for path in untimed.iterdir()) == ["report.json"], "the run's own folder is not created"
 
 
 def test_trial_on_a_coco_data_set(home: Path) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from cis_seg.annotation.job import Job, Problem
+from cis_seg.annotation.job import Job
+from cis_seg.annotation.problems import Problem
 from cis_seg.coco import rle
 from cis_seg.inspection.contents import Contents, read_contents
 from cis_seg.inspection.oddities import find_oddities, outline_beyond

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from cis_seg.annotation.exports import Export, Outline
-from cis_seg.annotation.job import PERSON, Job, Problem
-from cis_seg.annotation.job import as_text as problems_as_text
+from cis_seg.annotation.job import PERSON, Job
+from cis_seg.annotation.problems import Problem
+from cis_seg.annotation.problems import as_text as problems_as_text
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import box_iou
 from cis_seg.coco.suspicious import BOX_IOU

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cis_seg.annotation.job import ACCEPTABLE, as_text, check_accepted, refused
+from cis_seg.annotation.problems import ACCEPTABLE, as_text, check_accepted, refused
 from cis_seg.errors import ConfigError, DataError, exit_code
 
 EXIT_REFUSED = 1  # the problems of the outlines are listed; nothing is written
