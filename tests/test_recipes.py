@@ -87,6 +87,7 @@ def only_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda task: run
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_intermixed_args", parse_args)
     monkeypatch.setattr("hydra.main", main)
 
 

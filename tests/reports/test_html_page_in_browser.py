@@ -119,7 +119,7 @@ def test_everything_is_displayed(browse: Callable[..., Seen], page: Path, tmp_pa
     assert all(width > 300 and height > 150 for width, height in found["svg"])
     assert len(found["lines"]) == 2 * EXPERIMENTS
     assert min(found["lines"]) > 100
-    assert len(found["tables"]) == 3  # of runs by the two protocols, of what differs
+    assert len(found["tables"]) == 5  # of runs and of AP by crowding, by the two protocols; of what differs
     assert all(width > 200 and height > 50 for width, height in found["tables"])
     assert [natural for *_, natural in found["images"]] == [1900] * EXPERIMENTS
     assert all(300 < width < WIDTH and height > 50 for width, height, _ in found["images"])
