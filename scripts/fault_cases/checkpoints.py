@@ -17,23 +17,34 @@ from fault_cases.frame import IDENTICAL, Fault, Outcome, Sandbox, kill_group, st
 #: number of kills at any moment, and inside the write of a checkpoint
 ANYWHERE, WRITING = 12, 8
 NO_MOUNT = Outcome("skipped: mounting a small file system is not permitted", nothing_lost=True)
+#: a teacher whose average is the result, with everything that makes its masks
+TEACHER = ("loss.weights.teacher=1", "ema=0.9", "teacher.momentum=0.9", "teacher.ramp_steps=6", "teacher.refine=2", "teacher.colors=3")
 KILLED_WHILE_WRITING = ("-m", "fault_cases.killed_while_writing")
 
 
 def killed_anywhere(sandbox: Sandbox) -> Outcome:
     """SIGKILL at random moments between the first step and the last validation."""
-    draw, found, moments = random.Random(0), [], []
-    for number in range(ANYWHERE):
+    return _killed(sandbox, random.Random(0), ANYWHERE)
+
+
+def killed_with_a_teacher(sandbox: Sandbox) -> Outcome:
+    """SIGKILL at a random moment of a run that learns from a teacher: the average must continue where it was."""
+    return _killed(sandbox, random.Random(3), 1, *TEACHER)
+
+
+def _killed(sandbox: Sandbox, draw: random.Random, times: int, *overrides: str) -> Outcome:
+    found, moments = [], []
+    for number in range(times):
         name = f"killed{number}"
-        process, run = sandbox.start(sandbox.command(f"name={name}")), sandbox.run_of(name)
+        process, run = sandbox.start(sandbox.command(f"name={name}", *overrides)), sandbox.run_of(name)
         step = draw.randrange(1, 13)
         if wait_for(partial(_reached, run, step), process):
             time.sleep(draw.random() * 0.3)
         moments.append(steps_logged(run) if process.poll() is None else "end")
         kill_group(process)
         process.wait()
-        found += sandbox.resumed(name)
-    return _of_many(f"killed after steps {', '.join(map(str, moments))}", ANYWHERE, found)
+        found += sandbox.resumed(name, *overrides)
+    return _of_many(f"killed after step{'s' if times > 1 else ''} {', '.join(map(str, moments))}", times, found)
 
 
 def _reached(run: Path, step: int) -> bool:
@@ -177,6 +188,7 @@ def _of_many(happened: str, number: int, found: list[str]) -> Outcome:
 
 FAULTS = [
     Fault("SIGKILL at 12 random moments", f"each {IDENTICAL}", killed_anywhere),
+    Fault("SIGKILL at a random moment, with a teacher", IDENTICAL, killed_with_a_teacher, short=True),
     Fault("SIGKILL inside the write of a checkpoint, 8 times", f"each {IDENTICAL}", killed_writing),
     Fault("SIGKILL right after the rename of a checkpoint", IDENTICAL, killed_in_one_write, short=True),
     Fault("last.ckpt corrupted", f"resumes from the previous one with a message; {IDENTICAL}", corrupt_last),

@@ -38,6 +38,9 @@ def test_the_average_by_hand() -> None:
     assert seen == pytest.approx([2.5, 4.0, 3.1])
     assert average.running_mean.item() == pytest.approx(0.7 * (0 + 4 + 7) / 3 + 0.3)  # type: ignore[union-attr]
     assert average.num_batches_tracked.item() == 3  # type: ignore[union-attr]
+    model.weight.data.fill_(100.0)
+    follow(average, model, 0.7, skipped=torch.tensor(1.0))
+    assert average.weight.item() == seen[-1]
 
 
 def test_place_in_a_checkpoint() -> None:

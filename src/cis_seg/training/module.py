@@ -77,6 +77,7 @@ class CondInstModule(L.LightningModule):
         self.size_ranges, self.eval_area = tuple(size_ranges), eval_area
         self.teacher, self.momentum, self.use_average = teacher, momentum, use_average
         self.average = copy.deepcopy(model).requires_grad_(False) if momentum else None
+        self.skipped: Tensor | float = 0.0  # 1 if the step in progress is skipped; set by BadSteps
         self.metadata = dict(metadata or {})
         self._results: list[dict[int, list[dict[str, Any]]]] = [{}, {}]
         self._ground_truths: dict[int, GroundTruth] = {}
@@ -178,7 +179,7 @@ class CondInstModule(L.LightningModule):
         """Step, then update the average, before any callback saves the step."""
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            follow(self.average, self.model, momentum_after(self.global_step + 1, self.momentum))
+            follow(self.average, self.model, momentum_after(self.global_step + 1, self.momentum), self.skipped)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["cis_seg"] = self.metadata

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cis_seg.checkpoints import MODEL_PREFIX
 from cis_seg.config.schema import OptimConfig, ScheduleConfig
@@ -98,13 +97,21 @@ def momentum_after(step: int, limit: float) -> float:
     return min(limit, 1 - 1 / (step + 1))
 
 
-def follow(average: nn.Module, model: nn.Module, momentum: float) -> None:
-    """Replace the weights and running statistics of ``average`` by ``momentum * average + (1 - momentum) * model``; counters are copied."""
+def follow(average: nn.Module, model: nn.Module, momentum: float, skipped: Tensor | float = 0.0) -> None:
+    """Replace the weights and running statistics of ``average`` by ``momentum * average + (1 - momentum) * model``; counters are copied.
+
+    Args:
+        average: changed in place.
+        model: the weights being trained.
+        momentum: weight of the average.
+        skipped: 1 if the step was skipped, which leaves the average as it is, else 0; a tensor, so that the host need not wait for a GPU.
+    """
+    weight = (1 - momentum) * (1 - skipped)
     pairs = [*zip(average.parameters(), model.parameters(), strict=True), *zip(average.buffers(), model.buffers(), strict=True)]
-    floats = [(own.detach(), other.detach()) for own, other in pairs if own.is_floating_point()]
-    get_ema_multi_avg_fn(momentum)([own for own, _ in floats], [other for _, other in floats], 0)
     for own, other in pairs:
-        if not own.is_floating_point():
+        if own.is_floating_point():
+            own.detach().lerp_(other.detach(), weight)
+        else:
             own.copy_(other)
 
 

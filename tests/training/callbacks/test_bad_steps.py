@@ -106,21 +106,20 @@ def test_many_consecutive_bad_steps_stop_the_run_with_advice(root: Path, capsys:
 
 
 def test_bad_micro_batch_skips_the_whole_step(root: Path) -> None:
-    """With a teacher, whose masks are computed again too; its average moves a step towards the weights, which stay."""
+    """With a teacher, whose average stays like the weights, so that its masks are computed again too."""
     steps = ("schedule.max_steps=3", "schedule.val_every=10", "schedule.save_every=1", "optim.batch_size=4", "optim.accumulate=2")
     teacher = ("loss.weights.teacher=1", "teacher.ramp_steps=0", "teacher.refine=2", "teacher.colors=3")
     run = small_run(root, "name=parts", *steps, *teacher, *spoils("PoisonedLoss", steps=[3]))
     before, after = (checkpoint(run, name)["state_dict"] for name in ("previous.ckpt", "last.ckpt"))
     assert {name.split(".")[0] for name in after} == {"model", "average"}
-    assert {found.split("/")[1].split(".")[0] for found in differences(before, after)} == {"average"}
-    assert all(value.isfinite().all() for value in after.values())
+    assert differences(before, after) == []
     report = json.loads((run / "bad_steps" / "step000003.json").read_text())
     assert [part["loss_cls"] == "nan" for part in report["losses"]] == [True, False]
     assert [image["position"] for image in report["images"]] == [8, 9, 10, 11]
     again = replay.replay(run / "bad_steps" / "step000003.pt", "cpu")
     for mine, reported in zip(again.losses, report["losses"], strict=True):
         assert mine["loss_proj"] == reported["loss_proj"]
-        assert mine["loss_teacher"] == pytest.approx(reported["loss_teacher"], rel=0.1)
+        assert mine["loss_teacher"] == reported["loss_teacher"]
         assert mine["loss_teacher"] > 0
 
 

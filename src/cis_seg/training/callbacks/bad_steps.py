@@ -59,9 +59,8 @@ log = logging.getLogger(__name__)
 class BadSteps(L.Callback):
     """Skip a step with a non-finite loss or gradient, in all processes if it occurs in any.
 
-    Weights, optimiser state and running statistics stay bit-identical to those before the step. The stream of images and the learning
-    rate advance as usual: they depend only on the number of the step, so that the following steps are unaffected. A running average of
-    the weights moves a step towards them.
+    Weights, their running average, optimiser state and running statistics stay bit-identical to those before the step. The stream of
+    images and the learning rate advance as usual: they depend only on the number of the step, so that the following steps are unaffected.
 
     On a GPU the host does not wait: the flag is computed on the device, the fused optimiser reads it there (``optim.make_optimizer``), and
     the metrics are read one step later, when the weights are still those of the bad step. On a CPU waiting costs nothing. With
@@ -120,6 +119,7 @@ class BadSteps(L.Callback):
         bad = (mean_over_processes((~finite).float()) > 0).float()
         _skip_step(optimizer, bad)
         step.judge(bad, norm)
+        pl_module.skipped = bad
         self._count = self._count + bad
         pl_module.log_dict({GRADIENT_NORM: norm, SKIPPED_STEPS: self._count}, logger=False)
 
