@@ -33,7 +33,9 @@ def test_a_run_without_callbacks_and_loggers(tmp_path: Path, caplog: pytest.LogC
         small_run(tmp_path, *STEPS, "resume=true")
 
 
-@pytest.mark.parametrize("name", ["overlays", "bad_steps", "best", "progress", "card", "log", "steps", "images", "dashboard"])
+@pytest.mark.parametrize(
+    "name", ["overlays", "teacher_overlays", "bad_steps", "best", "progress", "card", "log", "steps", "images", "dashboard"]
+)
 def test_null_callback_is_skipped(name: str, small: DictConfig, caplog: pytest.LogCaptureFixture) -> None:
     without = copy.deepcopy(small)
     without.callbacks[name] = None

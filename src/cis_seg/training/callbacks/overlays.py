@@ -29,6 +29,7 @@ from cis_seg.visualization.drawing import (
 )
 
 MAX_SIDE = 1280  # CIS has images of 5760 px, and a panel shows two of them side by side
+SUBFOLDERS = ("", "train_set")  # of each scored set
 MAX_MASKS = 255  # W&B stores a label map with one byte per pixel
 
 
@@ -72,7 +73,7 @@ class Overlays(L.Callback):
         self._validations += 1
         for dataloader_idx, panels in self._panels.items():
             if panels:
-                _save(contact_sheet(panels), _folder(trainer, dataloader_idx) / "latest.png")
+                save_png(contact_sheet(panels), overlay_folder(trainer, SUBFOLDERS[dataloader_idx]) / "latest.png")
         self._panels = {}
 
     def _panel(
@@ -87,7 +88,7 @@ class Overlays(L.Callback):
         panel = truth_and_prediction(image, truth, predictions, max_side=MAX_SIDE, note=note)
         index_in_set = len(self._panels[dataloader_idx])
         name = f"step{trainer.global_step:07d}_{index_in_set:02d}_{image_id}.png"
-        _save(panel, _folder(trainer, dataloader_idx) / name)
+        save_png(panel, overlay_folder(trainer, SUBFOLDERS[dataloader_idx]) / name)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 key = f"overlays/{'train_set/' if dataloader_idx else ''}{image_id}"
@@ -95,15 +96,16 @@ class Overlays(L.Callback):
         return panel
 
 
-def _save(picture: Pixels, path: Path) -> None:
+def save_png(picture: Pixels, path: Path) -> None:
     """Write the picture atomically; if the disk is full, wait instead of ending the run."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="png")
     retry_while_disk_full(lambda: write_atomically(path, buffer.getbuffer()), path, buffer.tell())
 
 
-def _folder(trainer: L.Trainer, dataloader_idx: int) -> Path:
-    folder = Path(trainer.default_root_dir) / "overlays" / ("train_set" if dataloader_idx else "")
+def overlay_folder(trainer: L.Trainer, name: str = "") -> Path:
+    """Return the run's folder of overlays, or its folder ``name``; it is created."""
+    folder = Path(trainer.default_root_dir) / "overlays" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
