@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from cis_seg.build import build_data, build_module
@@ -18,6 +19,7 @@ from small_coco import coco_folder
 def test_the_config_reaches_criterion_and_postprocess(tmp_path: Path) -> None:
     own = [option for option in SMALL if not option.startswith("data.num_")]
     values = ("loss.weights.cls=2", "loss.pairwise.size=5", "loss.overlap.reduction=sum", "eval.nms_threshold=0.3", "seed=3")
+    values += ("memory_format=contiguous",)
     cfg = checked(composed(*own, "data=coco", f"data.root={coco_folder(tmp_path / 'coco')}", *values))
     module = build_module(cfg, {}, build_data(cfg.data, home=tmp_path, optim=cfg.optim))
     criterion, post = module.criterion, module.postprocess
@@ -25,6 +27,7 @@ def test_the_config_reaches_criterion_and_postprocess(tmp_path: Path) -> None:
     assert (criterion.pairwise, criterion.overlap, criterion.seed) == (cfg.loss.pairwise, cfg.loss.overlap, 3)
     assert criterion.mask_out_stride == cfg.model.mask_out_stride == 2
     assert (post.detection.score_threshold, post.detection.nms_threshold, post.detection.max_detections) == (0.05, 0.3, 100)
+    assert module.model.memory_format == torch.contiguous_format
     assert (post.candidates_per_level, post.mask_threshold) == (1000, 0.5)
 
 

@@ -15,6 +15,7 @@ from cis_seg.errors import ConfigError, DataError
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
+from cis_seg.runtime.machine import FORMATS, memory_format, on_gpu
 from cis_seg.training.module import CondInstModule
 from cis_seg.training.optim import build_optimizer
 from cis_seg.training.resume import data_metadata
@@ -80,6 +81,8 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
         data: after ``setup``.
     """
     model, loss, options = build_model(cfg.model, len(data.class_names)), cfg.loss, cfg.model
+    order, _ = memory_format(cfg.memory_format, channels=options.neck_channels, gpu=on_gpu(cfg.trainer))
+    model.use_memory_format(FORMATS[order])
     if cfg.compile:
         model.compile_mask_head()
     return CondInstModule(

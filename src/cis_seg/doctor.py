@@ -64,6 +64,7 @@ def _examine_run(subject: Subject, *, trial: bool) -> Iterator[Finding]:
 
     checks: dict[str, CheckOfRun] = {
         "devices": machine.check_devices,
+        "memory format": machine.check_memory_format,
         "disk": resources.check_disk,
         "sharing": resources.check_sharing,
         "weights": dataset.check_weights,

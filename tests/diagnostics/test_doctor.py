@@ -139,6 +139,17 @@ def test_slow_precision_has_one_warning(monkeypatch: pytest.MonkeyPatch, known: 
     assert [remedy for *_, remedy in lines if remedy] == ["set trainer.precision=32-true"]
 
 
+@pytest.mark.parametrize(
+    ("network", "order"), [("condinst_tiny", "channels_last: faster with 32"), ("condinst_r50_fpn", "contiguous: faster")]
+)
+def test_order_of_memory_and_its_reason(monkeypatch: pytest.MonkeyPatch, network: str, order: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    ((_, found, _),) = machine.check_memory_format(Subject([f"model={network}"]))
+    assert found.startswith(order)
+    assert "AVX2 but not AVX-512" in found
+
+
 def test_existing_run_is_a_problem(untimed: Path) -> None:
     Path("runs/crowd_tiny/seed0").mkdir(parents=True)
     Path("runs/crowd_tiny/seed0/metrics.json").touch()

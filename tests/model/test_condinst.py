@@ -106,6 +106,22 @@ def test_bfloat16() -> None:
     torch.testing.assert_close(dense.cls_logits.float(), exact.cls_logits, rtol=0, atol=5e-2)
 
 
+def test_both_orders_of_memory_give_the_same_outputs_and_gradients() -> None:
+    results = []
+    for order in (torch.channels_last, torch.contiguous_format):
+        model = tiny_model()
+        model.use_memory_format(order)
+        images = model.normalize(tiny_batch().pixels, SIZES)
+        assert images.is_contiguous(memory_format=order)
+        assert all(x.is_contiguous(memory_format=order) for x in model.neck(model.backbone(images)).values())
+        dense = model(images)
+        (dense.ltrb.square().mean() + dense.mask_feats.square().mean() + dense.cls_logits.square().mean()).backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        results.append((dense.mask_feats.detach(), dense.tower_feats.detach(), gradients))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_training_reaches_every_parameter() -> None:
     model = tiny_model()
     dense = model(torch.randn(2, 3, *PADDED))

@@ -1,11 +1,15 @@
-"""Precisions that are slow on a machine are reported with the measured time and an alternative."""
+"""Precisions that are slow on a machine are reported with an alternative; the order of memory follows the processor."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from cis_seg.runtime.machine import slow_precision
+from cis_seg.runtime.machine import memory_format, slow_precision
 
 WITHOUT, WITH = {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, {"avx512_bf16": True, "amx_bf16": False}
 
@@ -33,3 +37,34 @@ def test_slow_precisions(
     slow = slow_precision({"accelerator": "auto", "precision": precision})
     assert (slow is None) == (words is None)
     assert slow is None or (words in slow[0] and "trainer.precision=" in slow[1])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "capability", "channels", "gpu", "order", "reason"),
+    [
+        ("auto", "AVX512", 256, False, "channels_last", "AVX512"),
+        ("auto", "AVX2", 256, False, "contiguous", "256 channels on a processor with AVX2"),
+        ("auto", "AVX2", 128, False, "contiguous", "AVX2"),
+        ("auto", "AVX2", 64, False, "channels_last", "64 channels on a processor with AVX2"),
+        ("auto", "AVX2", 256, True, "channels_last", "GPU"),
+        ("auto", "DEFAULT", 256, False, "channels_last", "DEFAULT"),
+        ("channels_last", "AVX2", 256, False, "channels_last", "as set"),
+        ("contiguous", "AVX512", 32, True, "contiguous", "as set"),
+    ],
+)
+def test_order_of_memory(
+    chosen: str, capability: str, channels: int, gpu: bool, order: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    found, why = memory_format(chosen, channels=channels, gpu=gpu)
+    assert found == order
+    assert reason in why
+
+
+def test_this_processor_is_recognised() -> None:
+    """Set the variables of ATen that limit it to AVX2, in a new process."""
+    code = "from cis_seg.runtime.machine import memory_format; print(*memory_format('auto', channels=256, gpu=False))"
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True)
+    supported = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    assert done.stdout.startswith("contiguous" if supported else "channels_last")

@@ -56,9 +56,9 @@ def test_resumes_from_the_best_checkpoint(whole: Path, tmp_path: Path) -> None:
     assert {int(row["step"]) for row in rows_of(run)} == {3, 4, 5}
 
 
-def test_with_accumulated_steps(tmp_path: Path) -> None:
+def test_with_accumulated_steps_in_contiguous_order(tmp_path: Path) -> None:
     steps = ("schedule.max_steps=3", "schedule.val_every=3", "schedule.save_every=3")
-    common = (*steps, *OVERLAP, "optim.batch_size=4", "optim.accumulate=2")
+    common = (*steps, *OVERLAP, "optim.batch_size=4", "optim.accumulate=2", "memory_format=contiguous")
     whole = small_run(tmp_path, "name=whole", *common)
     assert {path.name[:11] for path in (whole / "overlays").glob("step*")} == {"step0000003"}, "after three steps, not after three halves"
     with pytest.raises(Stopped):

@@ -169,7 +169,7 @@ def machine(device: str) -> str:
     """Describe the device."""
     if device == "cuda":
         return f"CUDA: {torch.cuda.get_device_name()}, device timers; torch {torch.__version__}"
-    return f"CPU: {torch.get_num_threads()} threads; torch {torch.__version__}"
+    return f"CPU: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}"
 
 
 def table(rows: Sequence[Measured], device: str) -> Table:

@@ -22,6 +22,7 @@ from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.ops.color import pooled_colors
+from cis_seg.runtime.machine import FORMATS, memory_format
 from cis_seg.structures import Batch, DensePredictions, MaskSamples
 from cis_seg.training.module import CondInstModule
 from cis_seg.training.optim import follow
@@ -82,9 +83,9 @@ def our_module(model: CondInst, step: Step) -> CondInstModule:
 
 
 def textbook_step(model: CondInst, batch: Batch, step: Step) -> dict[str, Tensor]:
-    """Return the same losses with the textbook mask head and mask losses, in contiguous memory format."""
+    """Return the same losses with the textbook mask head and mask losses."""
     padded = batch.padded_size
-    dense = model(model.normalize(batch.pixels, batch.image_sizes).contiguous())
+    dense = model(model.normalize(batch.pixels, batch.image_sizes))
     assignment = assign(dense.locations, batch.targets, num_classes=1, padded_size=padded)
     with torch.no_grad():
         quality = dense.cls_logits.sigmoid().amax(dim=-1) * dense.ctr_logits.sigmoid()
@@ -135,8 +136,8 @@ def step_side(step: Step, *, ours: bool) -> Side:
 
     def side(setting: Setting) -> Work:
         model, used = random_network(setting, step.model), step.quick if setting.quick and step.quick else step
-        if not ours:
-            model = model.to(memory_format=torch.contiguous_format)
+        order, _ = memory_format("auto" if ours else "contiguous", channels=step.model.neck_channels, gpu=setting.device != "cpu")
+        model.use_memory_format(FORMATS[order])
         batch = scene(used.size, used.people, batch=used.batch, device=setting.device)
         optimizer, module = negligible_sgd(model), our_module(model, used)
 

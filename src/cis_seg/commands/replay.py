@@ -21,6 +21,7 @@ from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model
+from cis_seg.runtime.machine import FORMATS, memory_format
 from cis_seg.training.module import CondInstModule
 from cis_seg.training.optim import AVERAGE_PREFIX
 from cis_seg.training.skipped_step import SavedStep, load_step
@@ -50,7 +51,8 @@ def replay(path: Path, device: str = "auto") -> Replay:
         CheckpointError: missing, corrupt, or not the file of a step.
     """
     saved, content = load_step(path)
-    module, place = _module(content, path), pick_device(device)
+    place = pick_device(device)
+    module = _module(content, path, gpu=place.type != "cpu")
     module.to(place).train()
     result = Replay(saved)
     with _first_non_finite(module.model, result), _precision(saved.precision, module, place):
@@ -64,15 +66,18 @@ def replay(path: Path, device: str = "auto") -> Replay:
     return result
 
 
-def _module(content: dict[str, Any], path: Path) -> CondInstModule:
+def _module(content: dict[str, Any], path: Path, *, gpu: bool) -> CondInstModule:
     metadata = checkpoint_metadata(content, path)
     plain = metadata["config"]
     cfg = node_from_plain(ModelConfig, plain["model"], path, "model")
     loss = node_from_plain(LossConfig, plain["loss"], path, "loss")
     teacher = node_from_plain(TeacherConfig, plain.get("teacher", {}), path, "teacher")
     mixed = node_from_plain(MixedConfig, plain.get("mixed", {}), path, "mixed")
+    model = build_model(cfg, len(metadata["class_names"]))
+    order, _ = memory_format(plain.get("memory_format", "channels_last"), channels=cfg.neck_channels, gpu=gpu)
+    model.use_memory_format(FORMATS[order])
     module = CondInstModule(
-        model=build_model(cfg, len(metadata["class_names"])),
+        model=model,
         criterion=Criterion(vars(loss.weights), cfg.mask_out_stride, loss.pairwise, loss.overlap, teacher, mixed, seed=plain["seed"]),
         postprocess=Postprocess(),
         optimizer=lambda model: (torch.optim.SGD(model.parameters()), None),  # no step is taken

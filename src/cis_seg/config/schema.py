@@ -342,6 +342,11 @@ class Config:
         one_of("box", "mask", "mixed"),
     )
     compile: bool = option(False, "compile the mask head, which takes about ten seconds at the first step")
+    memory_format: str = option(
+        "auto",
+        "order of memory in training: channels_last, contiguous, or auto: the faster one by processor and network",
+        one_of("auto", "channels_last", "contiguous"),
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -157,3 +157,12 @@ def check_devices(subject: Subject) -> Iterator[Line]:
     processes = processes_to_start(trainer) or 1
     slow = slow_precision(trainer)
     yield ok(f"{processes} x {'GPU' if on_gpu(trainer) else 'CPU'}, {trainer['precision']}") if slow is None else warning(*slow)
+
+
+def check_memory_format(subject: Subject) -> Iterator[Line]:
+    """Report the order of memory in which the network is trained, and the reason."""
+    from cis_seg.runtime.machine import memory_format, on_gpu
+
+    gpu = on_gpu(subject.typed.trainer)
+    order, reason = memory_format(subject.typed.memory_format, channels=subject.typed.model.neck_channels, gpu=gpu)
+    yield ok(f"{order}: {reason}")

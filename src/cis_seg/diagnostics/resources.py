@@ -131,7 +131,7 @@ def check_speed(subject: Subject) -> Iterator[Line]:
 
 
 def convolution_seconds(device: str, dtype: torch.dtype, size: tuple[int, int, int]) -> float:
-    """Return the shortest time of ``REPEATS`` runs, with the network's memory format and training's autocast."""
+    """Return the shortest time of ``REPEATS`` runs in channels_last, with training's autocast."""
     channels, height, width = size
     layer = nn.Conv2d(channels, channels, 3, padding=1).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.ones(1, channels, height, width, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -50,7 +50,7 @@ def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
         num_convs=cfg.mask_branch_convs,
         out_channels=cfg.mask_feat_channels,
     )
-    model = CondInst(
+    return CondInst(
         backbone=backbone,
         neck=neck,
         head=head,
@@ -61,8 +61,6 @@ def build_model(cfg: ModelConfig, num_classes: int) -> CondInst:
         channel_order=cfg.channel_order,
         finest_mask_level=cfg.mask_feat_level,
     )
-    # convolutions are faster in channels_last, on CPUs and on tensor cores
-    return model.to(memory_format=torch.channels_last)
 
 
 def _neck(cfg: ModelConfig, in_channels: dict[int, int]) -> FPN | BiFPN:

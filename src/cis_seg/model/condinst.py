@@ -61,8 +61,14 @@ class CondInst(nn.Module):
         self._render: Callable[..., Tensor] = mask_head
         self.channel_order = channel_order
         self.finest_mask_level = finest_mask_level
+        self.use_memory_format(torch.channels_last)
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(1, 3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(1, 3, 1, 1))
+
+    def use_memory_format(self, order: torch.memory_format) -> None:
+        """Store weights and input in this order, which all feature maps follow. Values agree up to rounding."""
+        self.memory_format = order
+        self.to(memory_format=order)
 
     def normalize(self, pixels: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """``(B, 3, H, W)`` RGB pixels 0..255 -> the network's input: weights' channel order, standardised, padding exactly 0."""
@@ -70,7 +76,7 @@ class CondInst(nn.Module):
         for image, (height, width) in zip(x, image_sizes, strict=True):
             image[:, height:].zero_()
             image[:, :, width:].zero_()
-        return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=self.memory_format)
 
     def standardize(self, pixels: Tensor) -> Tensor:
         """``(B, 3, H, W)`` RGB pixels 0..255 without padding -> the weights' channel order, mean and deviation."""

@@ -49,6 +49,7 @@ FREE: dict[str, str] = {
     "schedule": "the run may become longer; the steps so far are compared",
     "eval": "affects scoring only; best.ckpt is chosen again",
     "compile": "affects speed only",
+    "memory_format": "affects speed and rounding",
     "trainer": "devices and the like; options that change the training are set elsewhere",
     "logger": "affects what is recorded",
     "callbacks": "affects what is recorded and when a run stops",
