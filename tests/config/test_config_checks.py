@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cis_seg.build import build_data, crowd_spec
-from cis_seg.config import command_schema, schema
+from cis_seg.config import command_schema, loss_schema, schema
 from cis_seg.config.messages import explain
 from cis_seg.config.paths import conf_dir
 from cis_seg.config.plain import to_dataclass
@@ -187,7 +187,7 @@ def test_allowed_values_are_those_that_the_consumer_supports() -> None:
         (schema.BackboneConfig, "depth"): ARCHITECTURES,
         (schema.CrowdHumanData, "boxes"): BOX_KEYS,
         (schema.CrowdData, "preset"): PRESETS,
-        (schema.OverlapConfig, "reduction"): REDUCTIONS,
+        (loss_schema.OverlapConfig, "reduction"): REDUCTIONS,
     }
     for (kind, name), table in tables.items():
         (option,) = (option for option in fields(kind) if option.name == name)

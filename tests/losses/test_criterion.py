@@ -14,7 +14,7 @@ from torch import Tensor
 
 import oracles
 from cis_seg.assign import assign, select_mask_samples
-from cis_seg.config.schema import OverlapConfig, PairwiseConfig
+from cis_seg.config.loss_schema import OverlapConfig, PairwiseConfig
 from cis_seg.losses.criterion import Criterion
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.runtime.collectives import mean_over_processes

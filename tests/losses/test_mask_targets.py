@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import oracles
-from cis_seg.config.schema import MixedConfig, PairwiseConfig
+from cis_seg.config.loss_schema import MixedConfig, PairwiseConfig
 from cis_seg.losses.criterion import Criterion
 from cis_seg.losses.mask_targets import MaskTargets, mask_targets
 from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask

@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cis_seg.config.schema import OverlapConfig, PairwiseConfig, TeacherConfig
+from cis_seg.config.loss_schema import OverlapConfig, PairwiseConfig, TeacherConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.structures import Batch

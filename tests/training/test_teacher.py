@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cis_seg.config.schema import TeacherConfig
+from cis_seg.config.loss_schema import TeacherConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.ops.boxes import boxes_to_ltrb

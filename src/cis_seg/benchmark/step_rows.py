@@ -16,7 +16,8 @@ from cis_seg.assign import assign, select_mask_samples
 from cis_seg.benchmark import textbook
 from cis_seg.benchmark.rows import STRIDE, Row, Setting, Side, Work
 from cis_seg.benchmark.textbook import scene
-from cis_seg.config.schema import BackboneConfig, ModelConfig, PairwiseConfig, TeacherConfig
+from cis_seg.config.loss_schema import PairwiseConfig, TeacherConfig
+from cis_seg.config.schema import BackboneConfig, ModelConfig
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.losses.criterion import Criterion
 from cis_seg.model.build import build_model

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from cis_seg.checkpoints import checkpoint_metadata, load_strictly, model_state
-from cis_seg.config.schema import LossConfig, MixedConfig, ModelConfig, TeacherConfig
+from cis_seg.config.loss_schema import LossConfig, MixedConfig, TeacherConfig
+from cis_seg.config.schema import ModelConfig
 from cis_seg.config.validation import node_from_plain
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device

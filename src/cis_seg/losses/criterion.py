@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cis_seg.config.schema import MixedConfig, OverlapConfig, PairwiseConfig, TeacherConfig
+from cis_seg.config.loss_schema import MixedConfig, OverlapConfig, PairwiseConfig, TeacherConfig
 from cis_seg.losses.detection import centerness_loss, focal_loss, giou_loss
 from cis_seg.losses.dice import dice_sums
 from cis_seg.losses.mask_targets import MaskTargets, mask_targets

@@ -12,7 +12,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from cis_seg.config.schema import ModelConfig, TeacherConfig
+from cis_seg.config.loss_schema import TeacherConfig
+from cis_seg.config.schema import ModelConfig
 from cis_seg.inference.given_boxes import best_locations
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.color import ColorModel, pooled_colors, rgb_to_lab
