@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Written last, so that an interrupted installation is repeated: what training needs, and everything.
+RUNNABLE := $(VENV)/.runnable
 STAMP := $(VENV)/.installed
 PIP_FLAGS := --quiet --disable-pip-version-check --prefer-binary --progress-bar off
 # Extra arguments of the target's program: make train ARGS="seed=1", make test ARGS="-k color"
@@ -15,18 +17,25 @@ help:  ## list the targets
 
 install: $(STAMP)  ## install the package and everything it needs into .venv (about 6 GB; safe to repeat)
 
-# The stamp is written last, so that an interrupted installation is repeated.
+define install
+@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+  echo "cis_seg needs Python 3.11, 3.12 or 3.13; found: $(PYTHON), $$($(PYTHON) --version 2>&1)." \
+    "Choose another one: make install PYTHON=python3.12" >&2; exit 1; }
+@echo "installing cis_seg and its libraries into $(VENV): about 6 GB, several minutes"
+@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable "$(1)"
+@touch $(RUNNABLE)
+endef
+
 $(STAMP): pyproject.toml constraints.txt
-	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
-	  echo "cis_seg needs Python 3.11, 3.12 or 3.13; found: $(PYTHON), $$($(PYTHON) --version 2>&1)." \
-	    "Choose another one: make install PYTHON=python3.12" >&2; exit 1; }
-	@echo "installing cis_seg and its libraries into $(VENV): about 6 GB, several minutes"
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable ".[dev]"
+	$(call install,.[dev])
 	@touch $@
 
+$(RUNNABLE): pyproject.toml constraints.txt
+	$(call install,.)
+
 STAGES := crowd_tiny_pretrain,crowd_tiny_finetune_overlap
-train: install  ## train BoxInst, then OverlapLoss, on the generated crowd; reports a finished run, resumes an interrupted one
+train: $(RUNNABLE)  ## train BoxInst, then OverlapLoss, on the generated crowd; reports a finished run, resumes an interrupted one
 	$(BIN)/python -m cis_seg.train -m experiment=$(STAGES) resume=true $(ARGS)
 
 # Two processes with one thread each, because there are many small tests. loadscope runs the tests of a file in one process, so that its fixtures

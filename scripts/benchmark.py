@@ -11,10 +11,12 @@ import torch
 from rich.console import Console
 
 from cis_seg.benchmark.measure import ROWS, Measured, measure
+from cis_seg.benchmark.peer import TURNS, compare, write_compared
 from cis_seg.benchmark.report import Load, loads, loads_table, machine, plot_loads, table, write_json, write_loads
 from cis_seg.benchmark.rows import Setting
 from cis_seg.errors import ConfigError, UserError
 
+PEER = "instead: our step in turns with this command, which prints the seconds of one step of yours (default row: train_step_480)"
 DEVICE = "device of both sides (default: a GPU if available)"
 
 
@@ -30,11 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu", help=DEVICE)
     parser.add_argument("--quick", action="store_true", help="tiny inputs, to check that everything runs; the times are meaningless")
     parser.add_argument("--loads", type=Path, metavar="PLOT.png", help="instead: time by part for 5 to 320 people, three sizes")
+    parser.add_argument("--peer", metavar="COMMAND", help=PEER)
+    parser.add_argument("--turns", type=int, default=TURNS, help=f"with --peer: measurements of each side (default: {TURNS})")
     args = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     if args.loads is not None:
         return _loads(args, console)
     try:
+        if args.peer is not None:
+            return _peer(args, console)
         names = _chosen(args.rows)
         console.print(f"measuring on {machine(args.device)}", highlight=False)
         rows: list[Measured] = []
@@ -48,6 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table(rows, args.device))
     if args.json is not None:
         write_json(args.json, rows)
+    return 0
+
+
+def _peer(args: argparse.Namespace, console: Console) -> int:
+    names = _chosen(args.rows or "train_step_480")
+    if len(names) > 1:
+        raise ConfigError("one row at a time is compared with a command", where="--rows", expected="one name", found=args.rows)
+    console.print(f"measuring {names[0]} and {args.peer} in turns on {machine(args.device)}", highlight=False)
+    for found in compare(names[0], args.peer, device=args.device, quick=args.quick, turns=args.turns):
+        console.print(f"turn {len(found.ours_ms)}: {found.ours_ms[-1]:.1f} ms against {found.peer_ms[-1]:.1f}", highlight=False)
+    ours, peer = found.medians
+    console.print(f"medians: {ours:.1f} ms against {peer:.1f}: the command takes {found.ratio:.2f} times as long", highlight=False)
+    if args.json is not None:
+        write_compared(args.json, found)
     return 0
 
 
