@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.compare_masks import main
+from cis_seg.commands.annotations import compare_masks as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.convert_adelaidet import main
+from cis_seg.commands.convert import convert_adelaidet as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

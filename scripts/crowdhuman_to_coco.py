@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.crowdhuman_to_coco import main
+from cis_seg.commands.to_coco import crowdhuman_to_coco as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cis_seg.commands.submit_testdev import main
+from cis_seg.commands.reports import submit_testdev as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -40,14 +40,14 @@ ENTRIES = {
     "tables": Entry("print the paper's tables from finished runs", "cis_seg.commands.reports:tables"),
     "report": Entry("write an HTML page about finished runs", "cis_seg.commands.reports:report"),
     "figure": Entry("draw two checkpoints beside the ground truth", "figure4"),
-    "crowdhuman": Entry("convert a CrowdHuman split to COCO json, and back", "cis_seg.commands.crowdhuman_to_coco"),
-    "ochuman": Entry("convert OCHuman to COCO json", "cis_seg.commands.ochuman_to_coco"),
+    "crowdhuman": Entry("convert a CrowdHuman split to COCO json, and back", "cis_seg.commands.to_coco:crowdhuman_to_coco"),
+    "ochuman": Entry("convert OCHuman to COCO json", "cis_seg.commands.to_coco:ochuman_to_coco"),
     "select": Entry("choose images of CrowdHuman for annotation", "select_crowd_images"),
     "merge": Entry("merge annotated outlines into a test set", "cis_seg.commands.annotations:merge_annotations"),
     "import": Entry("give your boxes the masks of another model", "cis_seg.commands.annotations:import_masks"),
-    "compare": Entry("list where two sources of masks disagree, and merge them", "cis_seg.commands.compare_masks"),
+    "compare": Entry("list where two sources of masks disagree, and merge them", "cis_seg.commands.annotations:compare_masks"),
     "degrade": Entry("write a COCO json with fewer or worse masks, for experiments", "cis_seg.commands.annotations:degrade_masks"),
-    "submit": Entry("pack results for COCO's evaluation server", "cis_seg.commands.submit_testdev"),
+    "submit": Entry("pack results for COCO's evaluation server", "cis_seg.commands.reports:submit_testdev"),
     "workspace": Entry("create a W&B view of runs with and without OverlapLoss", "cis_seg.commands.reports:wandb_workspace"),
 }
 

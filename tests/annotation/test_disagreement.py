@@ -14,7 +14,7 @@ from cis_seg.annotation.disagreement import merged, pairs
 from cis_seg.coco import rle
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import CocoFile, check_coco
-from cis_seg.commands.compare_masks import main
+from cis_seg.commands.annotations import compare_masks as main
 from cis_seg.errors import DataError
 
 SIZE = (40, 60)

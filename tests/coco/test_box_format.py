@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cis_seg.coco.box_format import FEW, check_format
+from cis_seg.coco.boxes import FEW, check_format
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import read_coco
 from cis_seg.errors import DataError

@@ -12,8 +12,7 @@ from pycocotools.coco import COCO
 
 from adelaidet_file import small_config, small_state
 from cis_seg.coco import rle
-from cis_seg.commands import convert_adelaidet
-from cis_seg.commands.convert import main
+from cis_seg.commands.convert import convert_adelaidet, main
 from label_folders import BOX_ROWS, TRIANGLE_ROW, labelme_folder, shape, voc_folder, voc_object, yolo_folder
 
 SQUARE = [[10, 10], [30, 10], [30, 30], [10, 30]]
@@ -132,7 +131,7 @@ def test_what_cannot_work_is_said(
 def test_checkpoints_are_converted_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": small_state(small_config())[1]}, "IN.pth")
-    assert convert_adelaidet.main(["IN.pth", "OUT.ckpt"]) == 0
+    assert convert_adelaidet(["IN.pth", "OUT.ckpt"]) == 0
     before = capsys.readouterr().out
     assert main(["IN.pth", "OUT.ckpt"]) == 0
     assert capsys.readouterr().out == before

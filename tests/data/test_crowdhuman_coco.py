@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cis_seg.coco.ground_truth import GroundTruth
-from cis_seg.commands import crowdhuman_to_coco
+from cis_seg.commands.to_coco import crowdhuman_to_coco
 from cis_seg.data.coco import CocoDataset
 from cis_seg.data.crowdhuman_coco import to_coco, to_odgt
 from cis_seg.errors import DataError
@@ -71,21 +71,21 @@ def test_the_script_converts_both_ways(
 ) -> None:
     path, images = write_odgt(odgt_records)
     target, back = tmp_path / "new" / "val.json", tmp_path / "back.odgt"
-    assert crowdhuman_to_coco.main([str(path), str(images), str(target)]) == 0
+    assert crowdhuman_to_coco([str(path), str(images), str(target)]) == 0
     assert "3 images, 3 people, 2 ignore regions, 0 records left out" in capsys.readouterr().out
     assert json.loads(target.read_text())["categories"] == [{"id": 1, "name": "person"}]
-    assert crowdhuman_to_coco.main([str(target), str(back)]) == 0
+    assert crowdhuman_to_coco([str(target), str(back)]) == 0
     assert [json.loads(line) for line in back.read_text().splitlines()] == odgt_records
 
 
 def test_the_scripts_mistakes(odgt_records: Records, write_odgt: WriteOdgt, tmp_path: Path, capsys: Any) -> None:
     path, images = write_odgt(odgt_records)
-    assert crowdhuman_to_coco.main([str(path), str(tmp_path / "none"), str(tmp_path / "out.json")]) == 2
+    assert crowdhuman_to_coco([str(path), str(tmp_path / "none"), str(tmp_path / "out.json")]) == 2
     assert "image folder does not exist" in capsys.readouterr().err
-    assert crowdhuman_to_coco.main([str(tmp_path / "none.odgt"), str(images), str(tmp_path / "out.json")]) == 2
+    assert crowdhuman_to_coco([str(tmp_path / "none.odgt"), str(images), str(tmp_path / "out.json")]) == 2
     assert "annotation file does not exist" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        crowdhuman_to_coco.main([str(path), str(tmp_path / "out.json")])
+        crowdhuman_to_coco([str(path), str(tmp_path / "out.json")])
 
 
 def test_another_json_has_no_records(coco_content: Any, write_coco: Any) -> None:

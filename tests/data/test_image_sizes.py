@@ -33,7 +33,7 @@ def test_headers_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert image_sizes(folder, NAMES) == SIZES
     assert cache_path(folder) == folder.parent / "Images.sizes.json"
     assert set(json.loads(cache_path(folder).read_text())["files"]) == set(SIZES)
-    monkeypatch.setattr(module, "read_header", None)
+    monkeypatch.setattr(module, "read_headers", None)
     assert image_sizes(folder, [name for name in NAMES if name != "text.jpg"]) == SIZES
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from cis_seg.coco.crowd_truth import CrowdImage, CrowdTruth
+from cis_seg.coco.ground_truth import CrowdImage, CrowdTruth
 from cis_seg.data.crowdhuman_truth import crowdhuman_truth
 from cis_seg.evaluation.crowdhuman import (
     FALSE_PER_IMAGE,

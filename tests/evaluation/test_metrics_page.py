@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cis_seg.coco import rle
-from cis_seg.coco.crowd_truth import BOX_KINDS, CrowdImage, CrowdTruth
-from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.coco.ground_truth import BOX_KINDS, CrowdImage, CrowdTruth, GroundTruth
 from cis_seg.evaluation.crowdhuman import crowdhuman_metrics
 from cis_seg.evaluation.given_boxes import given_box_metrics
 from cis_seg.evaluation.metrics import score

@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from cis_seg.coco import rle
+from cis_seg.coco.boxes import Box
 from cis_seg.coco.checks import degenerate_parts, is_score
-from cis_seg.coco.crowd_truth import CrowdTruth
 from cis_seg.coco.entries import Annotation, Needs
 from cis_seg.coco.reader import CocoFile, read_coco, warn_of_maskless, without_area
 
@@ -138,3 +139,28 @@ class GroundTruth:
         if self.dropped_parts:
             log.info("%s: %d polygon parts of fewer than 3 points left out", self.path.name, self.dropped_parts)
         warn_of_maskless(len(self.maskless), len(self.coco.anns), self.path)
+
+
+BOX_KINDS = ("visible", "full", "head")
+
+
+@dataclass
+class CrowdImage:
+    """One image. Boxes are xyxy as annotated: they may leave the image, lie outside it or have no area."""
+
+    size: tuple[int, int]  # (height, width) in pixels
+    people: list[Box] = field(default_factory=list)
+    ignored: list[Box] = field(default_factory=list)  # ignore regions
+
+
+@dataclass(frozen=True)
+class CrowdTruth:
+    """The ground truth of one kind of box.
+
+    Attributes:
+        kind: one of ``BOX_KINDS``.
+        images: image id -> its boxes, in the order of the annotation file, including images without people.
+    """
+
+    kind: str
+    images: dict[int, CrowdImage]

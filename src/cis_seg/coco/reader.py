@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cis_seg.coco.box_format import check_format
+from cis_seg.coco.boxes import check_format
 from cis_seg.coco.checks import has_outline
 from cis_seg.coco.classes import nearest, unused_parents
 from cis_seg.coco.entries import Annotation, Checker, Needs, Reference
@@ -60,6 +60,19 @@ class CocoFile:
         """(height, width) of an image."""
         image = self.images[image_id]
         return image["height"], image["width"]
+
+    def by_image(self) -> dict[int, list[Annotation]]:
+        """Image id -> its annotations, in the file's order; [] for an image without any."""
+        found: dict[int, list[Annotation]] = {image_id: [] for image_id in self.images}
+        for annotation in self.annotations:
+            found[annotation.image_id].append(annotation)
+        return found
+
+    def write(self, path: Path, annotations: Sequence[Json]) -> None:
+        """Write the file with other ``annotations``; creates the folder."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = self.others | {"images": list(self.images.values()), "annotations": annotations}
+        path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 @contextmanager

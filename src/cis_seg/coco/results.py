@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cis_seg.coco import rle
-from cis_seg.coco.box_format import FEW, check_format
+from cis_seg.coco.boxes import FEW, check_format
 from cis_seg.coco.checks import check_box, is_id, is_score
 from cis_seg.coco.file_names import match_file_names
 from cis_seg.coco.reader import read_json, warn_once

@@ -1,4 +1,4 @@
-"""Masks from annotators and other models: ``scripts/merge_annotations.py``, ``import_masks.py`` and ``degrade_masks.py``."""
+"""Masks from annotators and other models: ``merge_annotations.py``, ``import_masks.py``, ``compare_masks.py``, ``degrade_masks.py``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cis_seg.annotation.problems import ACCEPTABLE, as_text, check_accepted, refused
 from cis_seg.errors import ConfigError, DataError, exit_code
 
+if TYPE_CHECKING:  # types alone: --help needs no image library
+    from cis_seg.annotation.disagreement import Pair
+    from cis_seg.coco.reader import CocoFile
+    from cis_seg.visualization.drawing import Pixels
+
 EXIT_REFUSED = 1  # the problems of the outlines are listed; nothing is written
 ON_SCREEN = 20  # problems of each kind
+LIST, PAGES, MERGED = "disagreement.json", "disagreement", "merged.json"  # written by compare_masks
+MAX_SIDE = 1280  # px of a drawn image's longer side
 
 
 def merge_annotations(arguments: Sequence[str] | None = None, prog: str = "python scripts/merge_annotations.py") -> int:
@@ -95,8 +103,7 @@ def _import(args: argparse.Namespace) -> None:
     from cis_seg.coco.reader import check_coco, read_coco, read_json
     from cis_seg.coco.results import read_results
 
-    if args.target.resolve() in (args.boxes.resolve(), args.results.resolve()):
-        raise ConfigError("the output would replace an input", where="OUT.json", expected="the name of a new json", found=args.target)
+    _check_new(args.target, args.boxes, args.results)
     if not 0 < args.min_iou <= 1:
         raise ConfigError("--min-iou is out of range", where="--min-iou", expected="more than 0, at most 1", found=args.min_iou)
     needs = Needs(file_names=False, masks="optional")
@@ -105,10 +112,62 @@ def _import(args: argparse.Namespace) -> None:
         mask_import.masks_of(check_coco(content, args.results, needs)) if isinstance(content, dict) else read_results(args.results, file)
     )
     imported = mask_import.import_masks(file, results, args.results, min_iou=args.min_iou)
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    content = file.others | {"images": list(file.images.values()), "annotations": imported.annotations}
-    args.target.write_text(json.dumps(content), encoding="utf-8")
+    file.write(args.target, imported.annotations)
     print(f"{args.target}:\n{mask_import.as_text(imported)}")
+
+
+def compare_masks(arguments: Sequence[str] | None = None, prog: str = "python scripts/compare_masks.py") -> int:
+    """List where two sources of masks disagree; return the exit code: 0, or 2 after a message about a file or an option."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=f"Compares two COCO jsons with masks for the same annotation ids: writes {LIST}, lowest IoU first, pages that show "
+        f"the first ones, and {MERGED}, which has for each instance the mask of the higher score and no pixel in two masks.",
+        epilog="example: %(prog)s ours.json theirs.json photos out",
+    )
+    parser.add_argument("first", type=Path, metavar="FIRST.json", help="a mask without a score is a true mask")
+    parser.add_argument("second", type=Path, metavar="SECOND.json", help="the same boxes with masks from elsewhere")
+    parser.add_argument("images", type=Path, metavar="IMAGES_DIR", help="folder that the file names are relative to")
+    parser.add_argument("output", type=Path, metavar="OUTPUT_DIR", help="folder to write to")
+    parser.add_argument("--pages", type=int, default=5, help="maximum number of pages, six instances each (default: 5)")
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    return exit_code(_compare, parser.parse_args(arguments))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from cis_seg.annotation.disagreement import merged, pairs
+    from cis_seg.coco.entries import Needs
+    from cis_seg.coco.reader import read_coco
+    from cis_seg.visualization.pages import PER_PAGE, Pages
+
+    needs = Needs(masks="optional", folder=args.images)
+    first, second = read_coco(args.first, needs), read_coco(args.second, needs)
+    found = pairs(first, second)
+    with Pages(args.output, PAGES) as pages:
+        for pair in found[: PER_PAGE * max(args.pages, 0)]:
+            pages.add(_panel(pair, first, args.images, (args.first.name, args.second.name)))
+    (args.output / LIST).write_text(json.dumps([pair.entry() for pair in found], indent=1) + "\n", encoding="utf-8")
+    first.write(args.output / MERGED, merged(first, found))
+    both = [pair.iou for pair in found if None not in pair.masks]
+    mean = f", mean IoU {sum(both) / len(both):.3f}, {sum(iou < 0.5 for iou in both)} below 0.5" if both else ""
+    print(f"{args.output}: {len(found)} instances with a mask, {len(both)} in both files{mean}")
+
+
+def _panel(pair: Pair, file: CocoFile, images: Path, names: tuple[str, str]) -> Pixels:
+    """Return the photo with the first mask, and beside it with the second one, both with the box."""
+    from cis_seg.data.images import read_image
+    from cis_seg.visualization.drawing import Drawing, draw_instances, side_by_side
+
+    image = file.images[pair.first.image_id]
+    pixels = read_image(images / image["file_name"])
+    x, y, width, height = pair.first.box
+    drawings = [Drawing((x, y, x + width, y + height), mask) for mask in pair.masks]
+    panels = [draw_instances(pixels, [drawing], max_side=MAX_SIDE) for drawing in drawings]
+    kinds = [
+        "no mask" if mask is None else "true mask" if score == 1 else f"score {score:.2f}"
+        for mask, score in zip(pair.masks, pair.scores, strict=True)
+    ]
+    title = f"annotation {pair.first.id}, IoU {pair.iou:.2f}; {names[0]}: {kinds[0]}"
+    return side_by_side(panels, [title, f"{names[1]}: {kinds[1]}"])
 
 
 def degrade_masks(arguments: Sequence[str] | None = None, prog: str = "python scripts/degrade_masks.py") -> int:
@@ -138,13 +197,15 @@ def _degrade(args: argparse.Namespace) -> None:
     from cis_seg.coco.entries import Needs
     from cis_seg.coco.reader import read_coco
 
-    if args.target.resolve() == args.source.resolve():
-        raise ConfigError("the output would replace the input", where="OUT.json", expected="the name of a new json", found=args.target)
+    _check_new(args.target, args.source)
     options = Degradation(args.mask_share, args.noise, not args.no_scores, args.seed)
     file = read_coco(args.source, Needs(file_names=False, masks="optional"))
     result = degraded(file, options)
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    content = file.others | {"images": list(file.images.values()), "annotations": result.annotations}
-    args.target.write_text(json.dumps(content), encoding="utf-8")
+    file.write(args.target, result.annotations)
     quality = "" if result.mean_iou is None else f", mean IoU with the masks of {args.source.name} {result.mean_iou:.3f}"
     print(f"{args.target}: {len(file.images)} images, {result.people} instances, {result.masks} with a mask{quality}")
+
+
+def _check_new(target: Path, *sources: Path) -> None:
+    if target.resolve() in [source.resolve() for source in sources]:
+        raise ConfigError("the output would replace the input", where="OUT.json", expected="the name of a new json", found=target)

@@ -1,6 +1,7 @@
 """``cis-seg convert``: labels of other tools to COCO json, masks to labels of other tools, and checkpoints of AdelaiDet.
 
 The kind of the first argument decides: a folder or ``data.yaml`` is read as labels, a ``.json`` as masks, any other file as a checkpoint.
+``scripts/convert_adelaidet.py`` converts checkpoints alone.
 """
 
 from __future__ import annotations
@@ -8,13 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cis_seg.commands import convert_adelaidet
-from cis_seg.errors import ConfigError, DataError, UserError, listing
+from cis_seg.errors import ConfigError, DataError, exit_code, listing
 
 if TYPE_CHECKING:
     from cis_seg.coco.reader import CocoFile
@@ -34,20 +33,31 @@ _EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "cis-seg convert") -> int:
     """Return the exit code: 0, or 2 after an error message."""
-    args = _parser(prog).parse_args(arguments)
-    try:
-        if not (args.source.is_dir() or args.source.suffix.lower() in (*_LABELS, ".json")):
-            _check_options(args, ("classes",))
-            if not args.source.suffix and not args.source.exists():
-                found = f"in {args.source.parent}: {listing(args.source.parent)}"
-                raise DataError("there is no such file or folder", where=args.source, found=found, remedy="check the path")
-            return convert_adelaidet.convert(args.source, args.target, args.classes)
-        logging.basicConfig(format="%(message)s", level=logging.WARNING)
-        _convert(args)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(_convert, _parser(prog).parse_args(arguments))
+
+
+def convert_adelaidet(arguments: Sequence[str] | None = None, prog: str = "python scripts/convert_adelaidet.py") -> int:
+    """Convert a checkpoint of AdelaiDet or detectron2; return the exit code: 0, or 2 after an error message."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Converts a BoxInst or CondInst checkpoint of AdelaiDet (IN.pth -> OUT.ckpt, for evaluate, predict and init_from), "
+        "or an ImageNet backbone of detectron2 (IN.pkl -> OUT.pth, for model.backbone.weights). "
+        "The architecture is inferred from the weights; tensors that do not fit are reported by name.",
+        epilog="example: %(prog)s BoxInst_MS_R_50_3x.pth boxinst_r50.ckpt",
+    )
+    parser.add_argument("source", type=Path, metavar="IN.pth", help="the downloaded file")
+    parser.add_argument("target", type=Path, metavar="OUT.ckpt", help="file to write")
+    parser.add_argument("--classes", metavar="NAME,NAME", help="class names in label order, for other classes than COCO's 80 or person")
+    return exit_code(_convert_checkpoint, parser.parse_args(arguments))
+
+
+def _convert_checkpoint(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from cis_seg.model.adelaidet.files import convert_file, print_conversion
+
+    conversion = convert_file(args.source, args.target, class_names=args.classes.split(",") if args.classes else None)
+    print_conversion(Console(), conversion, source=args.source, target=args.target)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -83,6 +93,14 @@ def _check_options(args: argparse.Namespace, taken: Sequence[str] = ()) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
+    if not (args.source.is_dir() or args.source.suffix.lower() in (*_LABELS, ".json")):
+        _check_options(args, ("classes",))
+        if not args.source.suffix and not args.source.exists():
+            found = f"in {args.source.parent}: {listing(args.source.parent)}"
+            raise DataError("there is no such file or folder", where=args.source, found=found, remedy="check the path")
+        _convert_checkpoint(args)
+        return
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if args.source.suffix.lower() == ".json" and not args.source.is_dir():
         file, images = _masks(args), args.images
     else:

@@ -1,4 +1,4 @@
-"""What is made of finished runs: ``scripts/tables.py``, ``scripts/report.py`` and ``scripts/wandb_workspace.py``."""
+"""What is made of finished runs: ``scripts/tables.py``, ``report.py``, ``wandb_workspace.py`` and ``submit_testdev.py``."""
 
 from __future__ import annotations
 
@@ -85,3 +85,24 @@ def _wandb_workspace(args: argparse.Namespace) -> None:
 
     defined = definition(args.project or PROJECT)
     print(json.dumps(defined, indent=2) if args.dry_run else create(defined))
+
+
+def submit_testdev(arguments: Sequence[str] | None = None, prog: str = "python scripts/submit_testdev.py") -> int:
+    """Pack a results file for COCO's evaluation server. Return the exit code: 0, or 2 after a message about the files."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Checks a results file of COCO's test-dev2017 and packs its masks as detections_test-dev2017_ALG_results.zip, "
+        "which you upload to COCO's evaluation server yourself.",
+        epilog="example: %(prog)s predictions.json image_info_test-dev2017.json --name cis-r50 --output submission",
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS.json", help="COCO results with masks, as evaluate and predict write them")
+    parser.add_argument("image_info", type=Path, metavar="IMAGE_INFO.json", help="COCO's image_info_test-dev2017.json")
+    parser.add_argument("--name", required=True, metavar="ALG", help="name of the algorithm: letters, digits, - and .")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the zip")
+    return exit_code(_submit_testdev, parser.parse_args(arguments))
+
+
+def _submit_testdev(args: argparse.Namespace) -> None:
+    from cis_seg.coco.submission import pack
+
+    print(pack(args.results, args.image_info, name=args.name, output=args.output))

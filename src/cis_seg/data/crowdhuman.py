@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from cis_seg.coco.box_format import check_format
-from cis_seg.coco.boxes import inside
+from cis_seg.coco.boxes import check_format, inside
 from cis_seg.coco.entries import Annotation
 from cis_seg.coco.file_names import near_file
 from cis_seg.coco.reader import warn_once

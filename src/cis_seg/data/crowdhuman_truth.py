@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cis_seg.coco.boxes import corners, inside
-from cis_seg.coco.crowd_truth import CrowdImage, CrowdTruth
-from cis_seg.coco.ground_truth import GroundTruth, scored_needs
+from cis_seg.coco.ground_truth import CrowdImage, CrowdTruth, GroundTruth, scored_needs
 from cis_seg.coco.reader import CocoFile, check_coco, read_coco, warn_once
 from cis_seg.data.crowdhuman import find_images
 from cis_seg.data.crowdhuman_coco import PERSON, record_annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -82,6 +82,19 @@ def read_header(path: Path) -> Header:
             return Header((image.height, image.width), _orientation(image), bool(getattr(image, "is_animated", False)), _is_deep(image))
     except CORRUPT as error:
         raise unreadable(path, error) from error
+
+
+def read_headers(paths: Sequence[Path], doing: str, *, delay: float = 0) -> list[Header | None]:
+    """The headers of many files, None of each that is missing or not an image; ``doing`` labels the progress, shown after ``delay`` s."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(tqdm(pool.map(_header, paths), total=len(paths), desc=doing, unit=" images", disable=None, delay=delay))
+
+
+def _header(path: Path) -> Header | None:
+    try:
+        return read_header(path)
+    except DataError:
+        return None
 
 
 def _is_deep(image: Image.Image) -> bool:

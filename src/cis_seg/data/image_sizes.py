@@ -7,13 +7,9 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
-from cis_seg.data.image_files import THREADS, Header, Size, oriented, read_header
-from cis_seg.errors import DataError
+from cis_seg.data.image_files import Size, oriented, read_headers
 from cis_seg.runtime.atomic_files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -33,7 +29,8 @@ def image_sizes(folder: Path, names: Sequence[str], exif: str = "ignore") -> dic
     known = _read(cache)
     states = {name: state for name in names if (state := _state(folder / name)) is not None}
     new = [name for name, state in states.items() if known.get(name, (0, 0, -1, -1, 1))[2:4] != state]
-    headers = dict(zip(new, _headers(folder, new), strict=True))
+    read = read_headers([folder / name for name in new], f"reading image sizes in {folder}") if new else []
+    headers = dict(zip(new, read, strict=True))
     found = {name: (*header.stored, *states[name], header.orientation) for name, header in headers.items() if header is not None}
     if found:
         _write(cache, known | found)
@@ -55,21 +52,6 @@ def _state(path: Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return stat.st_size, stat.st_mtime_ns
-
-
-def _headers(folder: Path, names: Sequence[str]) -> list[Header | None]:
-    if not names:
-        return []
-    with ThreadPoolExecutor(THREADS) as pool:
-        headers = pool.map(lambda name: _header(folder / name), names)
-        return list(tqdm(headers, total=len(names), desc=f"reading image sizes in {folder}", unit=" images", disable=None))
-
-
-def _header(path: Path) -> Header | None:
-    try:
-        return read_header(path)
-    except DataError:
-        return None
 
 
 def _read(cache: Path) -> dict[str, Entry]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from cis_seg.data.image_files import THREADS, Header, Size, read_header
+from cis_seg.data.image_files import Size, read_headers
 from cis_seg.data.images import CORRUPT, opened
-from cis_seg.errors import DataError
 
 _PHOTOS = 32  # photos whose colours are compared; because they are decoded, which takes a tenth of a second each
 _SIDE = 320  # px of their longer side meanwhile
@@ -97,8 +95,7 @@ def turned_photos(folder: Path, photos: Iterable[BoxedPhoto]) -> Turned:
     Files that cannot be read are left out.
     """
     listed = list(photos)
-    with ThreadPoolExecutor(THREADS) as pool:
-        headers = list(pool.map(lambda photo: _header(folder / photo.name), listed))
+    headers = read_headers([folder / photo.name for photo in listed], "reading EXIF orientations", delay=2)
     found, unknown = Turned(len(listed)), list[BoxedPhoto]()
     for photo, header in zip(listed, headers, strict=True):
         if header is None:
@@ -115,13 +112,6 @@ def turned_photos(folder: Path, photos: Iterable[BoxedPhoto]) -> Turned:
             unknown.append(photo)
     found.votes = _votes(folder, unknown)
     return found
-
-
-def _header(path: Path) -> Header | None:
-    try:
-        return read_header(path)
-    except DataError:
-        return None
 
 
 def _votes(folder: Path, photos: Sequence[BoxedPhoto]) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from cis_seg.coco.crowd_truth import CrowdImage, CrowdTruth
+from cis_seg.coco.ground_truth import CrowdImage, CrowdTruth
 
 log = logging.getLogger(__name__)
 

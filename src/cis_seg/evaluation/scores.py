@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cis_seg.coco.crowd_truth import BOX_KINDS
+from cis_seg.coco.ground_truth import BOX_KINDS
 from cis_seg.runtime.atomic_files import retry_while_disk_full, write_atomically
 
 METRICS = "metrics.json"

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import lightning as L
 
-from cis_seg.coco.crowd_truth import BOX_KINDS
+from cis_seg.coco.ground_truth import BOX_KINDS
 from cis_seg.evaluation.baselines import CROWD_BINS
 from cis_seg.evaluation.metrics import Curves
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cis_seg.assign import assign, select_mask_samples
-from cis_seg.coco.crowd_truth import BOX_KINDS
+from cis_seg.coco.ground_truth import BOX_KINDS
 from cis_seg.coco.results import to_results
 from cis_seg.evaluation.metrics import Curves, GroundTruth, score
 from cis_seg.inference.postprocess import Postprocess

@@ -10,7 +10,7 @@ import pytest
 
 from cis_seg.coco import rle
 from cis_seg.coco.ground_truth import GroundTruth
-from cis_seg.commands.ochuman_to_coco import main
+from cis_seg.commands.to_coco import ochuman_to_coco as main
 from cis_seg.data.formats import ochuman
 from cis_seg.data.formats.ochuman import ochuman_to_coco
 from cis_seg.errors import DataError

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from tqdm import tqdm
 
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box
 from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import CocoFile, check_coco, warn_once
 from cis_seg.coco.suspicious import summaries
-from cis_seg.data.image_files import THREADS, Header, Size, read_header
+from cis_seg.data.image_files import Header, Size, read_headers
 from cis_seg.errors import DataError
 
 Json = dict[str, Any]
@@ -108,9 +105,7 @@ class Collector:
     def headers(self, photos: Iterable[Path]) -> dict[Path, Header]:
         """The headers of the photos that can be read; the others are counted."""
         listed = list(dict.fromkeys(photos))
-        with ThreadPoolExecutor(THREADS) as pool:
-            read = tqdm(pool.map(_header, listed), total=len(listed), desc="image sizes", unit=" images", disable=None, delay=2)
-            found = dict(zip(listed, read, strict=True))
+        found = dict(zip(listed, read_headers(listed, "image sizes", delay=2), strict=True))
         for photo, header in found.items():
             if header is None:
                 self.count(UNREADABLE, photo.name)
@@ -176,13 +171,6 @@ class Collector:
             more = ", ..." if len(different) > _EXAMPLES else ""
             remarks.append(f"{len(places)} {what} ({', '.join(different[:_EXAMPLES])}{more})")
         return remarks
-
-
-def _header(photo: Path) -> Header | None:
-    try:
-        return read_header(photo)
-    except DataError:
-        return None
 
 
 def _image(number: int, image: tuple[Path, Size, str | None, Sequence[Shape]], folder: Path) -> Json:

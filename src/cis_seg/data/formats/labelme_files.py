@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,9 +40,7 @@ def write_labelme(file: CocoFile, output: Path, images: Path | None = None) -> l
     Returns:
         What was written, and what labelme cannot hold, a line each.
     """
-    by_image: dict[int, list[Annotation]] = defaultdict(list)
-    for annotation in file.annotations:
-        by_image[annotation.image_id].append(annotation)
+    by_image = file.by_image()
     lost: Counter[str] = Counter()
     written = 0
     for image_id, entry in file.images.items():

@@ -73,9 +73,7 @@ def write_yolo(file: CocoFile, output: Path, images: Path | None = None) -> list
     labels = {image_id: label_path(place) for image_id, place in places.items()}
     _check_different(labels, file)
     masks = any(has_outline(annotation.entry.get("segmentation")) for annotation in file.annotations)
-    by_image: dict[int, list[Annotation]] = defaultdict(list)
-    for annotation in file.annotations:
-        by_image[annotation.image_id].append(annotation)
+    by_image = file.by_image()
     lost: Counter[str] = Counter()
     index, written = {number: place for place, number in enumerate(file.categories)}, 0
     for image_id, label in labels.items():

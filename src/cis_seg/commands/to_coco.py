@@ -1,4 +1,4 @@
-"""``python scripts/crowdhuman_to_coco.py IN.odgt IMAGES_DIR OUT.json``: a CrowdHuman split as COCO json; ``IN.json OUT.odgt``: back."""
+"""CrowdHuman and OCHuman as COCO json: ``scripts/crowdhuman_to_coco.py`` and ``cis-seg ochuman``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cis_seg.config.schema import DataConfig
 from cis_seg.errors import exit_code
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/crowdhuman_to_coco.py") -> int:
-    """Return the exit code: 0, or 2 after a message about the file."""
+def crowdhuman_to_coco(arguments: Sequence[str] | None = None, prog: str = "python scripts/crowdhuman_to_coco.py") -> int:
+    """Convert a CrowdHuman split, or back; return the exit code: 0, or 2 after a message about the file."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Writes a CrowdHuman split as a COCO instances json (boxes only; ignore regions become crowd regions). "
@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python scripts/cro
     if (args.images is None) != (args.source.suffix == ".json"):
         parser.error("give IN.odgt IMAGES_DIR OUT.json, or IN.json OUT.odgt")
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    return exit_code(_convert, args)
+    return exit_code(_crowdhuman, args)
 
 
-def _convert(args: argparse.Namespace) -> None:
+def _crowdhuman(args: argparse.Namespace) -> None:
     from cis_seg.data.crowdhuman_coco import to_coco, to_odgt
 
     if args.images is None:
@@ -53,3 +53,25 @@ def _convert(args: argparse.Namespace) -> None:
     people = len(content["annotations"]) - regions
     counts = f"{len(content['images'])} images, {people} people, {regions} ignore regions"
     print(f"{args.target}: {counts}, {len(faults.listed)} records left out")
+
+
+def ochuman_to_coco(arguments: Sequence[str] | None = None, prog: str = "cis-seg ochuman") -> int:
+    """Convert OCHuman, to score masks by the degree of occlusion; return the exit code: 0, or 2 after a message about the file."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Writes the people with masks of OCHuman's own json as a COCO instances json. OCHuman's COCO files need no conversion.",
+        epilog="example: %(prog)s ochuman.json ochuman_val.json --part val",
+    )
+    parser.add_argument("source", type=Path, metavar="IN.json", help="ochuman.json")
+    parser.add_argument("target", type=Path, metavar="OUT.json", help="file to write")
+    parser.add_argument("--part", choices=["all", "val", "test"], default="all", help="the first 2,500 images with masks, or the others")
+    return exit_code(_ochuman, parser.parse_args(arguments))
+
+
+def _ochuman(args: argparse.Namespace) -> None:
+    from cis_seg.data.formats.ochuman import ochuman_to_coco
+
+    content = ochuman_to_coco(args.source, args.part)
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    args.target.write_text(json.dumps(content), encoding="utf-8")
+    print(f"{args.target}: {len(content['images'])} images, {len(content['annotations'])} people with masks")
