@@ -1,10 +1,13 @@
-"""Names of classes: COCO's 80 in label order (pycocotools does not ship them), and how names of a file relate."""
+"""Names of classes: COCO's 80 in label order (pycocotools does not ship them), which of a file are used, and how names relate."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from cis_seg.errors import DataError
 
 COCO_CLASSES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -16,6 +19,8 @@ COCO_CLASSES: tuple[str, ...] = (
     "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven",
     "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
+
+_MOST_NAMES = 100  # COCO's 80 categories fit into a message, LVIS's 1203 do not
 
 #: ids between 1 and 90 that were given to classes without instances
 _UNUSED_IDS = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
@@ -45,6 +50,44 @@ def unused_parents(categories: Sequence[Mapping[str, Any]], unused: Mapping[int,
     """
     parents = {entry.get("supercategory") for entry in categories if entry.get("supercategory") != entry.get("name")}
     return [name for name in unused.values() if name in parents]
+
+
+def choose(ids: dict[str, int], wanted: Sequence[str] | None, path: Path) -> dict[int, str]:
+    """Choose categories of a file.
+
+    Args:
+        ids: name -> id of the file's categories.
+        wanted: names in the order of the labels; None takes all, by id.
+        path: the file.
+
+    Returns:
+        Category id -> name, in the order of the labels.
+
+    Raises:
+        DataError: a name that the file does not have, a name twice, or none.
+    """
+    if wanted is None:
+        return dict(sorted((number, name) for name, number in ids.items()))
+    for name in wanted:
+        if name not in ids:
+            near = nearest(name, ids)
+            more = f" and {len(ids) - _MOST_NAMES} more, under 'categories' in the file" if len(ids) > _MOST_NAMES else ""
+            raise DataError(
+                f"category {name!r} does not exist",
+                where=path,
+                found=name,
+                expected=f"one of {', '.join(sorted(ids, key=ids.__getitem__)[:_MOST_NAMES])}{more}",
+                remedy=f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these names",
+            )
+    if not wanted or len(set(wanted)) != len(wanted):
+        raise DataError(
+            "the choice of categories is empty or names one twice",
+            where=path,
+            found=list(wanted),
+            expected="one or more different names",
+            remedy="correct the list, or leave it out to take all categories",
+        )
+    return {ids[name]: name for name in wanted}
 
 
 def _folded(name: str) -> str:

@@ -1,4 +1,6 @@
-"""The ground truth of a scored data set: a COCO json, checked, with its masks as run-length codes. No image is read.
+"""The ground truth of a scored data set: a COCO json, checked, with masks as run-length codes. No image is read.
+
+Also how annotations without a mask or an area are scored.
 
 Legend: boxes are COCO's [x, y, width, height] in pixels of the file; masks are RLEs at the image's size.
 """
@@ -20,7 +22,8 @@ from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box
 from cis_seg.coco.checks import degenerate_parts, is_score
 from cis_seg.coco.entries import Annotation, Needs
-from cis_seg.coco.reader import CocoFile, read_coco, warn_of_maskless, without_area
+from cis_seg.coco.reader import CocoFile, read_coco, warn_once, without_area
+from cis_seg.errors import DataError
 
 _CIS_BYTES = 2_372_925  # compared first, so that no other file is read for its checksum
 _CIS_SHA256 = "0e3b68cbd4912142ff6af41f79894421b9b1a3e026fb08dccb044df62727c8df"
@@ -49,6 +52,34 @@ def silenced() -> Iterator[None]:
 def scored_needs(categories: Sequence[str] | None) -> Needs:
     """What scoring needs of a COCO json; ``categories`` as in ``GroundTruth``."""
     return Needs(categories, file_names=False, boxes=False, masks="optional", areas=True)
+
+
+def warn_of_maskless(maskless: int, total: int, path: Path) -> None:
+    """Log, once per file, how annotations without a mask are scored."""
+    if maskless and maskless == total:
+        warn_once(f"{path}: no annotation has a mask, so only boxes are scored: segm/AP and every other score of masks stays empty")
+    elif maskless:
+        warn_once(f"{path}: {maskless} of {total} annotations have no mask; they count for boxes and are ignore regions for masks")
+
+
+def check_areas(lacking: Sequence[int], area: str, path: Path) -> None:
+    """Refuse annotations without ``area`` if the published areas split the scores by size.
+
+    Args:
+        lacking: ids of the annotations without one.
+        area: ``eval.area``.
+        path: the annotation file.
+
+    Raises:
+        DataError: names the first one, and the option that does without.
+    """
+    if area == "published" and lacking:
+        raise DataError(
+            f"{len(lacking)} annotations have no area",
+            where=f"{path}, first: annotation {lacking[0]}",
+            expected="the key area, which splits small, medium and large",
+            remedy="use eval.area=mask",
+        )
 
 
 class GroundTruth:

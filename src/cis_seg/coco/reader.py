@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from cis_seg.coco.boxes import check_format
 from cis_seg.coco.checks import has_outline
-from cis_seg.coco.classes import nearest, unused_parents
+from cis_seg.coco.classes import choose, unused_parents
 from cis_seg.coco.entries import Annotation, Checker, Needs, Reference
 from cis_seg.coco.file_names import near_file
 from cis_seg.coco.suspicious import Suspect, boxes_beside_masks, find_suspects, summaries
@@ -27,7 +27,6 @@ from cis_seg.errors import DataError, listing
 from cis_seg.runtime.file_kinds import JSON, file_kind
 
 _LISTS = ("images", "annotations", "categories")
-_MOST_NAMES = 100  # COCO's 80 categories fit into a message, LVIS's 1203 do not
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -155,7 +154,7 @@ def check_coco(content: Any, path: Path, needs: Needs | None = None, *, collect:
     checker = Checker(path, needs)
     _check_each(content["categories"], checker.category, faults if collect else None, "category_id")
     checker.known = frozenset(checker.category_ids.values())
-    chosen = _chosen(checker.category_ids, needs.categories, path)
+    chosen = choose(checker.category_ids, needs.categories, path)
     checker.kept = chosen.keys()
     _check_each(content["images"], checker.image, faults if collect else None, "image_id")
     checker.refused = {fault.reference for fault in faults if fault.reference is not None}
@@ -200,34 +199,6 @@ def without_mask(file: CocoFile) -> list[int]:
     return [annotation.id for annotation in file.annotations if not has_outline(annotation.entry.get("segmentation"))]
 
 
-def warn_of_maskless(maskless: int, total: int, path: Path) -> None:
-    """Log, once per file, how annotations without a mask are scored."""
-    if maskless and maskless == total:
-        warn_once(f"{path}: no annotation has a mask, so only boxes are scored: segm/AP and every other score of masks stays empty")
-    elif maskless:
-        warn_once(f"{path}: {maskless} of {total} annotations have no mask; they count for boxes and are ignore regions for masks")
-
-
-def check_areas(lacking: Sequence[int], area: str, path: Path) -> None:
-    """Refuse annotations without ``area`` if the published areas split the scores by size.
-
-    Args:
-        lacking: ids of the annotations without one.
-        area: ``eval.area``.
-        path: the annotation file.
-
-    Raises:
-        DataError: names the first one, and the option that does without.
-    """
-    if area == "published" and lacking:
-        raise DataError(
-            f"{len(lacking)} annotations have no area",
-            where=f"{path}, first: annotation {lacking[0]}",
-            expected="the key area, which splits small, medium and large",
-            remedy="use eval.area=mask",
-        )
-
-
 def _check_each(entries: Sequence[Json], check: Callable[[Json], None], faults: list[Fault] | None, key: str | None = None) -> None:
     """Check every entry, to which annotations refer by ``key``; without a list of faults the first one is raised."""
     for entry in entries:
@@ -258,29 +229,3 @@ def _check_lists(content: Any, path: Path) -> None:
 
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
-
-
-def _chosen(ids: dict[str, int], wanted: Sequence[str] | None, path: Path) -> dict[int, str]:
-    """Category id -> name, in the order of the labels."""
-    if wanted is None:
-        return dict(sorted((number, name) for name, number in ids.items()))
-    for name in wanted:
-        if name not in ids:
-            near = nearest(name, ids)
-            more = f" and {len(ids) - _MOST_NAMES} more, under 'categories' in the file" if len(ids) > _MOST_NAMES else ""
-            raise DataError(
-                f"category {name!r} does not exist",
-                where=path,
-                found=name,
-                expected=f"one of {', '.join(sorted(ids, key=ids.__getitem__)[:_MOST_NAMES])}{more}",
-                remedy=f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these names",
-            )
-    if not wanted or len(set(wanted)) != len(wanted):
-        raise DataError(
-            "the choice of categories is empty or names one twice",
-            where=path,
-            found=list(wanted),
-            expected="one or more different names",
-            remedy="correct the list, or leave it out to take all categories",
-        )
-    return {ids[name]: name for name in wanted}

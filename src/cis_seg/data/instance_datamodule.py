@@ -9,8 +9,8 @@ from pathlib import Path
 import lightning
 
 from cis_seg.coco.classes import spelling_remedy
-from cis_seg.coco.ground_truth import GroundTruth
-from cis_seg.coco.reader import check_areas, warn_of_maskless, warn_once
+from cis_seg.coco.ground_truth import GroundTruth, check_areas, warn_of_maskless
+from cis_seg.coco.reader import warn_once
 from cis_seg.config.schema import DataConfig, OptimConfig
 from cis_seg.data.faults import UnreadableImages, nothing_annotated, unscorable
 from cis_seg.data.loader import BatchLoader, ExampleDataset, batch_loader, eval_batches

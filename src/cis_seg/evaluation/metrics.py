@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cis_seg.coco import rle
-from cis_seg.coco.ground_truth import GroundTruth
-from cis_seg.coco.reader import check_areas
+from cis_seg.coco.ground_truth import GroundTruth, check_areas
 from cis_seg.errors import ConfigError
 from cis_seg.evaluation.baselines import (
     CROWD_BINS,
