@@ -101,31 +101,33 @@ def _convert(args: argparse.Namespace) -> None:
         _convert_checkpoint(args)
         return
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    if args.source.suffix.lower() == ".json" and not args.source.is_dir():
-        file, images = _masks(args), args.images
-    else:
-        _check_options(args, ("to", "kind", "images", "split", "classes", "exif", "keep_difficult"))
-        from cis_seg.data.formats.reading import read_labels
-
-        labels = read_labels(
-            args.source,
-            kind=args.kind,
-            images=args.images,
-            names=_names(args),
-            split=args.split,
-            exif=args.exif or "apply",
-            difficult=args.keep_difficult,
-        )
-        print(labels.summary())
-        file, images = labels.checked(), labels.images
-        if args.to in (None, "coco"):
-            _check_json(args.target)
-            args.target.parent.mkdir(parents=True, exist_ok=True)
-            args.target.write_text(json.dumps(labels.content), encoding="utf-8")
-            print(f"wrote {args.target}; its file names are relative to {images}")
-            return
-    for line in _written(file, args, images):
+    masks = args.source.suffix.lower() == ".json" and not args.source.is_dir()
+    for line in _written(_masks(args), args, args.images) if masks else _convert_labels(args):
         print(line)
+
+
+def _convert_labels(args: argparse.Namespace) -> list[str]:
+    """Write a folder of labels in another format; return what was written."""
+    _check_options(args, ("to", "kind", "images", "split", "classes", "exif", "keep_difficult"))
+    from cis_seg.data.formats.reading import read_labels
+
+    labels = read_labels(
+        args.source,
+        kind=args.kind,
+        images=args.images,
+        names=_names(args),
+        split=args.split,
+        exif=args.exif or "apply",
+        difficult=args.keep_difficult,
+    )
+    print(labels.summary())
+    file = labels.checked()
+    if args.to not in (None, "coco"):
+        return _written(file, args, labels.images)
+    _check_json(args.target)
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    args.target.write_text(json.dumps(labels.content), encoding="utf-8")
+    return [f"wrote {args.target}; its file names are relative to {labels.images}"]
 
 
 def _masks(args: argparse.Namespace) -> CocoFile:
