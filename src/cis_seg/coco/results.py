@@ -133,6 +133,21 @@ def _image_id(entry: dict[str, Any], by_name: Mapping[str, int], ground_truth: K
     )
 
 
+def _category_id(entry: dict[str, Any], ground_truth: KnownImages, where: str) -> int:
+    """The id of the entry's category, which is one of the ground truth's file."""
+    category_id = entry["category_id"]
+    if is_id(category_id) and category_id in ground_truth.known_category_ids:
+        return int(category_id)
+    known = ", ".join(str(known_id) for known_id in sorted(ground_truth.known_category_ids)[:10])
+    raise DataError(
+        "a result has a category that the data set does not have",
+        where=where,
+        found=f"category_id {category_id!r}",
+        expected=f"one of {known}, ...",
+        remedy="write the data set's category ids, not the labels of the network",
+    )
+
+
 def _checked(entry: Any, by_name: Mapping[str, int], ground_truth: KnownImages, spelling: Spelling, where: str) -> dict[str, Any]:
     """One entry with the image id of the ground truth and its mask compressed."""
     missing = [k for k in ("image_id", "category_id", "score") if not isinstance(entry, dict) or k not in entry]
@@ -147,16 +162,7 @@ def _checked(entry: Any, by_name: Mapping[str, int], ground_truth: KnownImages, 
     spelling.whole(entry, "image_id", "category_id")
     spelling.number(entry, "score")
     spelling.numbers(entry, "bbox")
-    image_id, category_id, score = _image_id(entry, by_name, ground_truth, where), entry["category_id"], entry["score"]
-    if not is_id(category_id) or category_id not in ground_truth.known_category_ids:
-        known = ", ".join(str(known_id) for known_id in sorted(ground_truth.known_category_ids)[:10])
-        raise DataError(
-            "a result has a category that the data set does not have",
-            where=where,
-            found=f"category_id {category_id!r}",
-            expected=f"one of {known}, ...",
-            remedy="write the data set's category ids, not the labels of the network",
-        )
+    image_id, category_id, score = _image_id(entry, by_name, ground_truth, where), _category_id(entry, ground_truth, where), entry["score"]
     if not is_score(score):
         raise DataError("a result has no finite score", where=where, expected="a number", found=score, remedy="correct or remove the entry")
     checked: dict[str, Any] = {"image_id": image_id, "category_id": category_id, "score": score}
