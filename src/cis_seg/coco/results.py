@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import FEW, check_format
@@ -17,6 +18,8 @@ from cis_seg.errors import DataError
 
 if TYPE_CHECKING:
     from cis_seg.structures import Instances
+
+Entry = TypeVar("Entry", bound=Mapping[str, Any])
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,14 @@ class KnownImages(Protocol):
 
     def image_size(self, image_id: int) -> tuple[int, int]:
         """(height, width) of one image."""
+
+
+def by_image(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
+    """Return image id -> the results or annotations of the image, in their order."""
+    found: dict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        found[entry["image_id"]].append(entry)
+    return found
 
 
 def to_results(instances: Instances, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import corners, inside, largest_iou
 from cis_seg.coco.ground_truth import GroundTruth
+from cis_seg.coco.results import by_image
 from cis_seg.structures import RLE
 
 ELLIPSE_CORNERS = 72  # a 72-gon has 99.9 % of its ellipse's area, and polygons become RLEs without a canvas
@@ -86,11 +87,8 @@ def mean_overlap_degree(entries: Iterable[dict[str, Any]]) -> float | None:
     Eq. 1 of two binary masks is |A and B| / (|A| + |B|) = IoU / (1 + IoU), so one RLE IoU matrix per image suffices and no mask is
     decoded. Boxes touch if they share a point.
     """
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for entry in entries:
-        by_image[entry["image_id"]].append(entry)
     means = []
-    for group in by_image.values():
+    for group in by_image(entries).values():
         touching = _touching(np.array([entry["bbox"] for entry in group], dtype=np.float64))
         if touching.any():
             masks = [entry["segmentation"] for entry in group]

@@ -9,7 +9,6 @@ Legend: D detections, G people, R ignore regions of one image; boxes are xyxy in
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from cis_seg.coco.ground_truth import CrowdImage, CrowdTruth
+from cis_seg.coco.results import by_image
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +60,11 @@ def crowdhuman_metrics(truth: CrowdTruth, results: Iterable[Mapping[str, Any]]) 
 
 def compared(truth: CrowdTruth, results: Iterable[Mapping[str, Any]]) -> list[ScoredImage]:
     """Return the images of ``truth`` with their detections. Boxes are clipped to the image (``_clipped``)."""
-    by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in results:
-        by_image[entry["image_id"]].append(entry)
-    crowded = sum(len(found) > MOST_DETECTIONS for found in by_image.values())
+    detections = by_image(results)
+    crowded = sum(len(found) > MOST_DETECTIONS for found in detections.values())
     if crowded:
         log.warning("CrowdHuman's metrics count the %d best detections of an image; %d images have more", MOST_DETECTIONS, crowded)
-    return [_compared(image, by_image.get(image_id, [])) for image_id, image in truth.images.items()]
+    return [_compared(image, detections.get(image_id, [])) for image_id, image in truth.images.items()]
 
 
 def _compared(image: CrowdImage, found: Sequence[Mapping[str, Any]]) -> ScoredImage:

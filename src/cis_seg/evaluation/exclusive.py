@@ -5,7 +5,6 @@ Legend: n masks of one image, H W its size in pixels.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from cis_seg.coco import rle
+from cis_seg.coco.results import by_image
 from cis_seg.structures import RLE, Instances
 
 
@@ -58,12 +58,8 @@ def exclusive_results(results: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     As in ``exclusive_instances``, the better score gets the pixel (the earlier entry among equal ones), entries without remaining pixels
     are dropped and boxes do not change. Entries without a mask are dropped.
     """
-    by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in results:
-        if entry.get("segmentation"):
-            by_image[entry["image_id"]].append(entry)
     exclusive = []
-    for group in by_image.values():
+    for group in by_image(entry for entry in results if entry.get("segmentation")).values():
         ordered = sorted(group, key=lambda entry: -float(entry["score"]))
         for entry, mask in zip(ordered, exclusive_masks([entry["segmentation"] for entry in ordered]), strict=True):
             if rle.area(mask):

@@ -15,6 +15,7 @@ import numpy as np
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, box_iou, inside
 from cis_seg.coco.checks import check_file_name
+from cis_seg.coco.results import by_image
 from cis_seg.coco.suspicious import BOX_IOU
 from cis_seg.data.image_files import missing_text
 from cis_seg.data.images import read_image
@@ -47,11 +48,8 @@ def find_oddities(contents: Contents, *, pixels: bool, exif: str = "ignore") -> 
 
 def pair_ious(masked: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
     """Every pair of masks in the same image, and their IoU."""
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in masked:
-        by_image[annotation["image_id"]].append(annotation)
     pairs = []
-    for group in by_image.values():
+    for group in by_image(masked).values():
         codes = [annotation["segmentation"] for annotation in group]
         ious = rle.mask_iou(codes, codes)
         pairs += [(group[i], group[j], float(ious[i, j])) for i in range(len(group)) for j in range(i + 1, len(group))]
