@@ -66,14 +66,14 @@ def test_predict_gives_the_numbers_of_the_command(
     np.testing.assert_array_equal(large.draw(draw_threshold=0.9), np.asarray(Image.open(tmp_path / "out" / "large.png")))
 
 
-@pytest.mark.parametrize("changes", [{}, {"refine": True}, {"cut_to_box": True, "exclusive": True}])
+@pytest.mark.parametrize("changes", [{}, {"inference": "best"}, {"refine": True}, {"cut_to_box": True, "exclusive": True}])
 def test_tiles_give_the_numbers_of_the_command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     folder: Path,
     network: Network,
     tmp_path: Path,
-    changes: dict[str, bool],
+    changes: dict[str, Any],
 ) -> None:
     """On upright photos, with the limit of instances for the whole image."""
     options = {"tiles": "48x40", "overlap": 0.3, "score_threshold": 0.05, "max_detections": 5} | changes

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 import oracles
-from cis_seg.config.schema import DetectionConfig, MaskConfig
+from cis_seg.config.schema import DetectionConfig, InferenceConfig
 from cis_seg.inference import postprocess
 from cis_seg.inference.postprocess import Postprocess, render_masks
 from cis_seg.structures import Batch, DensePredictions, Instances, Locations, MaskSamples
@@ -50,12 +50,12 @@ def _postprocessed(
     size: tuple[int, int],
     original: tuple[int, int],
     padded: tuple[int, int] = PADDED,
-    masks: MaskConfig | None = None,
+    masks: InferenceConfig | None = None,
 ) -> Instances:
     """The instances of one image whose masks ``renderer`` makes."""
     pixels = torch.zeros(1, 3, *padded, dtype=torch.uint8)
     batch = Batch(pixels, pixels, (size,), (original,), (0,), (0,), ())
-    (found,) = Postprocess(masks=masks or MaskConfig())(SimpleNamespace(mask_logits=renderer), dense, batch)  # type: ignore[arg-type]
+    (found,) = Postprocess(masks=masks or InferenceConfig())(SimpleNamespace(mask_logits=renderer), dense, batch)  # type: ignore[arg-type]
     return found
 
 
@@ -162,13 +162,13 @@ def test_masks_are_cut_to_their_boxes_on_request(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(postprocess, "MAX_PIXELS_AT_ONCE", 1)  # each mask meets its own box
     cut, refined = (
         _postprocessed(lambda *_: torch.full((2, 16, 24), 9.0), dense, (50, 70), (100, 140), masks=masks).masks
-        for masks in (MaskConfig(cut_to_box=True), MaskConfig(refine=True))
+        for masks in (InferenceConfig(cut_to_box=True), InferenceConfig(refine=True))
     )
     assert [coco_mask.toBbox(mask).tolist() for mask in cut] == [[20, 40, 20, 20], [0, 80, 62, 20]]
     assert coco_mask.area(list(cut)).tolist() == [20 * 20, 62 * 20]
     for whole, mask in zip(cut, refined, strict=True):
         assert coco_mask.area(coco_mask.merge([whole, mask])) == coco_mask.area(whole)
-    nothing = _postprocessed(_blank, _dense([[10.0, 20, 20, 30]], [[0.01]], [0.1]), (50, 70), (100, 140), masks=MaskConfig(refine=True))
+    nothing = _postprocessed(_blank, _dense([[10.0, 20, 20, 30]], [[0.01]], [0.1]), (50, 70), (100, 140), masks=InferenceConfig(refine=True))
     assert nothing.masks == ()
 
 

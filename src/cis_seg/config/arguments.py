@@ -17,6 +17,8 @@ from cis_seg.runtime.compat import hydra_flags
 FLAGS = functools.cache(hydra_flags)
 #: groups that null switches off, and groups that are empty by default
 SWITCHED_OFF, OPTIONAL = ("logger", "callbacks"), ("experiment", "sweep", "debug")
+#: config -> its groups whose options are the command's own instead of in a node of their own, which Hydra wants to be told
+AT_THE_TOP = {"predict": ("inference",)}
 NO_CHOICE = re.compile(r"null|true|false|[-+.\d_]+(?:e[-+]?\d+)?|", re.IGNORECASE)
 
 
@@ -44,7 +46,7 @@ def normalised(argv: Sequence[str], config: str) -> list[str]:
     sweeping = is_sweep(argv)
     flags = _flags(argv)
     overrides = [argument for place, argument in enumerate(argv) if place not in flags]
-    normal = [_as_list(_group(argument, sweeping), lists, sweeping) for argument in overrides]
+    normal = [_as_list(_placed(_group(argument, sweeping), config), lists, sweeping) for argument in overrides]
     kept = [argument for argument, given in zip(normal, overrides, strict=True) if argument or not given]
     return [*kept, *(argv[place] for place in flags)]
 
@@ -144,6 +146,12 @@ def _group(argument: str, sweeping: bool) -> str:
     if any(NO_CHOICE.fullmatch(choice) for choice in (value.split(",") if sweeping else [value])):
         raise ConfigError(f"{argument}: there is no such choice", expected=f"one of {_choices(folder)}", remedy=f"set {group}=CHOICE")
     return argument
+
+
+def _placed(argument: str, config: str) -> str:
+    """Return the override of a group in ``AT_THE_TOP`` with its place, as in ``inference@_global_=best``."""
+    key, equals, value = argument.partition("=")
+    return f"{key}@_global_={value}" if equals and key in AT_THE_TOP.get(config, ()) else argument
 
 
 def _choices(folder: Path) -> str:

@@ -28,7 +28,7 @@ from cis_seg.config.rules import (
     one_of,
     option,
 )
-from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, MaskConfig, PathsConfig, TileConfig
+from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, InferenceConfig, MaskConfig, PathsConfig, TileConfig
 
 
 @dataclass
@@ -73,7 +73,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class PredictConfig(_Network, _ImageSize, TileConfig, MaskConfig, DetectionConfig):
+class PredictConfig(_Network, _ImageSize, TileConfig, InferenceConfig, DetectionConfig):
     """Find instances in images and videos."""
 
     defaults: list[Any] = field(default_factory=list)

@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cis_seg.config.schema import DATA_SCHEMAS, Config
-from cis_seg.errors import DataError
+from cis_seg.config.paths import conf_dir
+from cis_seg.config.schema import DATA_SCHEMAS, Config, InferenceConfig
+from cis_seg.errors import ConfigError, DataError
 
 #: files beside metrics.json: the config of the run, and that of an evaluation
 CONFIG, EVALUATION = "config.yaml", "evaluate.yaml"
@@ -36,6 +37,26 @@ def from_plain(plain: dict[str, Any]) -> DictConfig:
     with open_dict(merged):
         del merged["defaults"]  # Hydra's own list, which it removes too
     return merged
+
+
+def chosen_inference(name: str, **options: bool | None) -> InferenceConfig:
+    """Return the options of ``inference=NAME``, as the commands compose them from ``conf/inference``.
+
+    Args:
+        name: ``reference`` or ``best``.
+        options: those that are not None replace the preset's.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    folder = Path(conf_dir()) / "inference"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError("there is no such preset", where="inference", expected=f"one of {', '.join(known)}", found=name)
+    given = {key: value for key, value in options.items() if value is not None}
+    chosen = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(InferenceConfig), OmegaConf.load(folder / f"{name}.yaml"), given))
+    assert isinstance(chosen, InferenceConfig)
+    return chosen
 
 
 def read_plain(path: Path) -> dict[str, Any]:

@@ -93,6 +93,12 @@ TRANSLATIONS = (
         "leave out the @ and what follows",
     ),
     Translation(
+        r"Could not override '(?P<name>\w+)'\.?\s+No match in the defaults list",
+        "this command has no option or group {name}",
+        None,
+        "--help lists what it has",
+    ),
+    Translation(
         r"Cannot find primary config '(?P<name>[^']*)'",
         "there is no config {name}",
         None,

@@ -198,6 +198,13 @@ class MaskConfig:
 
 
 @dataclass
+class InferenceConfig(MaskConfig):
+    """What ``inference=best`` switches on: changes of masks and scores that need no training."""
+
+    rescore: bool = option(False, "scores become sqrt(score x mean mask score inside the mask), so that unclear masks come later")
+
+
+@dataclass
 class TileConfig:
     """Prediction of an image in overlapping tiles and as a whole."""
 
@@ -208,7 +215,7 @@ class TileConfig:
 
 
 @dataclass
-class EvalConfig(MaskConfig, DetectionConfig):
+class EvalConfig(InferenceConfig, DetectionConfig):
     """Inference and scoring."""
 
     draw_threshold: float = option(0.3, "minimum score of drawn instances", SHARE)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from cis_seg.coco.boxes import Box, inside
 from cis_seg.config.command_schema import MasksFromBoxesConfig, PredictConfig
+from cis_seg.config.plain import chosen_inference
 from cis_seg.config.schema import DetectionConfig, MaskConfig, TileConfig
 from cis_seg.config.validation import problems
 from cis_seg.data.transforms import collate
@@ -49,8 +50,10 @@ class _Options(TypedDict, total=False):
     tiles: str | None
     overlap: float
     exclusive: bool
-    cut_to_box: bool
-    refine: bool
+    inference: str
+    cut_to_box: bool | None
+    refine: bool | None
+    rescore: bool | None
     exif: str
 
 
@@ -89,8 +92,10 @@ class Network:
         tiles: str | None = None,
         overlap: float = TileConfig.overlap,
         exclusive: bool = False,
-        cut_to_box: bool = False,
-        refine: bool = False,
+        inference: str = "reference",
+        cut_to_box: bool | None = None,
+        refine: bool | None = None,
+        rescore: bool | None = None,
         exif: str = "apply",
     ) -> Detections | list[Detections]:
         """Find the instances of images. The options have the meaning they have in the command ``predict``.
@@ -106,8 +111,10 @@ class Network:
             tiles: ``auto`` or ``1024x768`` (width x height): also predict overlapping tiles of large images.
             overlap: minimum overlap of neighbouring tiles, as a fraction of their sides.
             exclusive: masks share no pixel: each goes to the best-scored mask that claims it.
+            inference: ``reference`` or ``best``, which sets those of the next three that are None.
             cut_to_box: cut each mask to its box.
             refine: snap mask outlines to colour edges inside the box (mean field); also cuts to the box.
+            rescore: scores become sqrt(score x mean mask score inside the mask).
             exif: ``apply`` or ``ignore`` the EXIF orientation of files and PIL images.
 
         Raises:
@@ -117,10 +124,8 @@ class Network:
         detection, tiling = DetectionConfig(score_threshold, nms_threshold, max_detections), TileConfig(tiles, overlap)
         _check(PredictConfig(**asdict(detection), **asdict(tiling), test_size=test_size, max_size=max_size, exif=exif))
         warn_without_tiles(tiling)
-        postprocess, transform = (
-            Postprocess(detection, masks=MaskConfig(cut_to_box, refine)),
-            test_transform(self._trained, test_size, max_size),
-        )
+        masks = chosen_inference(inference, cut_to_box=cut_to_box, refine=refine, rescore=rescore)
+        postprocess, transform = Postprocess(detection, masks=masks), test_transform(self._trained, test_size, max_size)
 
         def found(image: AnyImage) -> Detections:
             given = GivenImage(image, exif)

@@ -16,7 +16,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from cis_seg.coco import rle
-from cis_seg.config.schema import DetectionConfig, MaskConfig
+from cis_seg.config.schema import DetectionConfig, InferenceConfig, MaskConfig
+from cis_seg.inference.rescoring import rescored
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.boxes import has_area, ltrb_to_boxes
 from cis_seg.ops.color import pooled_colors, rgb_to_lab
@@ -69,13 +70,13 @@ class Postprocess:
         detection: thresholds before and in NMS, and the cap per image. Deviation: the reference exceeds the cap when scores tie.
         candidates_per_level: best (location, class) pairs kept per level before NMS.
         mask_threshold: minimum mask score of a pixel, at the original size.
-        masks: changes of the masks inside their boxes.
+        masks: changes of masks and scores; none by default, as in the reference.
     """
 
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     candidates_per_level: int = 1000
     mask_threshold: float = 0.5
-    masks: MaskConfig = field(default_factory=MaskConfig)
+    masks: InferenceConfig = field(default_factory=InferenceConfig)
 
     @torch.no_grad()
     def __call__(self, model: CondInst, dense: DensePredictions, batch: Batch) -> list[Instances]:
@@ -96,8 +97,11 @@ class Postprocess:
         filled = has_area(boxes)
         locs, labels, scores, boxes = locs[filled], labels[filled], scores[filled], boxes[filled]
         counts = tuple(len(locs) if i == index else 0 for i in range(dense.cls_logits.shape[0]))
-        samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts)
-        masks = masks_in_boxes(model.mask_logits(dense, samples), batch, index, boxes, self.masks, threshold=self.mask_threshold)
+        mask_logits = model.mask_logits(dense, MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts))
+        if self.masks.rescore:
+            scores, order = rescored(scores, _in_image(mask_logits, size, batch.padded_size), self.mask_threshold)
+            labels, boxes, mask_logits = labels[order], boxes[order], mask_logits[order]
+        masks = masks_in_boxes(mask_logits, batch, index, boxes, self.masks, threshold=self.mask_threshold)
         return Instances(boxes, scores, labels, masks, original)
 
     def detect(self, dense: DensePredictions, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -113,6 +117,13 @@ class Postprocess:
         scores = value.sqrt()
         kept = batched_nms(boxes, scores, label, self.detection.nms_threshold)[: self.detection.max_detections]
         return loc[kept], label[kept], scores[kept], boxes[kept]
+
+
+def _in_image(mask_logits: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor:
+    """Return mask logits ``(n, h, w)`` without the cells whose pixel is in the padding of an image of ``size``."""
+    stride = padded[0] // mask_logits.shape[-2]
+    height, width = (len(range(stride // 2, side, stride)) for side in size)
+    return mask_logits[:, :height, :width]
 
 
 def _best_per_level(values: Tensor, levels: Tensor, count: int) -> Tensor:
