@@ -62,6 +62,29 @@ def test_masks_for_the_ground_truth_boxes_are_scored_on_request(run: Path, tmp_p
     assert "given_boxes=true has no effect" in caplog.text
 
 
+def test_presets(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The reference is what the default gives, to the bit; best is its options one by one, and means nothing for a results file."""
+    given = {
+        "default": [],
+        "reference": ["inference=reference"],
+        "best": ["inference=best"],
+        "options": ["eval.refine=true", "eval.flip=true", "eval.rescore=true"],
+        "part": ["inference=best", "eval.flip=false"],
+    }
+    written: dict[str, bytes] = {}
+    for name, options in given.items():
+        overrides = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}/{name}", "score_threshold=0.0001", *data_of(run)]
+        evaluate.evaluate(composed(*overrides, *options, name="evaluate"))
+        written[name] = (tmp_path / name / "predictions.json").read_bytes()
+    assert written["default"] == written["reference"]
+    assert written["best"] == written["options"]
+    assert len({written[name] for name in ("reference", "best", "part")}) == 3
+    results = f"predictions={tmp_path}/best/predictions.json"
+    evaluate.evaluate(composed(results, f"output={tmp_path}/again", *data_of(run), "inference=best", name="evaluate"))
+    assert "eval.refine, eval.flip, eval.rescore: no effect on a results file" in caplog.text
+    assert metrics_of(tmp_path / "again")["segm/AP"] == pytest.approx(metrics_of(tmp_path / "best")["segm/AP"])
+
+
 def test_unusual_image_size_is_reported(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     own, far = 96, 200
     for size in (own, far):

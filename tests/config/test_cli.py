@@ -22,7 +22,8 @@ from cis_seg.config import cli
 from cis_seg.config.cli import prepared, quote_path_overrides
 from cis_seg.config.command_schema import COMMANDS, options
 from cis_seg.config.messages import explain
-from cis_seg.errors import DataError
+from cis_seg.errors import ConfigError, DataError
+from runs import exit_code
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 HOME = Path.home()
@@ -134,7 +135,8 @@ from dataclasses import dataclass, field
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 import cis_seg.config.cli as cli
-from cis_seg.errors import DataError
+from cis_seg.errors import ConfigError, DataError
+from runs import exit_code
 if "fail=log" in sys.argv:
     import lightning  # for its handlers, as an entry point does
     from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -361,3 +363,20 @@ def test_error_in_a_worker_has_the_same_message() -> None:
     assert "Traceback" in str(raised.value)  # what torch makes of it
     expected = "the image cannot be read\n  where: a.jpg\n  found: image file is truncated\n  what to do: fetch it again"
     assert explain(raised.value) == expected
+
+
+def test_presets_of_inference_reach_the_options_of_each_command() -> None:
+    assert prepared(["inference=best", "flip=false"], "predict") == ["inference@_global_=best", "flip=false"]
+    for config in ("config", "evaluate", "export"):
+        assert prepared(["inference=best"], config) == ["inference=best"]
+    with pytest.raises(ConfigError, match=r"one of best, reference"):
+        prepared(["~inference"], "predict")
+
+
+def test_a_command_without_presets_refuses_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, key, problem in (
+        ("export_onnx", "inference=best", "no option or group inference"),
+        ("export_onnx", "flip=true", "no such option"),
+    ):
+        assert exit_code(monkeypatch, command, "checkpoint=a", "out=b", key) == 2
+        assert problem in capsys.readouterr().err

@@ -168,7 +168,9 @@ def test_masks_are_cut_to_their_boxes_on_request(monkeypatch: pytest.MonkeyPatch
     assert coco_mask.area(list(cut)).tolist() == [20 * 20, 62 * 20]
     for whole, mask in zip(cut, refined, strict=True):
         assert coco_mask.area(coco_mask.merge([whole, mask])) == coco_mask.area(whole)
-    nothing = _postprocessed(_blank, _dense([[10.0, 20, 20, 30]], [[0.01]], [0.1]), (50, 70), (100, 140), masks=InferenceConfig(refine=True))
+    nothing = _postprocessed(
+        _blank, _dense([[10.0, 20, 20, 30]], [[0.01]], [0.1]), (50, 70), (100, 140), masks=InferenceConfig(refine=True)
+    )
     assert nothing.masks == ()
 
 

@@ -54,7 +54,9 @@ def _found(logits: Tensor, options: InferenceConfig, size: tuple[int, int] = (64
     classes, sides = torch.zeros(1, 96, 1), torch.ones(1, 96, 4)
     classes[0, places, 0] = torch.tensor([0.81, 0.64])
     sides[0, places[1]] = 0.5
-    dense = DensePredictions(classes.logit(eps=1e-9), sides, torch.full((1, 96), 99.0), torch.zeros(1, 96, 0), torch.zeros(1, 1, 8, 12), grid)
+    dense = DensePredictions(
+        classes.logit(eps=1e-9), sides, torch.full((1, 96), 99.0), torch.zeros(1, 96, 0), torch.zeros(1, 1, 8, 12), grid
+    )
     pixels = torch.zeros(1, 3, 64, 96, dtype=torch.uint8)
     model = SimpleNamespace(mask_logits=lambda _, samples: logits[[places.index(k) for k in samples.loc_inds.tolist()]])
     (found,) = Postprocess(masks=options)(model, dense, Batch(pixels, pixels, (size,), (size,), (0,), (0,), ()))  # type: ignore[arg-type]
@@ -77,7 +79,9 @@ def test_masks_in_the_padding_do_not_count() -> None:
     logits = torch.full((2, 16, 24), 2.0)
     logits[:, 10:] = logits[:, :, 19:] = 0.1  # an image of 40 x 76 pixels: 10 rows and 19 columns have their pixel in it
     clear = torch.tensor(2.0).sigmoid().item()
-    assert _found(logits, InferenceConfig(rescore=True), (40, 76)).scores.tolist() == pytest.approx([(s * clear) ** 0.5 for s in (0.9, 0.8)])
+    assert _found(logits, InferenceConfig(rescore=True), (40, 76)).scores.tolist() == pytest.approx(
+        [(s * clear) ** 0.5 for s in (0.9, 0.8)]
+    )
     assert _found(logits, InferenceConfig(rescore=True), (42, 78)).scores[0] == pytest.approx((0.9 * clear) ** 0.5), "42 ends before 42.5"
 
 
@@ -86,13 +90,13 @@ def test_reference_changes_nothing() -> None:
     for name, node in (("config", "eval"), ("evaluate", "eval")):
         assert composed(name=name)[node] == composed("inference=reference", name=name)[node]
         assert not any(composed(name=name)[node][option] for option in vars(InferenceConfig()))
-    assert chosen_inference("reference") == InferenceConfig() == InferenceConfig(False, False, False)
+    assert chosen_inference("reference") == InferenceConfig() == InferenceConfig(*[False] * 4)
 
 
 def test_best_sets_what_is_not_set() -> None:
     best = chosen_inference("best")
-    assert best == InferenceConfig(refine=True, rescore=True)
-    assert chosen_inference("best", refine=False, rescore=None) == InferenceConfig(rescore=True)
+    assert best == InferenceConfig(refine=True, flip=True, rescore=True)
+    assert chosen_inference("best", refine=False, rescore=None) == InferenceConfig(flip=True, rescore=True)
     needed = ("checkpoint=a", "input=b", "output=c")
     for cfg in (composed("inference=best").eval, composed("inference@_global_=best", *needed, name="predict")):
         assert {option: cfg[option] for option in vars(best)} == vars(best)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cis_seg.coco.ground_truth import GroundTruth
 from cis_seg.coco.results import read_results, to_results
 from cis_seg.config.command_schema import EvaluateConfig
 from cis_seg.config.plain import EVALUATION, to_plain
-from cis_seg.config.schema import CocoData, CrowdHumanData, DataConfig
+from cis_seg.config.schema import CocoData, CrowdHumanData, DataConfig, InferenceConfig
 from cis_seg.config.validation import checked
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.odgt_results import is_odgt, read_odgt_results
@@ -62,6 +62,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     if typed.predictions is not None:
         truth = data.ground_truth(data.val_annotations, _categories(typed))
         results = _read_results(Path(typed.predictions), truth, typed.data)
+        _warn_of_inference(typed.eval)
     else:
         trained = load_scored(Path(str(typed.checkpoint)), data, named=_categories(typed) is not None)
         truth = data.ground_truth(data.val_annotations, trained.class_names)
@@ -80,6 +81,12 @@ def evaluate(cfg: DictConfig) -> float | None:
     title = f"{typed.checkpoint or typed.predictions} on {truth.path}"
     print_scores(Console(), metrics, title=title, notes=[_outcome(truth, output)])
     return metrics.get(OBJECTIVE)
+
+
+def _warn_of_inference(options: InferenceConfig) -> None:
+    """Warn of options that change predictions, for a results file."""
+    if given := [option.name for option in fields(InferenceConfig) if getattr(options, option.name)]:
+        log.warning("eval.%s: no effect on a results file, whose masks and scores stay; score a checkpoint", ", eval.".join(given))
 
 
 def _read_results(path: Path, truth: GroundTruth, data: DataConfig) -> list[dict[str, Any]]:

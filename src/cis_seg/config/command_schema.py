@@ -28,7 +28,17 @@ from cis_seg.config.rules import (
     one_of,
     option,
 )
-from cis_seg.config.schema import DATA_SCHEMAS, Config, DataConfig, DetectionConfig, EvalConfig, InferenceConfig, MaskConfig, PathsConfig, TileConfig
+from cis_seg.config.schema import (
+    DATA_SCHEMAS,
+    Config,
+    DataConfig,
+    DetectionConfig,
+    EvalConfig,
+    InferenceConfig,
+    MaskConfig,
+    PathsConfig,
+    TileConfig,
+)
 
 
 @dataclass

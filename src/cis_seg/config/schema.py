@@ -201,6 +201,7 @@ class MaskConfig:
 class InferenceConfig(MaskConfig):
     """What ``inference=best`` switches on: changes of masks and scores that need no training."""
 
+    flip: bool = option(False, "average masks with those of the mirrored image, which the network sees too")
     rescore: bool = option(False, "scores become sqrt(score x mean mask score inside the mask), so that unclear masks come later")
 
 

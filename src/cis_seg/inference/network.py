@@ -53,6 +53,7 @@ class _Options(TypedDict, total=False):
     inference: str
     cut_to_box: bool | None
     refine: bool | None
+    flip: bool | None
     rescore: bool | None
     exif: str
 
@@ -95,6 +96,7 @@ class Network:
         inference: str = "reference",
         cut_to_box: bool | None = None,
         refine: bool | None = None,
+        flip: bool | None = None,
         rescore: bool | None = None,
         exif: str = "apply",
     ) -> Detections | list[Detections]:
@@ -111,9 +113,10 @@ class Network:
             tiles: ``auto`` or ``1024x768`` (width x height): also predict overlapping tiles of large images.
             overlap: minimum overlap of neighbouring tiles, as a fraction of their sides.
             exclusive: masks share no pixel: each goes to the best-scored mask that claims it.
-            inference: ``reference`` or ``best``, which sets those of the next three that are None.
+            inference: ``reference`` or ``best``, which sets those of the next four that are None.
             cut_to_box: cut each mask to its box.
             refine: snap mask outlines to colour edges inside the box (mean field); also cuts to the box.
+            flip: average masks with those of the mirrored image.
             rescore: scores become sqrt(score x mean mask score inside the mask).
             exif: ``apply`` or ``ignore`` the EXIF orientation of files and PIL images.
 
@@ -124,7 +127,7 @@ class Network:
         detection, tiling = DetectionConfig(score_threshold, nms_threshold, max_detections), TileConfig(tiles, overlap)
         _check(PredictConfig(**asdict(detection), **asdict(tiling), test_size=test_size, max_size=max_size, exif=exif))
         warn_without_tiles(tiling)
-        masks = chosen_inference(inference, cut_to_box=cut_to_box, refine=refine, rescore=rescore)
+        masks = chosen_inference(inference, cut_to_box=cut_to_box, refine=refine, flip=flip, rescore=rescore)
         postprocess, transform = Postprocess(detection, masks=masks), test_transform(self._trained, test_size, max_size)
 
         def found(image: AnyImage) -> Detections:

@@ -17,6 +17,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from cis_seg.coco import rle
 from cis_seg.config.schema import DetectionConfig, InferenceConfig, MaskConfig
+from cis_seg.inference.mirroring import average_with_mirrored, predict_mirrored
 from cis_seg.inference.rescoring import rescored
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.boxes import has_area, ltrb_to_boxes
@@ -87,9 +88,10 @@ class Postprocess:
             dense: predictions for ``batch``.
             batch: its images may have different sizes (the reference fails there).
         """
-        return [self._image(model, dense, batch, i) for i in range(len(batch.image_sizes))]
+        mirrored = predict_mirrored(model, batch) if self.masks.flip else None
+        return [self._image(model, dense, mirrored, batch, i) for i in range(len(batch.image_sizes))]
 
-    def _image(self, model: CondInst, dense: DensePredictions, batch: Batch, index: int) -> Instances:
+    def _image(self, model: CondInst, dense: DensePredictions, mirrored: DensePredictions | None, batch: Batch, index: int) -> Instances:
         size, original = batch.image_sizes[index], batch.original_sizes[index]
         locs, labels, scores, boxes = self.detect(dense, index)
         scale = boxes.new_tensor([original[1] / size[1], original[0] / size[0]]).repeat(2)
@@ -97,9 +99,13 @@ class Postprocess:
         filled = has_area(boxes)
         locs, labels, scores, boxes = locs[filled], labels[filled], scores[filled], boxes[filled]
         counts = tuple(len(locs) if i == index else 0 for i in range(dense.cls_logits.shape[0]))
-        mask_logits = model.mask_logits(dense, MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts))
+        samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts)
+        mask_logits = model.mask_logits(dense, samples)
+        stride = batch.padded_size[0] // mask_logits.shape[-2]
+        if mirrored is not None:
+            mask_logits = average_with_mirrored(model, mirrored, samples, mask_logits, width=size[1], stride=stride)
         if self.masks.rescore:
-            scores, order = rescored(scores, _in_image(mask_logits, size, batch.padded_size), self.mask_threshold)
+            scores, order = rescored(scores, _in_image(mask_logits, size, stride), self.mask_threshold)
             labels, boxes, mask_logits = labels[order], boxes[order], mask_logits[order]
         masks = masks_in_boxes(mask_logits, batch, index, boxes, self.masks, threshold=self.mask_threshold)
         return Instances(boxes, scores, labels, masks, original)
@@ -119,9 +125,8 @@ class Postprocess:
         return loc[kept], label[kept], scores[kept], boxes[kept]
 
 
-def _in_image(mask_logits: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor:
+def _in_image(mask_logits: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     """Return mask logits ``(n, h, w)`` without the cells whose pixel is in the padding of an image of ``size``."""
-    stride = padded[0] // mask_logits.shape[-2]
     height, width = (len(range(stride // 2, side, stride)) for side in size)
     return mask_logits[:, :height, :width]
 

@@ -5,7 +5,6 @@ Legend: n detections of an image, h w mask grid.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 

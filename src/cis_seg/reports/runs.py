@@ -43,7 +43,7 @@ class Protocol:
     max_size: int  # maximum longer side in pixels
     score_threshold: float
     checkpoint: str  # file name; a training run reports its last step
-    masks: str = ""  # "cut to their boxes" or "refined", "rescored"; empty as predicted
+    masks: str = ""  # how masks and scores were changed (_masks); empty as predicted
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,8 @@ def _protocol(config: dict[str, Any], overrides: dict[str, Any], metrics: dict[s
 def _masks(scoring: dict[str, Any]) -> str:
     """Return how masks and scores were changed before scoring; 0.1.0 did not have these options."""
     outlines = "refined" if scoring.get("refine") else "cut to their boxes" if scoring.get("cut_to_box") else ""
-    return ", ".join(filter(None, [outlines, "rescored" if scoring.get("rescore") else ""]))
+    others = {"flip": "averaged with the mirrored image's", "rescore": "rescored"}
+    return ", ".join(filter(None, [outlines, *(words for key, words in others.items() if scoring.get(key))]))
 
 
 def _reduction(config: dict[str, Any], run: Path) -> str:

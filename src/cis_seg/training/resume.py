@@ -57,7 +57,7 @@ FREE: dict[str, str] = {
 #: options that determine the scores of a finished run
 SCORING = (
     *("eval.score_threshold", "eval.nms_threshold", "eval.max_detections", "eval.area"),
-    *("eval.cut_to_box", "eval.refine", "eval.rescore", "data.score_train"),
+    *("eval.cut_to_box", "eval.refine", "eval.flip", "eval.rescore", "data.score_train"),
 )
 #: not compared: how the run was started, and copies of other options
 NOT_COMPARED = ("resume", "base_overrides", "trainer.max_steps", "trainer.default_root_dir", "paths.run")
