@@ -23,7 +23,6 @@ from cis_seg.config.cli import prepared, quote_path_overrides
 from cis_seg.config.command_schema import COMMANDS, options
 from cis_seg.config.messages import explain
 from cis_seg.errors import ConfigError, DataError
-from runs import exit_code
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 HOME = Path.home()
@@ -371,12 +370,3 @@ def test_presets_of_inference_reach_the_options_of_each_command() -> None:
         assert prepared(["inference=best"], config) == ["inference=best"]
     with pytest.raises(ConfigError, match=r"one of best, reference"):
         prepared(["~inference"], "predict")
-
-
-def test_a_command_without_presets_refuses_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for command, key, problem in (
-        ("export_onnx", "inference=best", "no option or group inference"),
-        ("export_onnx", "flip=true", "no such option"),
-    ):
-        assert exit_code(monkeypatch, command, "checkpoint=a", "out=b", key) == 2
-        assert problem in capsys.readouterr().err

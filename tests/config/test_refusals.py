@@ -20,7 +20,7 @@ from cis_seg.config.paths import conf_dir
 from cis_seg.config.plain import to_dataclass, to_plain
 from cis_seg.config.validation import checked, problems
 from cis_seg.errors import ConfigError
-from runs import composed
+from runs import composed, exit_code
 
 
 def answer(*argv: str) -> str:
@@ -267,3 +267,12 @@ def test_names_of_other_frameworks_match_their_libraries() -> None:
 def test_arguments_are_read_from_the_source(target: str) -> None:
     assert arguments_of(target) == inspect.signature(get_class(target)).parameters.keys()
     assert arguments_of("cis_seg.training.callbacks.wandb_logging.logger.RunLogger") is None, "it takes any"
+
+
+def test_a_command_without_presets_refuses_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, key, problem in (
+        ("export_onnx", "inference=best", "no option or group inference"),
+        ("export_onnx", "flip=true", "no such option"),
+    ):
+        assert exit_code(monkeypatch, command, "checkpoint=a", "out=b", key) == 2
+        assert problem in capsys.readouterr().err
