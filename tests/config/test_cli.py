@@ -134,8 +134,7 @@ from dataclasses import dataclass, field
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 import cis_seg.config.cli as cli
-from cis_seg.errors import ConfigError, DataError
-from runs import exit_code
+from cis_seg.errors import DataError
 if "fail=log" in sys.argv:
     import lightning  # for its handlers, as an entry point does
     from lightning.pytorch.utilities.rank_zero import rank_zero_info
