@@ -268,7 +268,7 @@ class Config:
     compile: bool = option(False, "compile the mask head, which takes about ten seconds at the first step")
     memory_format: str = option(
         "auto",
-        "order of memory in training: channels_last, contiguous, or auto: the faster one by processor and network",
+        "order of memory in training; auto: the faster one for processor and network",
         one_of("auto", "channels_last", "contiguous"),
     )
     model: ModelConfig = field(default_factory=ModelConfig)
