@@ -83,6 +83,14 @@ def test_faulty_programs_are_explained(tmp_path: Path, capsys: pytest.CaptureFix
     assert "what to do" in message
 
 
+@pytest.mark.parametrize("command", ["nowhere/python step.py", "'unclosed", ""])
+def test_a_program_that_cannot_start(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--device", "cpu", "--quick", "--rows", "projection_loss", "--peer", command]) == 2
+    message = capsys.readouterr().err
+    assert "the peer's command cannot be started" in message
+    assert "sh -c" in message
+
+
 def test_a_program_is_compared_with_one_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*peer(tmp_path, ""), "--rows", "projection_loss,overlap_loss"]) == 2
     assert "one row at a time" in capsys.readouterr().err

@@ -103,7 +103,9 @@ def masks_of(file: CocoFile) -> list[Json]:
 def _score(result: Json, source: Path) -> float:
     score = float(result["score"])
     if not 0 <= score <= HIGHEST:
-        raise DataError("a score is no share", where=source, expected="0 to 1", found=score, remedy="divide percentages by 100")
+        raise DataError(
+            "the score of a mask is out of range", where=source, expected="0 to 1", found=score, remedy="divide percentages by 100"
+        )
     return round(min(score, MOST_SURE), 4)
 
 

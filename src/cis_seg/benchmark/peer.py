@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import statistics
 import subprocess
 import tempfile
@@ -44,12 +45,16 @@ class Compared:
 
 
 def seconds_of(command: str) -> float:
-    """Run ``command`` in a shell and return the seconds in the last line that it prints; its messages stay on standard error.
+    """Run ``command``, without a shell, and return the seconds in the last line that it prints; its messages stay on standard error.
 
     Raises:
-        UserError: the command failed, or its last line is not a positive number.
+        UserError: the program was not found, the command failed, or its last line is not a positive number.
     """
-    done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
+    try:
+        done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
+    except (OSError, ValueError, IndexError) as error:
+        remedy = "write a program and its arguments; a pipe or a variable needs a shell: --peer \"sh -c '...'\""
+        raise UserError("the peer's command cannot be started", where=command, found=error, remedy=remedy) from error
     printed = done.stdout.strip()
     if done.returncode:
         found = f"exit code {done.returncode}" + (f", after printing {printed[-SHOWN:]!r}" if printed else "")

@@ -95,7 +95,7 @@ def _read_results(path: Path, truth: GroundTruth, data: DataConfig) -> list[dict
         return read_results(path, truth)
     if not isinstance(data, CrowdHumanData):
         remedy = "score them with data=crowdhuman, whose data.boxes says which boxes they are, or write them as COCO results"
-        raise ConfigError("odgt lines are detections of CrowdHuman", where=path, expected="COCO results, a json list", remedy=remedy)
+        raise ConfigError("odgt lines need data=crowdhuman", where=path, expected="COCO results, a json list", remedy=remedy)
     return read_odgt_results(path, truth, data.boxes)
 
 

@@ -115,7 +115,7 @@ def nothing_annotated(problem: str, source: Path, names: Sequence[str], images: 
         where=source,
         expected=f"annotations of {', '.join(names)}",
         found=f"{images} images without any{crowds}",
-        remedy=f"set iscrowd to 0 if they are instances (CVAT exports masks with iscrowd 1); else {remedy}" if ignored else remedy,
+        remedy=f"if they are instances, set iscrowd to 0 (CVAT exports masks with iscrowd 1); otherwise {remedy}" if ignored else remedy,
     )
 
 

@@ -65,7 +65,12 @@ def read_box_file(path: Path, images: Path | None = None, exif: str | None = Non
         log.info("%s", labels.summary())
         return _box_file(labels.checked(Needs(folder=labels.images)), labels.images, labels.kind)
     if images is None:
-        raise ConfigError("the folder of the photos is not set", where="images", expected="images=FOLDER", remedy="a COCO json needs it")
+        raise ConfigError(
+            "the folder of the photos is not set",
+            where="images",
+            expected="images=FOLDER",
+            remedy="a COCO json does not name the folder: set it",
+        )
     return _box_file(read_coco(path, Needs(folder=images)), images, "COCO")
 
 

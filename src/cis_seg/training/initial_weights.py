@@ -86,7 +86,7 @@ def check_base_finished(cfg: Config) -> None:
         experiment = experiment_of(base)
         command = f"python -m cis_seg.train experiment={experiment} seed={cfg.seed} resume=true" if experiment else "resume=true"
         raise CheckpointError(
-            "the base of this run is not finished",
+            "the run that init_from points to is not finished",
             where=base,
             expected=f"{wanted} steps",
             found=f"step {step}",

@@ -177,10 +177,10 @@ def data_metadata(data: InstanceDataModule) -> dict[str, Any]:
 def _refused(path: Path, changes: Mapping[str, tuple[Any, Any, str]]) -> ConfigError:
     lines = [f"{key}: {old} in the checkpoint, {new} now ({reason})" for key, (old, new, reason) in changes.items()]
     return ConfigError(
-        "a run cannot be resumed with other options than it was started with",
+        "the options differ from those that the run was started with",
         where=path,
         found="\n    ".join(["", *lines]),
-        remedy="restore the old values, or train a new run: name=ANOTHER (from these weights: init_from=COPY of this file)",
+        remedy="restore the old values, or train a new run: name=ANOTHER (from these weights: copy this file, set init_from=COPY)",
     )
 
 
