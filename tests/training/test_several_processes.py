@@ -106,9 +106,12 @@ def test_the_same_checkpoint_is_best(alone: Path, pair: Path) -> None:
 
 
 def test_only_rank_0_writes(alone: Path, pair: Path) -> None:
-    """The same files as of one process; of the pictures those that rank 0 scored, which are the first of each two."""
+    """The same files as of one process; of the pictures those of what rank 0 scored (the first of each two) and was taught."""
     files = [{str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()} for run in (alone, pair)]
-    assert {name for name in files[0] ^ files[1] if "overlays/step" not in name} == set()
+    taught = [{name for name in own if "overlays/teacher/step" in name} for own in files]
+    assert taught[1] == {name for name in taught[0] if "_00_" in name or "_01_" in name}
+    assert len(taught[1]) == 4
+    assert {name for name in (files[0] - taught[0]) ^ (files[1] - taught[1]) if "overlays/step" not in name} == set()
     assert len(rows_of(pair)) == len(rows_of(alone)), "no row is logged twice"
 
 

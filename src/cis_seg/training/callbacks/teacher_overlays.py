@@ -20,7 +20,7 @@ class TeacherOverlays(L.Callback):
     """Draw the boxes and the teacher's masks of the last training images before each validation; nothing without a teacher.
 
     The teacher predicts them again, with the average that is about to be scored. Pixels that do not count in its loss are left out of the
-    masks; the captions are the qualities. Runs on rank 0 only.
+    masks; the captions are the qualities. Runs on rank 0 only, with the images of rank 0.
 
     Writes ``<default_root_dir>/overlays/teacher/step<step>_<index>_<image id>.png``, and ``latest.png`` with all panels on one page.
 
