@@ -12,7 +12,7 @@ import numpy as np
 
 from cis_seg.errors import ConfigError, DataError
 
-#: images tried for one position; because with a tenth unreadable, sixteen in a row do not happen by chance
+#: images tried for one position; if a tenth of them is unreadable, 16 unreadable ones in a row have a probability of 1e-16
 ATTEMPTS = 16
 _SHOWN = 3  # problems in a message; the log has a line for each
 

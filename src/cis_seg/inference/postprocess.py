@@ -141,7 +141,7 @@ def _best_per_level(values: Tensor, levels: Tensor, count: int) -> Tensor:
 def masks_in_boxes(
     mask_logits: Tensor, batch: Batch, index: int, boxes: Tensor, masks: MaskConfig, *, threshold: float = 0.5
 ) -> tuple[RLE, ...]:
-    """Render the masks of image ``index`` of ``batch``, refined with its colours or cut to their boxes if ``masks`` says so.
+    """Render the masks of image ``index`` of ``batch``; ``masks`` selects whether they are refined with its colours or cut to their boxes.
 
     Args:
         mask_logits: ``(n, h, w)``.
