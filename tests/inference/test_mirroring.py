@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,14 +12,19 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 import oracles
-from cis_seg.config.schema import DetectionConfig, InferenceConfig
-from cis_seg.inference import postprocess
+from cis_seg.config.schema import DetectionConfig, InferenceConfig, MaskConfig, ModelConfig
+from cis_seg.data.transforms import TestTransform, collate
+from cis_seg.inference import box_masks, postprocess
+from cis_seg.inference.box_masks import BoxMasker
+from cis_seg.inference.given_boxes import fit_given_boxes
 from cis_seg.inference.mirroring import average_with_mirrored, mirrored_locations, predict_mirrored, turned_back
-from cis_seg.inference.postprocess import Postprocess
+from cis_seg.inference.photos import unlabelled
+from cis_seg.inference.postprocess import Postprocess, masks_in_boxes
+from cis_seg.inference.predictor import Trained
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.boxes import has_area
 from cis_seg.ops.grids import pyramid_locations
-from cis_seg.structures import Batch, DensePredictions, MaskSamples
+from cis_seg.structures import RLE, Batch, DensePredictions, MaskSamples
 from tiny_model import ORIGINALS, SIZES, tiny_batch, tiny_model
 
 
@@ -113,3 +119,29 @@ def _turned(batch: Batch) -> Batch:
     for i, (height, width) in enumerate(SIZES):
         pixels[i, :, :height, :width] = batch.pixels[i, :, :height, :width].flip(2)
     return replace(batch, pixels=pixels)
+
+
+@torch.no_grad()
+def test_masks_of_given_boxes_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for detections: with the scores of the same location in the mirrored image. The confidence stays."""
+    model, pixels = _model(), torch.randint(0, 256, (1, 3, 64, 92), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    transform, image, rendered = TestTransform(size=64, max_size=92), pixels[0].permute(1, 2, 0).numpy(), list[Tensor]()
+
+    def capture(logits: Tensor, batch: Batch, *options: Any) -> tuple[RLE, ...]:
+        rendered.append(logits)
+        return masks_in_boxes(logits, batch, *options)
+
+    monkeypatch.setattr(box_masks, "masks_in_boxes", capture)
+    trained = Trained(model, ModelConfig(), ("person", "dog"), (1, 2), {})
+    maskers = [BoxMasker(trained, transform, torch.device("cpu"), MaskConfig(flip=flip)) for flip in (False, True)]
+    (plain,), (flipped,) = (masker(image, [(10.0, 8.0, 50.0, 56.0)], [0]) for masker in maskers)
+    assert plain.confidence == flipped.confidence > 0
+    batch = collate([unlabelled(image, transform)])
+    dense, mirrored = model(model.normalize(batch.pixels, batch.image_sizes)), predict_mirrored(model, batch)
+    fits = fit_given_boxes(
+        dense, 0, torch.tensor([[10.0, 8, 50, 56]]), torch.tensor([0]), padded_size=batch.padded_size, size_ranges=ModelConfig().size_ranges
+    )
+    there, zero = mirrored_locations(dense.locations, fits.loc_inds, 92), torch.tensor([0])
+    back = turned_back(model.mask_logits(mirrored, MaskSamples(zero, there, zero, (1,), (1,))).sigmoid(), 92, 4)
+    torch.testing.assert_close(rendered[1].sigmoid(), (rendered[0].sigmoid() + back) / 2, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(rendered[1], rendered[0], atol=0.1)

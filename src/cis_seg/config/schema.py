@@ -195,13 +195,13 @@ class MaskConfig:
 
     cut_to_box: bool = option(False, "cut each mask to its box")
     refine: bool = option(False, "snap mask outlines to colour edges inside the box (mean field); also cuts to the box")
+    flip: bool = option(False, "average masks with those of the mirrored image, which the network sees too")
 
 
 @dataclass
 class InferenceConfig(MaskConfig):
     """What ``inference=best`` switches on: changes of masks and scores that need no training."""
 
-    flip: bool = option(False, "average masks with those of the mirrored image, which the network sees too")
     rescore: bool = option(False, "scores become sqrt(score x mean mask score inside the mask), so that unclear masks come later")
 
 

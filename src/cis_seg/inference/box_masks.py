@@ -21,6 +21,7 @@ from cis_seg.config.schema import MaskConfig
 from cis_seg.data.records import Sample
 from cis_seg.data.transforms import TestTransform, collate
 from cis_seg.inference.given_boxes import ANY_CLASS, fit_given_boxes
+from cis_seg.inference.mirroring import average_with_mirrored, predict_mirrored
 from cis_seg.inference.postprocess import masks_in_boxes
 from cis_seg.inference.predictor import Trained
 from cis_seg.structures import RLE, MaskSamples
@@ -46,7 +47,7 @@ class BoxMasker:
         trained: the checkpoint; its network moves to ``device``.
         transform: resizes to the network's input.
         device: the network runs there.
-        masks: whether masks are refined, or cut to their boxes.
+        masks: whether masks are averaged with those of the mirrored image, refined, or cut to their boxes.
     """
 
     def __init__(self, trained: Trained, transform: TestTransform, device: torch.device, masks: MaskConfig) -> None:
@@ -78,12 +79,17 @@ class BoxMasker:
         """Yield the mask of each of the G boxes, computed in groups."""
         batch = collate([self.transform(sample, position=0)]).to(self.device)
         dense = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
+        mirrored = predict_mirrored(self.model, batch) if self.masks.flip else None
         given, at_input = torch.from_numpy(sample.boxes), _at_input_size(sample, batch.image_sizes[0])
         for group in torch.arange(len(given)).split(BOXES_AT_ONCE):
             boxes, labels = at_input[group].to(self.device), torch.from_numpy(sample.labels)[group].to(self.device)
             fits = fit_given_boxes(dense, 0, boxes, labels, padded_size=batch.padded_size, size_ranges=self.size_ranges)
             zeros, counts = torch.zeros_like(fits.loc_inds), (len(group),)
-            logits = self.model.mask_logits(dense, MaskSamples(zeros, fits.loc_inds, zeros, counts, counts))
+            samples = MaskSamples(zeros, fits.loc_inds, zeros, counts, counts)
+            logits = self.model.mask_logits(dense, samples)
+            if mirrored is not None:
+                stride = batch.padded_size[0] // logits.shape[-2]
+                logits = average_with_mirrored(self.model, mirrored, samples, logits, width=batch.image_sizes[0][1], stride=stride)
             masks = masks_in_boxes(logits, batch, 0, given[group].to(self.device), self.masks)
             rows = zip(masks, fits.labels.tolist(), fits.confidence.tolist(), strict=True)
             yield from (BoxMask(mask, label, round(confidence, 4)) for mask, label, confidence in rows)

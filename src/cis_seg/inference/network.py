@@ -156,6 +156,7 @@ class Network:
         max_size: int | None = None,
         cut_to_box: bool = True,
         refine: bool = False,
+        flip: bool = False,
         exif: str = "ignore",
     ) -> Detections:
         """Predict the mask of each given box. The options have the meaning they have in the command ``masks_from_boxes``.
@@ -168,6 +169,7 @@ class Network:
             max_size: as in ``predict``.
             cut_to_box: cut each mask to its box.
             refine: as in ``predict``.
+            flip: as in ``predict``.
             exif: ``ignore`` if the boxes are on the pixels as stored (as in COCO json files, and in ``PIL.Image.open``), ``apply`` if they
                 are on the upright photo (as those of ``predict``).
 
@@ -185,7 +187,7 @@ class Network:
         corners = _checked_boxes(boxes, size)
         classes = self._checked_labels(labels, len(corners))
         transform = test_transform(self._trained, test_size, max_size)
-        masker = BoxMasker(self._trained, transform, self.device, MaskConfig(cut_to_box, refine))
+        masker = BoxMasker(self._trained, transform, self.device, MaskConfig(cut_to_box, refine, flip))
         masks = masker(pixels, corners, classes)
         instances = Instances(
             torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
