@@ -82,7 +82,7 @@ class MixedConfig:
     A mask counts as noisy if its annotation has a ``score`` below 1, as a mask from another model has.
     """
 
-    least_score: float = option(0.5, "minimum score of a mask; an instance whose mask has less is trained by its box", SHARE)
+    least_score: float = option(0.75, "minimum score of a mask; an instance whose mask has less is trained by its box", SHARE)
     cut_to_box: bool = option(True, "cut noisy masks to their box")
     box_losses: str = option(
         "noisy",

@@ -21,6 +21,7 @@ class MaskTargets:
     boxed: Tensor  # (N,) bool, samples that the box losses and the teacher train
     masks: Tensor | None  # (N, h, w) bool, empty for a sample without a mask; None with supervision=box
     weights: Tensor  # (N,) float32 in [0, 1], weight in the dice loss; 0 without a mask
+    noisy: Tensor  # (N,) bool, samples with a noisy mask, also one that is not used for its low score
 
 
 def mask_targets(
@@ -29,7 +30,7 @@ def mask_targets(
     inside: Tensor,
     stride: int,
     *,
-    least_score: float = 0.5,
+    least_score: float = 0.75,
     cut_to_box: bool = True,
     box_losses: str = "noisy",
 ) -> MaskTargets:
@@ -49,16 +50,16 @@ def mask_targets(
     everything = torch.ones(len(inside), dtype=torch.bool, device=inside.device)
     masks = _sampled(samples, batch, inside, stride)
     if masks is None:
-        return MaskTargets(inside, everything, None, torch.zeros_like(everything, dtype=torch.float32))
+        return MaskTargets(inside, everything, None, torch.zeros_like(everything, dtype=torch.float32), ~everything)
     scores = _scores(samples, batch)
     if scores is None:
-        return MaskTargets(inside, everything, masks, everything.float())
+        return MaskTargets(inside, everything, masks, everything.float(), ~everything)
     weights = scores * (scores >= least_score)
-    noisy = (weights > 0) & (scores < 1)
+    noisy = (scores > 0) & (scores < 1)
     if cut_to_box:
         masks &= inside | ~noisy[:, None, None]
     also = {"unmasked": ~everything, "noisy": noisy, "all": everything}[box_losses]
-    return MaskTargets(inside, (weights == 0) | also, masks, weights)
+    return MaskTargets(inside, (weights == 0) | also, masks, weights, noisy)
 
 
 def _sampled(samples: MaskSamples, batch: Batch, inside: Tensor, stride: int) -> Tensor | None:
