@@ -119,7 +119,8 @@ def select_mask_samples(assignment: Assignment, quality: Tensor, *, per_image: i
     """Select the positives whose masks are trained: the best ones of every instance (AdelaiDet's ``TOPK_PROPOSALS_PER_IM``).
 
     An image's budget is shared evenly: each instance that has positives gets ``max(per_image // number of such instances, 1)`` of them,
-    best quality first, ties to the first location.
+    best quality first, ties to the first location. OverlapLoss compares all of them with its own choice of one mask per instance
+    (``M_s``, ``losses.overlap.image_pairs``).
 
     Deviation from the reference: at most ``at_most`` per image. The reference has no hard cap and runs out of memory in a crowd. The cap
     keeps the best sample of each instance first, then the second ones and so on, each time by descending quality.
