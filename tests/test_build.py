@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cis_seg.build import build_data, build_module
+from cis_seg.build import build_data, build_module, build_training_data
 from cis_seg.config.schema import CrowdHumanData, OptimConfig
 from cis_seg.config.validation import checked
 from runs import SMALL, composed
@@ -42,6 +42,31 @@ def test_data_config_reaches_the_reader(tmp_path: Path, ignore_regions: bool) ->
     (target,) = next(iter(build_data(cfg, home=tmp_path, optim=OptimConfig(batch_size=1)).train_dataloader())).targets
     assert target.boxes.shape == (1, 4)
     assert (target.ignore_boxes is not None) == ignore_regions
+
+
+@pytest.mark.parametrize(
+    ("scores", "least"),
+    [
+        ([0.8] + [0.3] * 9, 0.75),  # a tenth of the noisy masks can be used
+        ([0.8] + [0.3] * 10, 1.0),  # less: none is
+        ([0.8] + [0.3] * 8 + [1.0] * 5, 0.75),  # true masks do not count
+        ([0.3] * 20, 0.75),  # none could be used anyway
+        ([1.0] * 3, 0.75),
+    ],
+)
+def test_noisy_masks_of_an_unreliable_source_are_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scores: list[float], least: float
+) -> None:
+    root = coco_folder(tmp_path / "coco")
+    file = root / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    first = content["annotations"][0]
+    content["annotations"] = [first | {"id": number, "score": score} for number, score in enumerate(scores, start=1)]
+    file.write_text(json.dumps(content))
+    own = [option for option in SMALL if not option.startswith("data.num_")]
+    cfg = checked(composed(*own, "data=coco", f"data.root={root}", "supervision=mixed"))
+    assert build_module(cfg, {}, build_training_data(cfg)).criterion.mixed.least_score == least
+    assert ("1 of 11 masks with a score below 1 reach mixed.least_score=0.75, less than a tenth" in caplog.text) == (least == 1)
 
 
 def test_default_of_ignore_regions_by_data_set() -> None:

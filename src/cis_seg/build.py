@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cis_seg.config.loss_schema import MixedConfig
 from cis_seg.config.schema import CocoData, Config, CrowdData, CrowdHumanData, DataConfig, OptimConfig
 from cis_seg.data.datamodules import CocoDataModule, CrowdHumanDataModule
 from cis_seg.data.instance_datamodule import InstanceDataModule
@@ -20,6 +22,10 @@ from cis_seg.training.module import CondInstModule
 from cis_seg.training.optim import build_optimizer
 from cis_seg.training.resume import data_metadata
 from cis_seg.training.teacher import Teacher
+
+log = logging.getLogger(__name__)
+
+LEAST_USED = 0.1  # share of a data set's noisy masks that must reach the least score (results/mixed.md)
 
 
 def build_data(
@@ -88,7 +94,7 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
     return CondInstModule(
         model=model,
         criterion=Criterion(
-            vars(loss.weights), options.mask_out_stride, loss.pairwise, loss.overlap, cfg.teacher, cfg.mixed, seed=cfg.seed
+            vars(loss.weights), options.mask_out_stride, loss.pairwise, loss.overlap, cfg.teacher, _mixed(cfg, data), seed=cfg.seed
         ),
         postprocess=Postprocess(cfg.eval, masks=cfg.eval),
         optimizer=lambda network: build_optimizer(network, cfg.optim, cfg.schedule),
@@ -103,3 +109,24 @@ def build_module(cfg: Config, plain: dict[str, Any], data: InstanceDataModule) -
         use_average=cfg.ema > 0,
         metadata={"config": plain, **data_metadata(data)},
     )
+
+
+def _mixed(cfg: Config, data: InstanceDataModule) -> MixedConfig:
+    """Return the run's options of mixed supervision, with a least score of 1 and a warning if the noisy masks are too bad to be used.
+
+    Scores are estimates: where few masks reach the least score, many of these few do by mistake, and training on them can end below boxes
+    alone.
+    """
+    scores = data.train_dataset.records.mask_scores if cfg.supervision == "mixed" else None
+    if scores is None:
+        return cfg.mixed
+    least, noisy = cfg.mixed.least_score, scores[(scores > 0) & (scores < 1)]
+    used = int((noisy >= least).sum())
+    if not 0 < used < LEAST_USED * len(noisy):
+        return cfg.mixed
+    log.warning(
+        "%s: %d of %d masks with a score below 1 reach mixed.least_score=%g, less than a tenth. Masks from so unreliable a source can be "
+        "worse than none, so the boxes are used instead; lower mixed.least_score to use the masks all the same",
+        *(data.train_dataset.source, used, len(noisy), least),
+    )
+    return replace(cfg.mixed, least_score=1.0)

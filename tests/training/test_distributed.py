@@ -39,14 +39,9 @@ CASES: dict[str, tuple[tuple[list[list[float]], list[list[float]]], str]] = {
     "nobody": (([], []), "pairs"),
     "mixed": ((TWO, THREE), "pairs"),
     "masks in one image alone": ((TWO, THREE), "pairs"),
-    "few noisy masks": ((TWO, THREE), "pairs"),
 }
 #: name -> scores of the masks of both images, for supervision=mixed
-SCORES = {
-    "mixed": ([1.0, 0.0], [0.8, 0.0, 1.0]),
-    "masks in one image alone": ([0.0, 0.0], [1.0, 1.0, 1.0]),
-    "few noisy masks": ([0.4, 0.4], [0.4, 0.4, 0.8]),
-}
+SCORES = {"mixed": ([1.0, 0.0], [0.8, 0.0, 1.0]), "masks in one image alone": ([0.0, 0.0], [1.0, 1.0, 1.0])}
 
 
 class Step(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cis_seg.config.loss_schema import MixedConfig, OverlapConfig, PairwiseConfig, TeacherConfig
 from cis_seg.losses.detection import centerness_loss, focal_loss, giou_loss
-from cis_seg.losses.dice import mask_distances
+from cis_seg.losses.dice import dice_sums
 from cis_seg.losses.mask_targets import MaskTargets, mask_targets
 from cis_seg.losses.overlap import ImagePairs, overlap_pairs, reduce_pairs
 from cis_seg.losses.pairwise import pairwise_sums, ramp
@@ -24,9 +24,6 @@ from cis_seg.ops.color import color_similarity, pooled_colors, valid_mask
 from cis_seg.ops.masks import box_masks
 from cis_seg.runtime.collectives import mean_over_processes, number_of_processes, sum_over_processes
 from cis_seg.structures import Assignment, Batch, DensePredictions, MaskSamples, PseudoMasks
-
-#: share of noisy masks of a sufficient score below which they count less; chosen by results/mixed.md
-LEAST_USED = 0.25
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,9 @@ class Criterion:
             factor = ramp(step, self.pairwise.warmup_steps)
             losses["loss_pairwise"] = factor * self._pairwise(samples, mask_logits, targets, batch)
         if self._wanted("loss_mask"):
-            losses["loss_mask"] = mixed_dice(mask_scores, targets)
+            assert targets.masks is not None, "supervision=mask and supervision=mixed need targets with masks"
+            total, number = dice_sums(mask_scores, targets.masks, targets.weights)
+            losses["loss_mask"] = total / shared_normaliser(number.float())
         if self._wanted("loss_overlap"):
             losses |= self._overlap(samples, mask_scores, boxes, batch)
         if self._wanted("loss_teacher"):
@@ -182,25 +181,6 @@ def shared_normaliser(own: Tensor, least: Tensor | float = 1.0) -> Tensor:
     normalisers of the detection terms, applies ``least`` per device, and averages mask terms per device. On one device both agree.
     """
     return torch.maximum(mean_over_processes(own), torch.as_tensor(least, device=own.device) / number_of_processes())
-
-
-def mixed_dice(mask_scores: Tensor, targets: MaskTargets) -> Tensor:
-    """Return the dice loss of the true masks plus that of the noisy masks, 0 without any.
-
-    Each is a mean over its samples. Where most noisy masks have too low a score, those that are left are doubtful too: their
-    sum is divided by at least a share ``LEAST_USED`` of all noisy masks, used or not.
-
-    Args:
-        mask_scores: ``(N, h, w)`` in [0, 1].
-        targets: of the N samples, with masks.
-    """
-    assert targets.masks is not None, "supervision=mask and supervision=mixed need targets with masks"
-    distances = mask_distances(mask_scores, targets.masks, targets.weights)
-    true, used = targets.weights == 1, targets.noisy & (targets.weights > 0)
-    of_true, of_used, of_noisy = shared_normaliser(torch.stack([true.sum(), used.sum(), targets.noisy.sum()]).float())
-    noisy_sum = (targets.weights * used * distances).sum()
-    loss: Tensor = (true * distances).sum() / of_true + noisy_sum / torch.maximum(of_used, LEAST_USED * of_noisy)
-    return loss
 
 
 @torch.no_grad()

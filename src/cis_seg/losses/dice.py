@@ -58,14 +58,9 @@ def dice_loss(mask_scores: Tensor, gt_masks: Tensor, weights: Tensor | None = No
 
 def dice_sums(mask_scores: Tensor, gt_masks: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return numerator and denominator of ``dice_loss``, so that several processes can share a denominator."""
-    distances = mask_distances(mask_scores, gt_masks, weights)
-    return (weights * distances).sum(), (weights > 0).sum()
-
-
-def mask_distances(mask_scores: Tensor, gt_masks: Tensor, weights: Tensor) -> Tensor:
-    """Return the dice distance ``(N,)`` of each mask, float32; the arguments are those of ``dice_loss``, whose shapes are checked."""
     shapes = [tuple(x.shape) for x in (mask_scores, gt_masks, weights)]
     if mask_scores.dim() != 3 or shapes[1:] != [shapes[0], shapes[0][:1]]:
         raise ValueError(f"dice_loss: expected two tensors (N, h, w) and weights (N,), got {', '.join(map(str, shapes))}")
     scores = at_least_float32(mask_scores).flatten(1)
-    return dice_distance(scores, gt_masks.to(scores.dtype).flatten(1))
+    distances = dice_distance(scores, gt_masks.to(scores.dtype).flatten(1))
+    return (weights * distances).sum(), (weights > 0).sum()

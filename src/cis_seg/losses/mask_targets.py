@@ -21,7 +21,6 @@ class MaskTargets:
     boxed: Tensor  # (N,) bool, samples that the box losses and the teacher train
     masks: Tensor | None  # (N, h, w) bool, empty for a sample without a mask; None with supervision=box
     weights: Tensor  # (N,) float32 in [0, 1], weight in the dice loss; 0 without a mask
-    noisy: Tensor  # (N,) bool, samples with a noisy mask, also one that is not used for its low score
 
 
 def mask_targets(
@@ -50,16 +49,16 @@ def mask_targets(
     everything = torch.ones(len(inside), dtype=torch.bool, device=inside.device)
     masks = _sampled(samples, batch, inside, stride)
     if masks is None:
-        return MaskTargets(inside, everything, None, torch.zeros_like(everything, dtype=torch.float32), ~everything)
+        return MaskTargets(inside, everything, None, torch.zeros_like(everything, dtype=torch.float32))
     scores = _scores(samples, batch)
     if scores is None:
-        return MaskTargets(inside, everything, masks, everything.float(), ~everything)
+        return MaskTargets(inside, everything, masks, everything.float())
     weights = scores * (scores >= least_score)
-    noisy = (scores > 0) & (scores < 1)
+    noisy = (weights > 0) & (scores < 1)
     if cut_to_box:
         masks &= inside | ~noisy[:, None, None]
     also = {"unmasked": ~everything, "noisy": noisy, "all": everything}[box_losses]
-    return MaskTargets(inside, (weights == 0) | also, masks, weights, noisy)
+    return MaskTargets(inside, (weights == 0) | also, masks, weights)
 
 
 def _sampled(samples: MaskSamples, batch: Batch, inside: Tensor, stride: int) -> Tensor | None:
