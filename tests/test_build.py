@@ -47,10 +47,10 @@ def test_data_config_reaches_the_reader(tmp_path: Path, ignore_regions: bool) ->
 @pytest.mark.parametrize(
     ("scores", "least"),
     [
-        ([0.8] + [0.3] * 9, 0.75),  # a tenth of the noisy masks can be used
-        ([0.8] + [0.3] * 10, 1.0),  # less: none is
-        ([0.8] + [0.3] * 8 + [1.0] * 5, 0.75),  # true masks do not count
-        ([0.3] * 20, 0.75),  # none could be used anyway
+        ([0.8] + [0.3] * 19, 0.75),  # a twentieth of the noisy masks can be used
+        ([0.8] + [0.3] * 20, 1.0),  # less: none is
+        ([0.8] + [0.3] * 18 + [1.0] * 5, 0.75),  # true masks do not count
+        ([0.3] * 30, 0.75),  # none could be used anyway
         ([1.0] * 3, 0.75),
     ],
 )
@@ -66,7 +66,7 @@ def test_noisy_masks_of_an_unreliable_source_are_not_used(
     own = [option for option in SMALL if not option.startswith("data.num_")]
     cfg = checked(composed(*own, "data=coco", f"data.root={root}", "supervision=mixed"))
     assert build_module(cfg, {}, build_training_data(cfg)).criterion.mixed.least_score == least
-    assert ("1 of 11 masks with a score below 1 reach mixed.least_score=0.75, less than a tenth" in caplog.text) == (least == 1)
+    assert ("1 of 21 masks with a score below 1 reach mixed.least_score=0.75, less than a twentieth" in caplog.text) == (least == 1)
 
 
 def test_default_of_ignore_regions_by_data_set() -> None:

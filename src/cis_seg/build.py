@@ -25,7 +25,7 @@ from cis_seg.training.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
-LEAST_USED = 0.1  # share of a data set's noisy masks that must reach the least score (results/mixed.md)
+LEAST_USED = 0.05  # share of a data set's noisy masks that must reach the least score (results/mixed.md)
 
 
 def build_data(
@@ -125,8 +125,8 @@ def _mixed(cfg: Config, data: InstanceDataModule) -> MixedConfig:
     if not 0 < used < LEAST_USED * len(noisy):
         return cfg.mixed
     log.warning(
-        "%s: %d of %d masks with a score below 1 reach mixed.least_score=%g, less than a tenth. Masks from so unreliable a source can be "
-        "worse than none, so the boxes are used instead; lower mixed.least_score to use the masks all the same",
+        "%s: %d of %d masks with a score below 1 reach mixed.least_score=%g, less than a twentieth. Masks from so unreliable a source "
+        "can be worse than none, so the boxes are used instead; lower mixed.least_score to use the masks all the same",
         *(data.train_dataset.source, used, len(noisy), least),
     )
     return replace(cfg.mixed, least_score=1.0)
