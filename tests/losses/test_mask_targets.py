@@ -45,7 +45,7 @@ def boxes_of_samples() -> Tensor:
 
 def targets_of(batch: Batch, **options: Any) -> MaskTargets:
     inside = box_masks(boxes_of_samples(), (PADDED[0] // 4, PADDED[1] // 4), 4)
-    return mask_targets(SAMPLES, batch, inside, 4, **options)
+    return mask_targets(SAMPLES, batch, inside, 4, **vars(MixedConfig(**options)))
 
 
 def logits(seed: int = 0) -> Tensor:

@@ -23,7 +23,7 @@ from cis_seg.data.images import CORRUPT, opened
 _PHOTOS = 32  # photos whose colours are compared; few, because decoding takes a tenth of a second each
 _SIDE = 320  # px, their longer side for the comparison
 _MIN_BOX = 12  # px of a box's side there; smaller ones have no colours to compare
-_MAX_CHANCE = 0.01  # maximum probability that as many boxes agree by chance
+_MAX_CHANCE = 0.01  # significance level: a majority of votes that random votes reach more often decides nothing
 _LEVELS = 6  # per channel, of the colour histograms
 
 Array = NDArray[np.float64]

@@ -21,7 +21,7 @@ from cis_seg.config.schema import MaskConfig
 from cis_seg.data.records import Sample
 from cis_seg.data.transforms import TestTransform, collate
 from cis_seg.inference.given_boxes import ANY_CLASS, fit_given_boxes
-from cis_seg.inference.mirroring import average_with_mirrored, predict_mirrored
+from cis_seg.inference.mirroring import averaged_mask_logits, predict_mirrored
 from cis_seg.inference.postprocess import masks_in_boxes
 from cis_seg.inference.predictor import Trained
 from cis_seg.structures import RLE, MaskSamples
@@ -86,10 +86,7 @@ class BoxMasker:
             fits = fit_given_boxes(dense, 0, boxes, labels, padded_size=batch.padded_size, size_ranges=self.size_ranges)
             zeros, counts = torch.zeros_like(fits.loc_inds), (len(group),)
             samples = MaskSamples(zeros, fits.loc_inds, zeros, counts, counts)
-            logits = self.model.mask_logits(dense, samples)
-            if mirrored is not None:
-                stride = batch.padded_size[0] // logits.shape[-2]
-                logits = average_with_mirrored(self.model, mirrored, samples, logits, width=batch.image_sizes[0][1], stride=stride)
+            logits = averaged_mask_logits(self.model, dense, mirrored, samples, batch, 0)
             masks = masks_in_boxes(logits, batch, 0, given[group].to(self.device), self.masks)
             rows = zip(masks, fits.labels.tolist(), fits.confidence.tolist(), strict=True)
             yield from (BoxMask(mask, label, round(confidence, 4)) for mask, label, confidence in rows)

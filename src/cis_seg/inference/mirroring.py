@@ -23,6 +23,17 @@ def predict_mirrored(model: CondInst, batch: Batch) -> DensePredictions:
     return dense
 
 
+def averaged_mask_logits(
+    model: CondInst, dense: DensePredictions, mirrored: DensePredictions | None, samples: MaskSamples, batch: Batch, index: int
+) -> Tensor:
+    """Return the mask logits ``(n, h, w)`` of ``samples`` of image ``index``, averaged with the mirrored image's unless that is None."""
+    mask_logits = model.mask_logits(dense, samples)
+    if mirrored is None:
+        return mask_logits
+    stride = batch.padded_size[0] // mask_logits.shape[-2]
+    return average_with_mirrored(model, mirrored, samples, mask_logits, width=batch.image_sizes[index][1], stride=stride)
+
+
 def average_with_mirrored(
     model: CondInst, mirrored: DensePredictions, samples: MaskSamples, mask_logits: Tensor, *, width: int, stride: int
 ) -> Tensor:

@@ -17,7 +17,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from cis_seg.coco import rle
 from cis_seg.config.schema import DetectionConfig, InferenceConfig, MaskConfig
-from cis_seg.inference.mirroring import average_with_mirrored, predict_mirrored
+from cis_seg.inference.mirroring import averaged_mask_logits, predict_mirrored
 from cis_seg.inference.rescoring import rescored
 from cis_seg.model.condinst import CondInst
 from cis_seg.ops.boxes import has_area, ltrb_to_boxes
@@ -100,11 +100,9 @@ class Postprocess:
         locs, labels, scores, boxes = locs[filled], labels[filled], scores[filled], boxes[filled]
         counts = tuple(len(locs) if i == index else 0 for i in range(dense.cls_logits.shape[0]))
         samples = MaskSamples(torch.full_like(locs, index), locs, locs, counts, counts)
-        mask_logits = model.mask_logits(dense, samples)
-        stride = batch.padded_size[0] // mask_logits.shape[-2]
-        if mirrored is not None:
-            mask_logits = average_with_mirrored(model, mirrored, samples, mask_logits, width=size[1], stride=stride)
+        mask_logits = averaged_mask_logits(model, dense, mirrored, samples, batch, index)
         if self.masks.rescore:
+            stride = batch.padded_size[0] // mask_logits.shape[-2]
             scores, order = rescored(scores, _in_image(mask_logits, size, stride), self.mask_threshold)
             labels, boxes, mask_logits = labels[order], boxes[order], mask_logits[order]
         masks = masks_in_boxes(mask_logits, batch, index, boxes, self.masks, threshold=self.mask_threshold)

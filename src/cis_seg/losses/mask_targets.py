@@ -29,9 +29,9 @@ def mask_targets(
     inside: Tensor,
     stride: int,
     *,
-    least_score: float = 0.75,
-    cut_to_box: bool = True,
-    box_losses: str = "noisy",
+    least_score: float,
+    cut_to_box: bool,
+    box_losses: str,
 ) -> MaskTargets:
     """Return the targets of ``samples``.
 
