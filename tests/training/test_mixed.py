@@ -32,12 +32,21 @@ def degraded(masks_train: Path, target: Path, *options: str) -> str:
     return f"data.annotations={target}"
 
 
-@pytest.mark.parametrize("options", [("--mask-share", "0"), pytest.param(("--noise", "1"), marks=pytest.mark.slow)])
-def test_without_a_usable_mask_it_is_supervision_box(options: tuple[str, str], boxes: Path, masks_train: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--mask-share", "0"), "0 with a noisy mask (score 0.75 or more)"),
+        pytest.param(("--noise", "1"), "noisy masks are not used", marks=pytest.mark.slow),
+    ],
+)
+def test_without_a_usable_mask_it_is_supervision_box(
+    options: tuple[str, str], said: str, boxes: Path, masks_train: Path, tmp_path: Path
+) -> None:
     annotations = degraded(masks_train, tmp_path / "none.json", *options)
     run = small_run(tmp_path, "name=none", "supervision=mixed", annotations, *STEPS)
     assert differences(state_of(run)["state_dict"], state_of(boxes)["state_dict"]) == []
     assert [float(row[LOSS]) for row in rows_of(run) if LOSS in row] == [0, 0, 0]
+    assert f"0 instances with a true mask, {said}" in (run / "card.md").read_text()
 
 
 @pytest.mark.slow

@@ -165,7 +165,5 @@ def _supervision(module: Any, records: Records) -> str:
         return f"supervision={supervision}: {len(records.labels)} instances"
     scores, least = records.mask_scores, module.criterion.mixed.least_score
     true, used = int((scores == 1).sum()), int(((scores > 0) & (scores >= least)).sum())
-    return (
-        f"supervision={supervision}: {true} instances with a true mask, {used - true} with a noisy mask (score {least:g} or more), "
-        f"{len(records.labels) - used} trained by their box alone"
-    )
+    noisy = f"{used - true} with a noisy mask (score {least:g} or more)" if least < 1 else "noisy masks are not used"
+    return f"supervision={supervision}: {true} instances with a true mask, {noisy}, {len(records.labels) - used} trained by their box alone"
