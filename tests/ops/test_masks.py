@@ -14,8 +14,9 @@ from golden_arrays import isolated_arrays, isolated_json
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("grid", [(1, 1), (3, 5)])
-def test_aligned_bilinear_equals_loop(factor: int, grid: tuple[int, int]) -> None:
-    x = torch.randn(2, 2, *grid, generator=torch.Generator().manual_seed(factor), dtype=torch.float64)
+@pytest.mark.parametrize("trained", [False, True])  # two implementations
+def test_aligned_bilinear_equals_loop(factor: int, grid: tuple[int, int], trained: bool) -> None:
+    x = torch.randn(2, 2, *grid, generator=torch.Generator().manual_seed(factor), dtype=torch.float64).requires_grad_(trained)
     expected = torch.tensor([[oracles.aligned_bilinear(plane, factor) for plane in image] for image in x.tolist()], dtype=torch.float64)
     torch.testing.assert_close(aligned_bilinear(x, factor), expected)
 
@@ -36,9 +37,10 @@ def test_aligned_bilinear_typed_reference_numbers() -> None:
     torch.testing.assert_close(aligned_bilinear(x[None, None], 2)[0, 0, :4, :4], torch.tensor(corner))
 
 
-def test_aligned_bilinear_empty_and_bf16() -> None:
-    assert aligned_bilinear(torch.zeros(0, 2, 3, 4), 2).shape == (0, 2, 6, 8)
-    x = torch.randn(1, 2, 3, 4).bfloat16()
+@pytest.mark.parametrize("trained", [False, True])
+def test_aligned_bilinear_empty_and_bf16(trained: bool) -> None:
+    assert aligned_bilinear(torch.zeros(0, 2, 3, 4, requires_grad=trained), 2).shape == (0, 2, 6, 8)
+    x = torch.randn(1, 2, 3, 4).bfloat16().requires_grad_(trained)
     upsampled = aligned_bilinear(x, 2)
     assert upsampled.dtype == torch.bfloat16
     torch.testing.assert_close(upsampled.float(), aligned_bilinear(x.float(), 2), rtol=1e-2, atol=1e-2)
