@@ -34,8 +34,8 @@ $(STAMP): pyproject.toml constraints.txt
 $(RUNNABLE): pyproject.toml constraints.txt
 	$(call install,.)
 
-STAGES := crowd_tiny_pretrain,crowd_tiny_finetune_overlap
-train: $(RUNNABLE)  ## train BoxInst, then OverlapLoss, on the generated crowd; reports a finished run, resumes an interrupted one
+STAGES := demo_pretrain,demo_finetune_teacher
+train: $(RUNNABLE)  ## train BoxInst, then OverlapLoss and a teacher, on the generated crowd; reports a finished run, resumes an interrupted one
 	$(BIN)/python -m cis_seg.train -m experiment=$(STAGES) resume=true $(ARGS)
 
 # Two processes with one thread each, because there are many small tests. loadscope runs the tests of a file in one process, so that its fixtures

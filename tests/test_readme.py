@@ -146,7 +146,7 @@ def test_every_command_runs(monkeypatch: pytest.MonkeyPatch, place: Path, capsys
         run(command, monkeypatch, place)
         assert "error:" not in capsys.readouterr().err, command
     assert (place / "runs" / "mine" / "seed1" / "metrics.json").is_file()
-    assert (place / "runs" / "crowd_tiny_finetune_overlap" / "seed0" / "evaluate" / "crowd" / "metrics.json").is_file()
+    assert (place / "runs" / "demo_finetune_teacher" / "seed0" / "evaluate" / "crowd" / "metrics.json").is_file()
     assert "OverlapLoss" in (place / "tables" / "tables.md").read_text()
     assert (place / "OUT.ckpt").is_file()
     assert (place / "predictions" / "predictions.json").is_file()
