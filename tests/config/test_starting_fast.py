@@ -101,3 +101,9 @@ def test_the_commands_with_argparse(name: str) -> None:
     code = f"import sys; sys.argv = ['x', '--help']\nfrom cis_seg.{name} import main\ntry: main()\nexcept SystemExit: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert {module.partition(".")[0] for module in done.stdout.split()}.isdisjoint(HEAVY)
+
+
+def test_the_processes_that_draw_the_crowd() -> None:
+    code = "import sys, cis_seg.data.synthetic.files; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert {"torch", "torchvision", "lightning", "matplotlib"}.isdisjoint(done.stdout.split())

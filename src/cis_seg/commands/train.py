@@ -25,7 +25,7 @@ from cis_seg.evaluation.scores import METRICS, OBJECTIVE, print_report, reported
 from cis_seg.model.layers import share_norms
 from cis_seg.runtime.atomic_files import retry_while_disk_full, write_atomically
 from cis_seg.runtime.compat import number_rows_from
-from cis_seg.runtime.machine import slow_precision
+from cis_seg.runtime.machine import keep_freed_memory, on_gpu, slow_precision
 from cis_seg.training.callbacks.wandb_logging.logger import close_loggers
 from cis_seg.training.initial_weights import check_base_finished, compose_base, follow_weights, load_start, missing_base
 from cis_seg.training.launch import is_first, launch, processes_to_start
@@ -86,6 +86,8 @@ def _train(cfg: DictConfig, data: InstanceDataModule, run: Path, point: ResumePo
         cfg = follow_weights(cfg, Path(start))
     plain, typed = to_plain(cfg), to_dataclass(cfg)
     L.seed_everything(typed.seed, workers=True, verbose=False)
+    if not on_gpu(typed.trainer):
+        keep_freed_memory()
     module = build_module(typed, plain, data)
     load_start(typed, module, None if point is None else point.path, console=Console(stderr=True, quiet=not is_first()))
     if is_first():

@@ -115,12 +115,13 @@ def _listed_edges(logits: Tensor, inside: Tensor, alike: Tensor, im_inds: Tensor
     n = pixels.div(h * w, rounding_mode="floor")
     place = pixels - n * (h * w)  # within the map
     by_pixel = alike.flatten(2).transpose(1, 2).contiguous().flatten(0, 1)  # (B * h * w, E), a pixel's edges side by side for a fast gather
-    of_pixels = by_pixel.index_select(0, im_inds[n] * (h * w) + place)  # (M, E)
+    of_pixels = by_pixel.index_select(0, im_inds.index_select(0, n) * (h * w) + place)  # (M, E)
     in_map = torch.stack([shift(alike.new_ones(h, w), dy, dx) for dy, dx in offsets], dim=2).flatten(0, 1)  # (h * w, E)
     m, e = (of_pixels & in_map.index_select(0, place)).nonzero(as_tuple=True)
-    p = pixels[m]
-    q = p + torch.tensor([dy * w + dx for dy, dx in offsets])[e]
-    cost, grad_p, grad_q = _costs(logits.flatten()[p], logits.flatten()[q])
+    p = pixels.index_select(0, m)  # faster here than indexing with brackets
+    q = p + torch.tensor([dy * w + dx for dy, dx in offsets]).index_select(0, e)
+    flat = logits.flatten()
+    cost, grad_p, grad_q = _costs(flat.index_select(0, p), flat.index_select(0, q))
     grad = torch.zeros_like(logits, memory_format=torch.contiguous_format).view(-1).index_add_(0, p, grad_p).index_add_(0, q, grad_q)
     return cost.sum(), of_pixels.sum(), grad.view_as(logits)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +21,8 @@ FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_
 #: channels of the neck; on two cores with AVX2 only, a training step of R50 (256) took 6.1 s in channels_last and 5.3 s in contiguous order
 WIDE = 128
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS and kilobytes elsewhere
+#: parameters of glibc's ``mallopt``: size above which free memory is returned, number of blocks outside the heap
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def has_bf16() -> bool | None:
@@ -75,6 +79,20 @@ def memory_format(chosen: str, *, channels: int, gpu: bool) -> tuple[str, str]:
     if channels >= WIDE:
         return "contiguous", f"faster in the backward pass of {channels} channels on a processor with AVX2 but not AVX-512"
     return "channels_last", f"faster with {channels} channels on a processor with AVX2 but not AVX-512"
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that it frees, and return whether it does.
+
+    glibc returns large blocks to the system as soon as they are freed. A training step frees and allocates each of its feature maps, so
+    the system clears and maps all of them again at every step, page by page: in a virtual machine up to a third of the time of a step
+    (results/speed.md). The process then stays at its peak memory. No effect where the C library is another one, or where the user has set
+    glibc's allocator by environment variables.
+    """
+    if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ) or not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    return mallopt is not None and all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
 
 
 def peak_host_memory() -> int | None:

@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from cis_seg.coco import rle
 from cis_seg.data.synthetic.canvas import Person
-from cis_seg.data.synthetic.card import crowd_card
 from cis_seg.data.synthetic.scene import Scene, compose_scene
 from cis_seg.data.synthetic.spec import SPLITS, CrowdPaths, CrowdSpec
 from cis_seg.errors import DataError
@@ -192,6 +191,8 @@ def _inventory(paths: CrowdPaths) -> dict[str, Any]:
 
 def _draw_all(paths: CrowdPaths, spec: CrowdSpec, workers: int) -> None:
     """Write the crowd next to ``paths.root`` and rename it into place."""
+    from cis_seg.data.synthetic.card import crowd_card  # imports torch, which takes the processes that draw several seconds
+
     draft = CrowdPaths(paths.root.parent / f".{paths.root.name}.partial")
     shutil.rmtree(draft.root, ignore_errors=True)
     draft.images.mkdir(parents=True)
