@@ -122,6 +122,24 @@ def test_fused_optimizer_skips_a_step_by_a_device_flag(name: str, left_out: int)
     assert not any(group["fused"] for group in optimizer.param_groups), "on a CPU the kernels stay what they were"
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_kernel_of_a_cpu_gives_the_bits_of_the_loop_over_tensors(name: str) -> None:
+    def trained(*, foreach: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.Conv2d(8, 2, 1))
+        optimizer = make_optimizer(model, OptimConfig(name=name, lr=0.1, momentum=0.9, weight_decay=0.1))
+        assert all(group["foreach"] for group in optimizer.param_groups)
+        for group in optimizer.param_groups:
+            group["foreach"] = foreach
+        for _ in range(3):
+            model(torch.randn(1, 3, 8, 8)).square().sum().backward()
+            optimizer.step()
+        return list(model.parameters())
+
+    for ours, plain in zip(trained(foreach=True), trained(foreach=False), strict=True):
+        assert torch.equal(ours, plain)
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_checkpoint_does_not_change_the_optimizer_kernel(fused: bool) -> None:
     def made(fused: bool) -> tuple[nn.Linear, torch.optim.Optimizer]:

@@ -60,6 +60,8 @@ def random_network(setting: Setting, chosen: ModelConfig) -> CondInst:
         head_convs=1,
         head_norm_groups=4,
         mask_branch_channels=8,
+        mask_feat_level=chosen.mask_feat_level,
+        mask_out_stride=chosen.mask_out_stride,
     )
     model = build_model(small if setting.quick else chosen, 1)  # "imagenet" selects frozen norms and stages; no weights are loaded
     for name, buffer in model.backbone.named_buffers():
@@ -72,12 +74,15 @@ def our_module(model: CondInst, step: Step) -> CondInstModule:
     """Return the LightningModule that trains ``model``."""
     return CondInstModule(
         model=model,
-        criterion=Criterion(WEIGHTS | {"teacher": float(step.teacher)}, pairwise=PairwiseConfig(warmup_steps=0)),
+        criterion=Criterion(
+            WEIGHTS | {"teacher": float(step.teacher)}, step.model.mask_out_stride, pairwise=PairwiseConfig(warmup_steps=0)
+        ),
         postprocess=Postprocess(),
         optimizer=lambda _: (torch.optim.SGD([]), None),
         class_names=["person"],
         category_ids=[1],
         masks_per_image=step.masks_per_image,
+        size_ranges=step.model.size_ranges,
         teacher=Teacher(TEACHER, ModelConfig()) if step.teacher else None,
         momentum=TEACHER.momentum if step.teacher else 0.0,
     )

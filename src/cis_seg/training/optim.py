@@ -41,10 +41,12 @@ def make_optimizer(model: nn.Module, cfg: OptimConfig, *, fused: bool | None = N
     """
     groups = parameter_groups(model, cfg.weight_decay)
     fused = all(p.is_cuda for p in model.parameters()) if fused is None else fused
+    # foreach takes half of the time of torch's default on a CPU, a loop over the tensors, and gives the same bits
+    kernel = {"fused": True} if fused else {"foreach": True}
     if cfg.name == "sgd":
-        optimizer: Optimizer = SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=fused or None)
+        optimizer: Optimizer = SGD(groups, lr=cfg.lr, momentum=cfg.momentum, **kernel)
     else:
-        optimizer = AdamW(groups, lr=cfg.lr, betas=(cfg.momentum, 0.999), fused=fused or None)
+        optimizer = AdamW(groups, lr=cfg.lr, betas=(cfg.momentum, 0.999), **kernel)
     optimizer.register_load_state_dict_pre_hook(_keep_kernel)
     return _ready_to_skip(optimizer) if fused else optimizer
 
@@ -61,8 +63,8 @@ def _ready_to_skip(optimizer: Optimizer) -> Optimizer:
 
 def _keep_kernel(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     """Keep this optimiser's choice of kernel when the state of a checkpoint is loaded, which may come from another device."""
-    own = [group["fused"] for group in optimizer.param_groups]
-    return state | {"param_groups": [group | {"fused": fused} for group, fused in zip(state["param_groups"], own, strict=True)]}
+    own = [{name: group[name] for name in ("fused", "foreach")} for group in optimizer.param_groups]
+    return state | {"param_groups": [group | kernel for group, kernel in zip(state["param_groups"], own, strict=True)]}
 
 
 def lr_factor(optim: OptimConfig, schedule: ScheduleConfig) -> Callable[[int], float]:
