@@ -85,9 +85,9 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, and return whether it does.
 
     glibc returns large blocks to the system as soon as they are freed. A training step frees and allocates each of its feature maps, so
-    the system clears and maps all of them again at every step, page by page: in a virtual machine up to a third of the time of a step
-    (results/speed.md). The process then stays at its peak memory. No effect where the C library is another one, or where the user has set
-    glibc's allocator by environment variables.
+    the system clears and maps all of them again at every step, page by page: a twentieth to a sixth of the time of a step in a virtual
+    machine (results/speed.md). The process then stays at its peak memory. No effect where the C library is another one, or where the user
+    has set glibc's allocator by environment variables.
     """
     if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ) or not sys.platform.startswith("linux"):
         return False
