@@ -83,7 +83,7 @@ def our_module(model: CondInst, step: Step) -> CondInstModule:
         category_ids=[1],
         masks_per_image=step.masks_per_image,
         size_ranges=step.model.size_ranges,
-        teacher=Teacher(TEACHER, ModelConfig()) if step.teacher else None,
+        teacher=Teacher(TEACHER, step.model) if step.teacher else None,
         momentum=TEACHER.momentum if step.teacher else 0.0,
     )
 
