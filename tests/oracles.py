@@ -54,6 +54,24 @@ def aligned_bilinear(x: Grid, factor: int) -> Grid:
     return [[at(max(i - half, 0) / factor, max(j - half, 0) / factor) for j in range(factor * w)] for i in range(factor * h)]
 
 
+def resampled(x: Grid, stride: int, size: tuple[int, int], cells: tuple[int, int], new_stride: int, new_size: tuple[int, int]) -> Grid:
+    """One mask of an image of ``size``, read at the pixel centres of the cells of the same image at ``new_size``."""
+
+    def places(axis: int) -> list[tuple[int, int, float]]:
+        found, last = [], (len(x), len(x[0]))[axis] - 1
+        for cell in range(cells[axis]):
+            centre = new_stride // 2 + new_stride * cell + 0.5
+            place = (centre * size[axis] / new_size[axis] - 0.5 - stride // 2) / stride
+            place = min(max(place, 0), last)
+            found.append((math.floor(place), min(math.floor(place) + 1, last), place - math.floor(place)))
+        return found
+
+    def along(i: int, left: int, right: int, share: float) -> float:
+        return (1 - share) * x[i][left] + share * x[i][right]
+
+    return [[(1 - a) * along(up, *column) + a * along(down, *column) for column in places(1)] for up, down, a in places(0)]
+
+
 def offsets(size: int, dilation: int) -> list[tuple[int, int]]:
     steps = [dilation * (k - size // 2) for k in range(size)]
     return [(dy, dx) for dy in steps for dx in steps if dy or dx]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from PIL import Image
 from cis_seg.coco.submission import pack
 from cis_seg.commands import evaluate
 from cis_seg.errors import CheckpointError, ConfigError
+from cis_seg.inference.box_masks import BoxMasker
 from cis_seg.model.condinst import CondInst
 from coco_scores import jittered, pycocotools_scores
 from runs import SMALL, composed, metrics_of, places, small_run
@@ -60,6 +62,25 @@ def test_masks_for_the_ground_truth_boxes_are_scored_on_request(run: Path, tmp_p
     results = f"predictions={tmp_path}/true/predictions.json"
     evaluate.evaluate(composed(results, f"output={tmp_path}/again", *data_of(run), "given_boxes=true", name="evaluate"))
     assert "given_boxes=true has no effect" in caplog.text
+
+
+def test_scales_reach_the_masks_of_given_boxes_alone(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[list[float]] = []
+
+    class Recorder(BoxMasker):
+        def __init__(self, *args: Any) -> None:
+            used.append(args[-1])
+            super().__init__(*args)
+
+    monkeypatch.setattr(evaluate, "BoxMasker", Recorder)
+    options = [f"checkpoint={run}/checkpoints/last.ckpt", f"output={tmp_path}", *data_of(run)]
+    for given in (["given_boxes=true"], ["given_boxes=true", "scales=[1,2]"], ["scales=[2]"]):
+        assert "has no effect" not in caplog.text
+        evaluate.evaluate(composed(*options, *given, name="evaluate"))
+    assert used == [[1.0], [1.0, 2.0]]
+    assert "scales=[2.0] has no effect without given_boxes=true" in caplog.text
 
 
 def test_presets(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -120,12 +120,12 @@ def test_masks_for_gives_the_numbers_of_the_command(
     categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "robot"}]
     (tmp_path / "boxes.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     paths = (f"checkpoint={folder}/tiny.ckpt", f"boxes={tmp_path}/boxes.json", f"images={folder}/photos", f"output={tmp_path}/m.json")
-    assert exit_code(monkeypatch, "masks_from_boxes", *paths, "device=cpu", "pages=0") == 0
+    assert exit_code(monkeypatch, "masks_from_boxes", *paths, "device=cpu", "pages=0", "scales=[1,1.5]") == 0
     written = json.loads((tmp_path / "m.json").read_text())["annotations"]
     corners = np.array(boxes) @ np.array([[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]])
     photo = folder / "photos" / "turned.jpg"
     for image in (photo, Image.open(photo), np.asarray(Image.open(photo))):
-        found = network.masks_for(image, corners, labels=[1, -1, 1, 1])
+        found = network.masks_for(image, corners, labels=[1, -1, 1, 1], scales=[1, 1.5])
         assert [entry["segmentation"] for entry in found.to_coco()] == [annotation["segmentation"] for annotation in written]
         assert found.scores.tolist() == np.float32([annotation["confidence"] for annotation in written]).tolist()
         np.testing.assert_array_equal(found.boxes, corners.astype(np.float32))
@@ -224,3 +224,5 @@ def test_user_errors_of_loading_and_options(network: Network, folder: Path, tmp_
         network.predict(NOISE, exif="turn")
     with pytest.raises(ConfigError, match="test_size: invalid value"):
         network.masks_for(NOISE, [], test_size=0)
+    with pytest.raises(ConfigError, match="scales: invalid value"):
+        network.masks_for(NOISE, [], scales=[1, 0])

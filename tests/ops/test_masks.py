@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from cis_seg.ops.masks import aligned_bilinear, box_masks, touched_pixels, windows_around
+from cis_seg.ops.masks import MaskGrid, aligned_bilinear, box_masks, resampled, touched_pixels, windows_around
 from golden_arrays import isolated_arrays, isolated_json
 
 
@@ -55,6 +55,24 @@ def test_aligned_bilinear_golden(golden) -> None:
     x, doubled, fourfold = isolated_arrays(golden, "ab_in", "ab_out2", "ab_out4")
     torch.testing.assert_close(aligned_bilinear(x, 2), doubled)
     torch.testing.assert_close(aligned_bilinear(x, 4), fourfold)
+
+
+@pytest.mark.parametrize(("grid", "onto"), [((4, (23, 31)), (2, (35, 47))), ((2, (12, 16)), (4, (30, 40))), ((1, (5, 3)), (1, (11, 7)))])
+def test_resampled_equals_loop(grid: tuple[int, tuple[int, int]], onto: tuple[int, tuple[int, int]]) -> None:
+    (stride, size), (new_stride, new_size) = grid, onto
+    old, new = (MaskGrid((-(-h // step) + 1, -(-w // step)), step, (h, w)) for step, (h, w) in (grid, onto))  # with a row of padding
+    scores = torch.rand(2, *old.cells, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = [oracles.resampled(mask, stride, size, new.cells, new_stride, new_size) for mask in scores.tolist()]
+    torch.testing.assert_close(resampled(scores, old, new), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_resampled_by_hand() -> None:
+    """Twice the size at the same stride: pixels 1, 3, 5, 7 of 8 lie at 0.25, 1.25, 2.25, 3.25 of 4, where the cells are pixels 1 and 3."""
+    small, large = MaskGrid((1, 2), 2, (2, 4)), MaskGrid((1, 4), 2, (4, 8))
+    assert resampled(torch.tensor([[[0.0, 0.8]]]), small, large).tolist() == [[pytest.approx([0.0, 0.1, 0.5, 0.8], abs=1e-6)]]
+    assert resampled(torch.tensor([[[0.3, 0.7]]]), small, small).tolist() == [[pytest.approx([0.3, 0.7])]]
+    assert resampled(torch.zeros(0, 1, 2), small, large).shape == (0, 1, 4)
+    assert resampled(torch.tensor([[[0.3]]]), MaskGrid((1, 1), 2, (2, 2)), large).tolist() == [[pytest.approx([0.3] * 4)]], "a single cell"
 
 
 @given(boxes=st.lists(st.tuples(*[st.floats(0, 40, width=32)] * 4), min_size=1, max_size=4), stride=st.sampled_from([1, 2, 4, 8]))

@@ -70,10 +70,9 @@ def evaluate(cfg: DictConfig) -> float | None:
         results = predict_results(trained.model, _postprocess(typed), data, truth.category_ids, pick_device(typed.device))
     metrics = score(truth, results, area=typed.eval.area, exclusive=typed.exclusive).metrics
     if typed.given_boxes and typed.checkpoint is not None:
-        masker = BoxMasker(trained, TestTransform(size=sizes[0], max_size=sizes[1]), pick_device(typed.device), typed.eval)
+        masker = BoxMasker(trained, TestTransform(size=sizes[0], max_size=sizes[1]), pick_device(typed.device), typed.eval, typed.scales)
         metrics |= given_box_metrics(truth, masks_of_annotations(masker, data.val_dataset, truth))
-    elif typed.given_boxes:
-        log.warning("given_boxes=true has no effect: a results file has no masks for the ground-truth boxes; score a checkpoint")
+    _warn_of_given_boxes(typed)
     output.mkdir(parents=True, exist_ok=True)
     (output / PREDICTIONS).write_text(json.dumps(results), encoding="utf-8")
     write_metrics(output, metrics)
@@ -87,6 +86,14 @@ def _warn_of_inference(options: InferenceConfig) -> None:
     """Warn of options that change predictions, for a results file."""
     if given := [option.name for option in fields(InferenceConfig) if getattr(options, option.name)]:
         log.warning("eval.%s: no effect on a results file, whose masks and scores stay; score a checkpoint", ", eval.".join(given))
+
+
+def _warn_of_given_boxes(cfg: EvaluateConfig) -> None:
+    """Warn of options for the masks of ground-truth boxes if there are none."""
+    if cfg.given_boxes and cfg.checkpoint is None:
+        log.warning("given_boxes=true has no effect: a results file has no masks for the ground-truth boxes; score a checkpoint")
+    elif cfg.scales != [1.0] and not cfg.given_boxes:
+        log.warning("scales=%s has no effect without given_boxes=true: detections are those of the image at scale 1", cfg.scales)
 
 
 def _read_results(path: Path, truth: GroundTruth, data: DataConfig) -> list[dict[str, Any]]:

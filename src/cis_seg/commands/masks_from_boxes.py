@@ -62,7 +62,7 @@ def masks_from_boxes(cfg: MasksFromBoxesConfig) -> dict[Path, DataError]:
     if cfg.refine and not cfg.cut_to_box:
         log.warning("cut_to_box=false has no effect: refine=true cuts every mask to its box")
     trained = load_trained(Path(cfg.checkpoint))
-    masker = BoxMasker(trained, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device), cfg)
+    masker = BoxMasker(trained, test_transform(trained, cfg.test_size, cfg.max_size), pick_device(cfg.device), cfg, cfg.scales)
     labels = dict(zip(boxes.categories, labels_of_names(boxes.categories.values(), trained.class_names), strict=True))
     unreadable: dict[Path, DataError] = {}
     confidences: list[float] = []

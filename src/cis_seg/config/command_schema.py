@@ -58,7 +58,16 @@ class _ImageSize:
 
 
 @dataclass
-class EvaluateConfig:
+class _Scales:
+    """The sizes of the image whose masks for given boxes are averaged."""
+
+    scales: list[float] = option(
+        [1.0], "average masks of given boxes over the image at these multiples of its size: [1,1.5,2]", each(above(0, 8))
+    )
+
+
+@dataclass
+class EvaluateConfig(_Scales):
     """Score a checkpoint or a results file."""
 
     defaults: list[Any] = field(default_factory=list)
@@ -136,7 +145,7 @@ class FigureConfig(_Network):
 
 
 @dataclass
-class MasksFromBoxesConfig(_Network, _ImageSize, MaskConfig):
+class MasksFromBoxesConfig(_Network, _ImageSize, MaskConfig, _Scales):
     """Predict a mask for each box of a data set."""
 
     defaults: list[Any] = field(default_factory=list)

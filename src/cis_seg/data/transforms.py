@@ -97,6 +97,11 @@ class TestTransform:
         _check_sizes([size], max_size, "data.test_size, data.test_max_size")
         self.size, self.max_size = size, max_size
 
+    def scaled(self, factor: float) -> TestTransform:
+        """The resizing to sides ``factor`` times as long, rounded to pixels."""
+        size, max_size = (max(round(side * factor), 1) for side in (self.size, self.max_size))
+        return TestTransform(size=size, max_size=max_size)
+
     def __call__(self, sample: Sample, position: int) -> Example:
         """The example of ``sample``; deterministic."""
         height, width = resized_size(*sample.original_size, self.size, self.max_size)

@@ -1,6 +1,6 @@
 """Predict the masks of the given boxes of one image.
 
-Legend: G boxes of one image, H W its size in pixels.
+Legend: G boxes of one image, n of a group, H W the image's size in pixels, h w mask grid.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from cis_seg.coco.boxes import Box, inside
 from cis_seg.config.schema import MaskConfig
 from cis_seg.data.records import Sample
 from cis_seg.data.transforms import TestTransform, collate
-from cis_seg.inference.given_boxes import ANY_CLASS, fit_given_boxes
+from cis_seg.inference.given_boxes import ANY_CLASS, BoxFits, fit_given_boxes
 from cis_seg.inference.mirroring import averaged_mask_logits, predict_mirrored
 from cis_seg.inference.postprocess import masks_in_boxes
 from cis_seg.inference.predictor import Trained
-from cis_seg.structures import RLE, MaskSamples
+from cis_seg.ops.masks import MaskGrid, resampled
+from cis_seg.structures import RLE, Batch, DensePredictions, MaskSamples
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,16 @@ class BoxMask:
     confidence: float  # agreement of the network's own detection with the box, 0 to 1, four digits (``fit_given_boxes``)
 
 
+@dataclass(frozen=True)
+class _View:
+    """The image at one size, and the network's predictions for it."""
+
+    batch: Batch
+    dense: DensePredictions
+    mirrored: DensePredictions | None
+    boxes: Tensor  # (G, 4) xyxy in pixels of this size
+
+
 class BoxMasker:
     """Predicts the masks of one image at a time.
 
@@ -48,11 +59,15 @@ class BoxMasker:
         transform: resizes to the network's input.
         device: the network runs there.
         masks: whether masks are averaged with those of the mirrored image, refined, or cut to their boxes.
+        scales: multiples of the sizes of ``transform``. The network sees the image at each of them, and the scores of a mask are averaged
+            on the finest grid. Label and confidence are those of the first.
     """
 
-    def __init__(self, trained: Trained, transform: TestTransform, device: torch.device, masks: MaskConfig) -> None:
-        self.masks = masks
-        self.model, self.transform, self.device = trained.model.to(device), transform, device
+    def __init__(
+        self, trained: Trained, transform: TestTransform, device: torch.device, masks: MaskConfig, scales: Sequence[float] = (1.0,)
+    ) -> None:
+        self.masks, self.device = masks, device
+        self.model, self.transforms = trained.model.to(device), [transform.scaled(scale) for scale in scales]
         self.size_ranges = trained.model_config.size_ranges
 
     def __call__(self, pixels: NDArray[np.uint8], boxes: Sequence[Box | None], labels: Sequence[int]) -> list[BoxMask]:
@@ -77,19 +92,42 @@ class BoxMasker:
     @torch.inference_mode()
     def _masks(self, sample: Sample) -> Iterator[BoxMask]:
         """Yield the mask of each of the G boxes, computed in groups."""
-        batch = collate([self.transform(sample, position=0)]).to(self.device)
+        views = [self._view(sample, transform) for transform in self.transforms]
+        finest = max(range(len(views)), key=lambda i: views[i].batch.padded_size)
+        given, labels = torch.from_numpy(sample.boxes).to(self.device), torch.from_numpy(sample.labels).to(self.device)
+        for group in torch.arange(len(given), device=self.device).split(BOXES_AT_ONCE):
+            fits, logits = zip(*(self._logits(view, view.boxes[group], labels[group]) for view in views), strict=True)
+            mean = _averaged(logits, [view.batch for view in views], finest)
+            masks = masks_in_boxes(mean, views[finest].batch, 0, given[group], self.masks)
+            rows = zip(masks, fits[0].labels.tolist(), fits[0].confidence.tolist(), strict=True)
+            yield from (BoxMask(mask, label, round(confidence, 4)) for mask, label, confidence in rows)
+
+    def _view(self, sample: Sample, transform: TestTransform) -> _View:
+        batch = collate([transform(sample, position=0)]).to(self.device)
         dense = self.model(self.model.normalize(batch.pixels, batch.image_sizes))
         mirrored = predict_mirrored(self.model, batch) if self.masks.flip else None
-        given, at_input = torch.from_numpy(sample.boxes), _at_input_size(sample, batch.image_sizes[0])
-        for group in torch.arange(len(given)).split(BOXES_AT_ONCE):
-            boxes, labels = at_input[group].to(self.device), torch.from_numpy(sample.labels)[group].to(self.device)
-            fits = fit_given_boxes(dense, 0, boxes, labels, padded_size=batch.padded_size, size_ranges=self.size_ranges)
-            zeros, counts = torch.zeros_like(fits.loc_inds), (len(group),)
-            samples = MaskSamples(zeros, fits.loc_inds, zeros, counts, counts)
-            logits = averaged_mask_logits(self.model, dense, mirrored, samples, batch, 0)
-            masks = masks_in_boxes(logits, batch, 0, given[group].to(self.device), self.masks)
-            rows = zip(masks, fits.labels.tolist(), fits.confidence.tolist(), strict=True)
-            yield from (BoxMask(mask, label, round(confidence, 4)) for mask, label, confidence in rows)
+        return _View(batch, dense, mirrored, _at_input_size(sample, batch.image_sizes[0]).to(self.device))
+
+    def _logits(self, view: _View, boxes: Tensor, labels: Tensor) -> tuple[BoxFits, Tensor]:
+        """Return the locations of ``boxes (n, 4)`` and the logits of their masks ``(n, h, w)``."""
+        fits = fit_given_boxes(view.dense, 0, boxes, labels, padded_size=view.batch.padded_size, size_ranges=self.size_ranges)
+        zeros, counts = torch.zeros_like(fits.loc_inds), (len(boxes),)
+        samples = MaskSamples(zeros, fits.loc_inds, zeros, counts, counts)
+        return fits, averaged_mask_logits(self.model, view.dense, view.mirrored, samples, view.batch, 0)
+
+
+def _averaged(logits: Sequence[Tensor], batches: Sequence[Batch], finest: int) -> Tensor:
+    """Return the logits of the mean scores ``(n, h, w)`` of masks of the same boxes at several sizes, on the grid of size ``finest``."""
+    if len(logits) == 1:
+        return logits[0]
+    grids = [_grid(batch, masks) for batch, masks in zip(batches, logits, strict=True)]
+    scores = [resampled(masks.float().sigmoid(), grid, grids[finest]) for masks, grid in zip(logits, grids, strict=True)]
+    return torch.stack(scores).mean(dim=0).logit(eps=1e-6)
+
+
+def _grid(batch: Batch, masks: Tensor) -> MaskGrid:
+    cells = masks.shape[-2], masks.shape[-1]
+    return MaskGrid(cells, batch.padded_size[0] // cells[0], batch.image_sizes[0])
 
 
 def labels_of_names(names: Iterable[str], known: Sequence[str]) -> list[int]:

@@ -157,6 +157,7 @@ class Network:
         cut_to_box: bool = True,
         refine: bool = False,
         flip: bool = False,
+        scales: Sequence[float] = (1.0,),
         exif: str = "ignore",
     ) -> Detections:
         """Predict the mask of each given box. The options have the meaning they have in the command ``masks_from_boxes``.
@@ -170,6 +171,7 @@ class Network:
             cut_to_box: cut each mask to its box.
             refine: as in ``predict``.
             flip: as in ``predict``.
+            scales: multiples of the image's size in the network; masks are averaged over them.
             exif: ``ignore`` if the boxes are on the pixels as stored (as in COCO json files, and in ``PIL.Image.open``), ``apply`` if they
                 are on the upright photo (as those of ``predict``).
 
@@ -180,14 +182,14 @@ class Network:
         Raises:
             DataError: no such file, not an image, or a box outside the image, without area or of the wrong shape.
         """
-        _check(MasksFromBoxesConfig(test_size=test_size, max_size=max_size, exif=exif))
+        _check(MasksFromBoxesConfig(test_size=test_size, max_size=max_size, exif=exif, scales=list(scales)))
         given = GivenImage(image, exif)
         pixels = given.pixels()
         size = pixels.shape[0], pixels.shape[1]
         corners = _checked_boxes(boxes, size)
         classes = self._checked_labels(labels, len(corners))
         transform = test_transform(self._trained, test_size, max_size)
-        masker = BoxMasker(self._trained, transform, self.device, MaskConfig(cut_to_box, refine, flip))
+        masker = BoxMasker(self._trained, transform, self.device, MaskConfig(cut_to_box, refine, flip), scales)
         masks = masker(pixels, corners, classes)
         instances = Instances(
             torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),

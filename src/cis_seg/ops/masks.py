@@ -57,6 +57,40 @@ def sample_points(n: int, stride: int, device: torch.device | str) -> Tensor:
     return torch.arange(n, device=device) * stride + stride // 2
 
 
+@dataclass(frozen=True)
+class MaskGrid:
+    """The cells of the masks of an image at one size; cell i of an axis is the pixel ``stride // 2 + stride * i``."""
+
+    cells: tuple[int, int]  # (h, w), with the padding
+    stride: int
+    size: tuple[int, int]  # (height, width) of the image in pixels, without padding
+
+
+def resampled(scores: Tensor, grid: MaskGrid, onto: MaskGrid) -> Tensor:
+    """Interpolate masks of an image at one size bilinearly on the grid of the same image at another size.
+
+    Args:
+        scores: ``(N, h, w)`` float on ``grid``; beyond the first and the last cell of an axis, these continue.
+        grid: the cells of ``scores``.
+        onto: the cells of the result.
+
+    Returns:
+        ``(N, h', w')`` of the type of ``scores``.
+    """
+    axes = [
+        _relative_places(*axis, grid.stride, onto.stride, scores) for axis in zip(grid.cells, onto.cells, grid.size, onto.size, strict=True)
+    ]
+    places = torch.stack(torch.meshgrid(axes[1], axes[0], indexing="xy"), dim=-1)  # (h', w', 2), x before y
+    return F.grid_sample(scores[None], places[None], padding_mode="border", align_corners=True)[0]
+
+
+def _relative_places(cells: int, new_cells: int, pixels: int, new_pixels: int, stride: int, new_stride: int, like: Tensor) -> Tensor:
+    """Return the places of the new cells of an axis among the old ones, ``(new_cells,)``: -1 is the first one's, 1 the last one's."""
+    new = sample_points(new_cells, new_stride, like.device).to(like.dtype)
+    old = (new + 0.5) * (pixels / new_pixels) - 0.5  # the centre of a pixel lies half a pixel from its edge
+    return 2 * (old - stride // 2) / stride / max(cells - 1, 1) - 1
+
+
 def touched_pixels(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the pixels that share an area with each box, ``(N, H, W)`` bool, for boxes ``(N, 4)`` xyxy and ``size`` (H, W).
 
