@@ -110,8 +110,9 @@ def test_tiles_of_a_small_image_change_nothing(network: Network, caplog: pytest.
         network.predict(NOISE, tiles="auto", overlap=0.9)
 
 
+@pytest.mark.parametrize(("said", "options"), [([], {}), (["scales=[1,1.5]"], {"scales": [1, 1.5]})])
 def test_masks_for_gives_the_numbers_of_the_command(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, network: Network, tmp_path: Path
+    said: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, folder: Path, network: Network, tmp_path: Path
 ) -> None:
     """One box reaches beyond the image, one is of a category that the network does not know, and one is too small for it."""
     boxes = [[10, 10, 40, 40], [30.5, 5, 20, 50], [70, 50, 30, 30], [39, 39, 1, 1]]
@@ -120,12 +121,12 @@ def test_masks_for_gives_the_numbers_of_the_command(
     categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "robot"}]
     (tmp_path / "boxes.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     paths = (f"checkpoint={folder}/tiny.ckpt", f"boxes={tmp_path}/boxes.json", f"images={folder}/photos", f"output={tmp_path}/m.json")
-    assert exit_code(monkeypatch, "masks_from_boxes", *paths, "device=cpu", "pages=0", "scales=[1,1.5]") == 0
+    assert exit_code(monkeypatch, "masks_from_boxes", *paths, "device=cpu", "pages=0", *said) == 0
     written = json.loads((tmp_path / "m.json").read_text())["annotations"]
     corners = np.array(boxes) @ np.array([[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]])
     photo = folder / "photos" / "turned.jpg"
     for image in (photo, Image.open(photo), np.asarray(Image.open(photo))):
-        found = network.masks_for(image, corners, labels=[1, -1, 1, 1], scales=[1, 1.5])
+        found = network.masks_for(image, corners, labels=[1, -1, 1, 1], **options)
         assert [entry["segmentation"] for entry in found.to_coco()] == [annotation["segmentation"] for annotation in written]
         assert found.scores.tolist() == np.float32([annotation["confidence"] for annotation in written]).tolist()
         np.testing.assert_array_equal(found.boxes, corners.astype(np.float32))
