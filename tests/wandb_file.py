@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,30 @@ from typing import Any
 from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK = 32_768
+LONGEST_WAIT = 60  # seconds
 HEADER = struct.Struct("<IHB")  # checksum, length, type: 1 whole, 2 first, 3 middle, 4 last part
 
 
-def records(path: Path) -> Iterator[Any]:
-    """Every record of a ``.wandb`` file, in order."""
-    content, at, parts = path.read_bytes(), 7, b""
+def records(path: Path) -> list[Any]:
+    """Every record of a finished run's ``.wandb`` file, in order; waits for the last ones, which ``wandb.finish`` does not."""
+    end = time.monotonic() + LONGEST_WAIT
+    while not (found := list(_written(path.read_bytes()))) or not found[-1].HasField("exit"):
+        assert time.monotonic() < end, f"{path} is not complete: {len(found)} records, the last one is not of the run's end"
+        time.sleep(0.05)
+    return found
+
+
+def _written(content: bytes) -> Iterator[Any]:
+    """The records that ``content``, the beginning of a file, holds in full."""
+    at, parts = 7, b""
     while at + HEADER.size <= len(content):
         if BLOCK - at % BLOCK < HEADER.size:  # the rest of a block that cannot hold a header is filled with zeros
             at += BLOCK - at % BLOCK
             continue
         _, length, kind = HEADER.unpack_from(content, at)
         at += HEADER.size
+        if at + length > len(content):
+            return
         parts += content[at : at + length]
         at += length
         if kind in (1, 4):
