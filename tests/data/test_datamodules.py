@@ -352,6 +352,13 @@ def test_a_range_of_sizes(coco_root: Path) -> None:
     assert heights == {24, 25, 26, 27}
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_images_of_the_first_steps_are_half_as_large(coco_root: Path, accumulate: int) -> None:
+    data = coco_data(coco_root, half_size_steps=3, accumulate=accumulate, **{**SIZES, "train_sizes": [30]})
+    heights = [height for batch in _first(data, 5 * accumulate) for height, _ in batch.image_sizes]
+    assert heights == [15] * 6 + [30] * 4  # steps of two images
+
+
 def test_real_coco_layout(shared_data: Path) -> None:
     data = coco_data(shared_data / "coco_mini", categories=["person"], score_train=True, batch_size=2)
     data.setup("fit")

@@ -137,6 +137,17 @@ def test_sizes_and_flips_are_drawn_evenly() -> None:
     assert 240 < flipped < 360
 
 
+def test_the_first_examples_are_half_as_large() -> None:
+    """Up to position 3 as with sides half as long, rounded up; from then on as without the option. The draws stay the same."""
+    halved = TrainTransform(sizes=[29, 33], max_size=61, seed=1, half_size=3)
+    half, full = TrainTransform(sizes=[15, 17], max_size=31, seed=1), TrainTransform(sizes=[29, 33], max_size=61, seed=1)
+    for position in range(6):
+        found, expected = (transform(_sample(), position) for transform in (halved, half if position < 3 else full))
+        assert torch.equal(found.pixels, expected.pixels)
+        assert torch.equal(found.target.boxes, expected.target.boxes)
+        assert halved.drawn(position)[:2] == full.drawn(position)[:2]
+
+
 @pytest.mark.parametrize("photometric", ["none", "light", "strong"])
 def test_an_example_depends_on_seed_and_position_alone(photometric: Any) -> None:
     def examples(seed: int, positions: list[int]) -> dict[int, torch.Tensor]:

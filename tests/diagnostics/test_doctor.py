@@ -20,7 +20,7 @@ from cis_seg import doctor
 from cis_seg.diagnostics import machine, resources
 from cis_seg.diagnostics.findings import Finding, Line, Status, findings_of, ok
 from cis_seg.diagnostics.subject import Subject
-from cis_seg.diagnostics.trial import duration
+from cis_seg.diagnostics.trial import duration, full_size_steps
 from cis_seg.errors import DataError
 from cis_seg.training.initial_weights import load_start
 from runs import SMALL
@@ -96,6 +96,7 @@ def test_trial_on_a_coco_data_set(home: Path) -> None:
         (["optim.lr=nan"], "configuration", "optim.lr: invalid value", "optim.lr=0.01"),
         (["optim.batch_size=6", "optim.accumulate=4"], "configuration", "equal parts", "optim.batch_size=8"),
         (["loss.overlap.reduction=masks"], "configuration", "loss.overlap.reduction has no effect", "leave the option out"),
+        (["data.half_size_steps=2000"], "configuration", "half_size_steps=2000: no image of its full size", "depends on"),
         (["schedule.max_steps=50"], "configuration", "decay_steps 1600, 1900 are after the last step", "depends on"),
         (["data=coco"], "configuration", "data.root is needed", "data.root="),
         (["data=coco", "data.root=/nowhere"], "data", "there is no such data folder", "set data.root"),
@@ -292,6 +293,16 @@ def test_missing_libraries_are_reported(home: Path, names: tuple[str, ...]) -> N
     assert "the library" in done.stdout
     assert any(name in done.stdout for name in names)
     assert "pip install -e . -c constraints.txt" in " ".join(done.stdout.split())
+
+
+def test_images_of_half_the_size_take_less_time_and_are_not_tried(home: Path) -> None:
+    """The trial measures the memory of images of the full size, which the run reaches later."""
+    options = ["schedule.max_steps=100", "data=coco", f"data.root={coco_folder(home / 'coco')}"]
+    assert full_size_steps(Subject(options).typed) == 100
+    subject = Subject([*options, "data.half_size_steps=40"])
+    assert full_size_steps(subject.typed) == 60 + 0.4 * 40
+    assert subject.typed.data.half_size_steps == 40
+    assert subject.data.train_transform.half_size == 0
 
 
 def test_duration_format() -> None:

@@ -102,6 +102,9 @@ class DataConfig:
     train_sizes: list[int] = option([640, 672, 704, 736, 768, 800], "shorter sides for training, one drawn per image", each(SIDE))
     train_size_range: list[int] | None = option(None, "[low,high]: draw the shorter side from this range instead", each(SIDE, 2))
     train_max_size: int = option(1333, "maximum length of the longer side in training", SIDE)
+    half_size_steps: int = option(
+        0, "first steps of the run, whose images have half the size and a quarter of the pixels (progressive resizing)", between(0, 10**7)
+    )
     test_size: int = option(800, "shorter side in scoring", SIDE)
     test_max_size: int = option(1333, "maximum length of the longer side in scoring", SIDE)
     flip: float = option(0.5, "probability of a horizontal flip", SHARE)

@@ -85,6 +85,8 @@ def _after_the_end(cfg: Config) -> Iterator[str]:
         yield f"schedule.decay_steps {', '.join(map(str, late))} are after the last step (schedule.max_steps={last})"
     if cfg.optim.warmup_steps >= last:
         yield f"optim.warmup_steps={cfg.optim.warmup_steps}: the full learning rate is not reached in schedule.max_steps={last}"
+    if cfg.data.half_size_steps >= last:
+        yield f"data.half_size_steps={cfg.data.half_size_steps}: no image of its full size is reached in schedule.max_steps={last}"
 
 
 @dataclass(frozen=True)

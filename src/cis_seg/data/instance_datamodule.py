@@ -70,7 +70,12 @@ class InstanceDataModule(lightning.LightningDataModule):
         self.batch_size, self.accumulate = optim.batch_size, optim.accumulate
         self.root, self._expected = Path(cfg.root).expanduser(), expected
         self.train_transform = TrainTransform(
-            sizes=_train_sizes(cfg), max_size=cfg.train_max_size, flip=cfg.flip, photometric=cfg.photometric, seed=seed
+            sizes=_train_sizes(cfg),
+            max_size=cfg.train_max_size,
+            flip=cfg.flip,
+            photometric=cfg.photometric,
+            seed=seed,
+            half_size=cfg.half_size_steps * optim.batch_size,
         )
         self._test_transform = TestTransform(size=cfg.test_size, max_size=cfg.test_max_size)
         self._train = self._path(layout.annotations), self._path(layout.images)

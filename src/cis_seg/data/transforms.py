@@ -110,7 +110,7 @@ class TestTransform:
 
 
 class TrainTransform:
-    """Random size, horizontal flip, and optional photometric augmentation.
+    """Random size, horizontal flip, and optional photometric augmentation; the first images at half the size (progressive resizing).
 
     All random choices come from one generator seeded by f(seed, position), so an example depends only on the sample, the
     seed and its position in the stream.
@@ -122,17 +122,21 @@ class TrainTransform:
         photometric: ``none``, ``light`` (brightness, contrast, hue, saturation) or ``strong`` (and blur, noise,
             JPEG artefacts, grey), by albumentations.
         seed: 0 or more.
+        half_size: number of examples at the beginning of the stream whose sides are half as long, rounded up to pixels.
     """
 
-    def __init__(self, *, sizes: Sequence[int], max_size: int, flip: float = 0.5, photometric: str = "none", seed: int = 0) -> None:
+    def __init__(
+        self, *, sizes: Sequence[int], max_size: int, flip: float = 0.5, photometric: str = "none", seed: int = 0, half_size: int = 0
+    ) -> None:
         _check_sizes(sizes, max_size, "data.train_sizes or data.train_size_range, data.train_max_size")
-        self.sizes, self.max_size, self.flip, self.seed = sizes, max_size, flip, seed
+        self.sizes, self.max_size, self.flip, self.seed, self.half_size = sizes, max_size, flip, seed, half_size
         self._photometric = _pipeline(photometric)
 
     def __call__(self, sample: Sample, position: int) -> Example:
         """The example of ``sample`` at ``position`` of the stream."""
         size, flip, generator = self.drawn(position)
-        height, width = resized_size(*sample.original_size, size, self.max_size)
+        divisor = 2 if position < self.half_size else 1
+        height, width = resized_size(*sample.original_size, *(-(-side // divisor) for side in (size, self.max_size)))
         image = resized(sample.image, height, width)
         image = image[:, ::-1] if flip else image
         pixels = clean = _tensor(image)
@@ -142,7 +146,7 @@ class TrainTransform:
         return Example(pixels, clean, _target(sample, height, width, flip=flip), sample.image_id, sample.original_size, position)
 
     def drawn(self, position: int) -> tuple[int, bool, np.random.Generator]:
-        """The shorter side and whether to flip at ``position``, and the generator of all later draws."""
+        """The shorter side (before it is halved) and whether to flip at ``position``, and the generator of all later draws."""
         generator = np.random.default_rng([self.seed, position])
         size = self.sizes[int(generator.integers(len(self.sizes)))]
         return size, bool(generator.random() < self.flip), generator

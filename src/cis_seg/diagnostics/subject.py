@@ -90,8 +90,8 @@ class Subject:
         return module
 
     def data_module(self, data: schema.DataConfig) -> InstanceDataModule:
-        """Return a data module for ``data`` with this run's other options."""
-        return build_training_data(replace(self.typed, data=data))
+        """Return a data module for ``data`` with this run's other options; its images are of the full size from the first step on."""
+        return build_training_data(replace(self.typed, data=replace(data, half_size_steps=0)))
 
 
 @contextmanager

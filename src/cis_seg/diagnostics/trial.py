@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from cis_seg.build import build_module, crowd_spec
-from cis_seg.config.schema import CrowdData
+from cis_seg.config.schema import Config, CrowdData
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.synthetic.files import ensure_crowd
 from cis_seg.diagnostics.dataset import weights_available
@@ -33,6 +33,7 @@ from cis_seg.training.initial_weights import load_start
 WARM_UP, TIMED = 1, 2
 VAL_IMAGES = 2  # of the small crowd that replaces one that does not exist yet
 SLOW_LOADING = 0.3  # fraction of a step spent waiting for images that causes a warning
+HALF_SIZE = 0.4  # time of a step at half the size, of one at the full size: a quarter for large networks (results/speed.md)
 LONG = 30 * 24 * 3600  # seconds of a run that cause a warning
 
 
@@ -158,7 +159,7 @@ def _duration(subject: Subject, data: InstanceDataModule, watch: Stopwatch) -> L
     images = crowd_spec(typed.data).val_images if isinstance(typed.data, CrowdData) else len(data.val_dataset)
     tried = sum(min(len(dataset), data.cfg.test_batch_size) for dataset in data.scored_datasets)
     validations = -(-schedule.max_steps // schedule.val_every)
-    training, scoring = schedule.max_steps * watch.step, validations * images * watch.scored_in / tried
+    training, scoring = full_size_steps(typed) * watch.step, validations * images * watch.scored_in / tried
     text = (
         f"{schedule.max_steps} steps in about {duration(training)}, {validations} validations of {images} images in at most "
         f"{duration(scoring)}"
@@ -167,6 +168,12 @@ def _duration(subject: Subject, data: InstanceDataModule, watch: Stopwatch) -> L
         remedy = "use a GPU or several (trainer.devices=2), a smaller model or a shorter schedule"
         return warning(f"{text}: {duration(training + scoring)}", remedy)
     return ok(text)
+
+
+def full_size_steps(cfg: Config) -> float:
+    """Return the number of steps at the full size that take as long as the run's."""
+    half = min(cfg.data.half_size_steps, cfg.schedule.max_steps)
+    return cfg.schedule.max_steps - half + HALF_SIZE * half
 
 
 def duration(seconds: float) -> str:
