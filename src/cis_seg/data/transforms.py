@@ -122,7 +122,8 @@ class TrainTransform:
         photometric: ``none``, ``light`` (brightness, contrast, hue, saturation) or ``strong`` (and blur, noise,
             JPEG artefacts, grey), by albumentations.
         seed: 0 or more.
-        half_size: number of examples at the beginning of the stream whose sides are half as long, rounded up to pixels.
+        half_size: number of examples at the beginning of the stream whose sides are half as long, rounded up to pixels
+            (fast.ai's progressive resizing in DAWNBench, 2018).
     """
 
     def __init__(

@@ -33,7 +33,7 @@ from cis_seg.training.initial_weights import load_start
 WARM_UP, TIMED = 1, 2
 VAL_IMAGES = 2  # of the small crowd that replaces one that does not exist yet
 SLOW_LOADING = 0.3  # fraction of a step spent waiting for images that causes a warning
-HALF_SIZE = 0.4  # time of a step at half the size, of one at the full size: a quarter for large networks (results/speed.md)
+HALF_SIZE = 0.4  # time of a step at half the size, of one at the full size: 0.29 to 0.44 in results/speed.md
 LONG = 30 * 24 * 3600  # seconds of a run that cause a warning
 
 
