@@ -18,8 +18,10 @@ from cis_seg.training.callbacks.run_card import summarize, summary_table
 from runs import SMALL, composed, places
 
 
-def test_run_card_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2")
+@pytest.mark.parametrize("half_size_steps", [0, 1])
+def test_run_card_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str], half_size_steps: int) -> None:
+    """The multiply-adds are those at the full size, also if the first images have half of it: 48x64, padded to 64x64."""
+    steps = ("schedule.max_steps=2", "schedule.val_every=2", "schedule.save_every=2", f"data.half_size_steps={half_size_steps}")
     cfg = composed(*SMALL, *steps, *places(tmp_path))
     train(cfg, ["name=two words", *steps])
     run = Path(cfg.paths.run)
@@ -28,6 +30,7 @@ def test_run_card_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "from step 0 to 2, 2 images per step, 1 x" in card
     assert "8 training images, 3 to score; classes: person" in card
     assert "supervision=box: " in card
+    assert "multiply-adds at 96x128 |" in card
     assert f"torch {torch.__version__.split('+')[0]}" in card
     content = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     head = sum(v.numel() for k, v in content["state_dict"].items() if k.startswith("model.head."))

@@ -19,8 +19,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from cis_seg.data.records import Records
+from cis_seg.data.transforms import DIVISOR
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.model.layers import ModulatedDeformConv2d
+from cis_seg.structures import Batch
 
 PARTS = ("backbone", "neck", "head", "mask_branch")
 LIBRARIES = ("cis-seg", "torch", "torchvision", "lightning", "hydra-core", "pycocotools")
@@ -113,7 +115,7 @@ def summary_table(summary: ModelSummary) -> Table:
 
 
 class RunCard(L.Callback):
-    """Print the network's summary for the size of the first batch, and write ``<default_root_dir>/card.md``.
+    """Print the network's summary for the full size of the first batch, and write ``<default_root_dir>/card.md``.
 
     Attributes:
         arguments: arguments of the command that started the run.
@@ -127,9 +129,16 @@ class RunCard(L.Callback):
         if self._written or not trainer.is_global_zero:
             return
         self._written = True
-        summary = summarize(pl_module.model, *batch.padded_size)  # type: ignore[arg-type]
+        summary = summarize(pl_module.model, *_full_size(batch, trainer.datamodule.train_transform.half_size))  # type: ignore[attr-defined, arg-type]
         Console(stderr=True).print(summary_table(summary))
         Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, pl_module, summary, self.arguments), encoding="utf-8")
+
+
+def _full_size(batch: Batch, half_size: int) -> tuple[int, int]:
+    """The padded (height, width) of ``batch``, or twice its images' if it is one of those at half the size."""
+    factor = 2 if batch.positions[0] < half_size else 1
+    height, width = (-(-factor * max(sides) // DIVISOR) * DIVISOR for sides in zip(*batch.image_sizes, strict=True))
+    return height, width
 
 
 def _card(trainer: L.Trainer, module: Any, summary: ModelSummary, arguments: Sequence[str]) -> str:
