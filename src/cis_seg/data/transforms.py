@@ -43,10 +43,15 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
+def padded_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """(H, W) of a batch of images of these (height, width): the largest of each, rounded up to 32."""
+    height, width = (-(-max(sides) // DIVISOR) * DIVISOR for sides in zip(*sizes, strict=True))
+    return height, width
+
+
 def _padded(images: Sequence[Tensor]) -> Tensor:
     """B x (3, h, w) -> (B, 3, H, W)"""
-    height, width = (-(-max(image.shape[side] for image in images) // DIVISOR) * DIVISOR for side in (1, 2))
-    batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
+    batch = torch.zeros(len(images), 3, *padded_size([(image.shape[1], image.shape[2]) for image in images]), dtype=torch.uint8)
     for place, image in zip(batch, images, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = image
     return batch
@@ -136,7 +141,7 @@ class TrainTransform:
     def __call__(self, sample: Sample, position: int) -> Example:
         """The example of ``sample`` at ``position`` of the stream."""
         size, flip, generator = self.drawn(position)
-        divisor = 2 if position < self.half_size else 1
+        divisor = self.divisor(position)
         height, width = resized_size(*sample.original_size, *(-(-side // divisor) for side in (size, self.max_size)))
         image = resized(sample.image, height, width)
         image = image[:, ::-1] if flip else image
@@ -145,6 +150,10 @@ class TrainTransform:
             self._photometric.set_random_seed(int(generator.integers(2**31)))
             pixels = _tensor(self._photometric(image=np.ascontiguousarray(image))["image"])
         return Example(pixels, clean, _target(sample, height, width, flip=flip), sample.image_id, sample.original_size, position)
+
+    def divisor(self, position: int) -> int:
+        """2 where the image at ``position`` of the stream has half the size, else 1."""
+        return 2 if position < self.half_size else 1
 
     def drawn(self, position: int) -> tuple[int, bool, np.random.Generator]:
         """The shorter side (before it is halved) and whether to flip at ``position``, and the generator of all later draws."""

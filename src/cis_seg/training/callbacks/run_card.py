@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from cis_seg.data.records import Records
-from cis_seg.data.transforms import DIVISOR
+from cis_seg.data.transforms import TrainTransform, padded_size
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.model.layers import ModulatedDeformConv2d
 from cis_seg.structures import Batch
@@ -129,16 +129,16 @@ class RunCard(L.Callback):
         if self._written or not trainer.is_global_zero:
             return
         self._written = True
-        summary = summarize(pl_module.model, *_full_size(batch, trainer.datamodule.train_transform.half_size))  # type: ignore[attr-defined, arg-type]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        summary = summarize(pl_module.model, *_full_size(batch, data.train_transform))  # type: ignore[arg-type]
         Console(stderr=True).print(summary_table(summary))
         Path(trainer.default_root_dir, "card.md").write_text(_card(trainer, pl_module, summary, self.arguments), encoding="utf-8")
 
 
-def _full_size(batch: Batch, half_size: int) -> tuple[int, int]:
-    """The padded (height, width) of ``batch``, or twice its images' if it is one of those at half the size."""
-    factor = 2 if batch.positions[0] < half_size else 1
-    height, width = (-(-factor * max(sides) // DIVISOR) * DIVISOR for sides in zip(*batch.image_sizes, strict=True))
-    return height, width
+def _full_size(batch: Batch, transform: TrainTransform) -> tuple[int, int]:
+    """The padded (height, width) of ``batch`` with its images at the full size."""
+    factor = transform.divisor(batch.positions[0])
+    return padded_size([(factor * height, factor * width) for height, width in batch.image_sizes])
 
 
 def _card(trainer: L.Trainer, module: Any, summary: ModelSummary, arguments: Sequence[str]) -> str:
