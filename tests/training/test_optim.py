@@ -1,5 +1,6 @@
 """The optimiser's two groups and the learning rate, against the reference's."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, AdamW, Optimizer
 
 from cis_seg.config.schema import ModelConfig, OptimConfig, ScheduleConfig
 from cis_seg.model.build import build_model
@@ -105,10 +106,10 @@ def test_config_reaches_the_optimizer(r50: CondInst) -> None:
 def test_fused_optimizer_skips_a_step_by_a_device_flag(name: str, left_out: int) -> None:
     """The first step too, where torch's own SGD would go on from memory that nobody has written."""
 
-    def trained(steps: list[int], fused: bool) -> torch.Tensor:
+    def trained(steps: list[int]) -> torch.Tensor:
         model = nn.Linear(64, 64)
         nn.init.ones_(model.weight)
-        optimizer = make_optimizer(model, OptimConfig(name=name, lr=0.1, momentum=0.9, weight_decay=0.1), fused=fused)
+        optimizer = make_optimizer(model, OptimConfig(name=name, lr=0.1, momentum=0.9, weight_decay=0.1))
         for step in steps:
             model.weight.grad = torch.full((64, 64), float("nan") if step < 0 else step + 1.0)
             optimizer.found_inf = torch.tensor(float(step < 0))  # type: ignore[attr-defined]
@@ -116,45 +117,49 @@ def test_fused_optimizer_skips_a_step_by_a_device_flag(name: str, left_out: int)
         return model.weight.detach()
 
     steps = [0, 1, 2, 3]
-    with_gap = trained([*steps[:left_out], -1, *steps[left_out:]], fused=True)
-    assert torch.equal(with_gap, trained(steps, fused=True))
-    optimizer = make_optimizer(nn.Linear(2, 2), OptimConfig(name=name, lr=0.1, momentum=0.9, weight_decay=0.1))
-    assert not any(group["fused"] for group in optimizer.param_groups), "on a CPU the kernels stay what they were"
+    assert torch.equal(trained([*steps[:left_out], -1, *steps[left_out:]]), trained(steps))
+
+
+def _model_and_optimizer(name: str, order: torch.memory_format = torch.contiguous_format) -> tuple[nn.Module, Optimizer]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.Conv2d(8, 2, 1)).to(memory_format=order)
+    return model, make_optimizer(model, OptimConfig(name=name, lr=0.1, momentum=0.9, weight_decay=0.1))
+
+
+def _step(model: nn.Module, optimizer: Optimizer, seed: int) -> None:
+    image = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    optimizer.zero_grad()
+    model(image).square().sum().backward()
+    optimizer.step()
+
+
+def _assert_same(ours: nn.Module, other: nn.Module) -> None:
+    for own, expected in zip(ours.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(own, expected)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_the_kernel_of_a_cpu_gives_the_bits_of_the_loop_over_tensors(name: str) -> None:
-    def trained(*, foreach: bool) -> list[torch.Tensor]:
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.Conv2d(8, 2, 1))
-        optimizer = make_optimizer(model, OptimConfig(name=name, lr=0.1, momentum=0.9, weight_decay=0.1))
-        assert all(group["foreach"] for group in optimizer.param_groups)
-        for group in optimizer.param_groups:
-            group["foreach"] = foreach
-        for _ in range(3):
-            model(torch.randn(1, 3, 8, 8)).square().sum().backward()
-            optimizer.step()
-        return list(model.parameters())
-
-    for ours, plain in zip(trained(foreach=True), trained(foreach=False), strict=True):
-        assert torch.equal(ours, plain)
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_the_kernel_agrees_with_the_loop_over_tensors(name: str, order: torch.memory_format) -> None:
+    (ours, optimizer), (plain, loop) = _model_and_optimizer(name, order), _model_and_optimizer(name, order)
+    for group in loop.param_groups:
+        group |= {"fused": False, "foreach": False}
+    for seed in range(3):
+        _step(ours, optimizer, seed)
+        _step(plain, loop, seed)
+    _assert_same(ours, plain)
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_checkpoint_does_not_change_the_optimizer_kernel(fused: bool) -> None:
-    def made(fused: bool) -> tuple[nn.Linear, torch.optim.Optimizer]:
-        model = nn.Linear(4, 4)
-        nn.init.ones_(model.weight)
-        return model, make_optimizer(model, OptimConfig(name="adamw", lr=0.1, momentum=0.9, weight_decay=0.1), fused=fused)
-
-    def step(model: nn.Linear, optimizer: torch.optim.Optimizer) -> torch.Tensor:
-        model.weight.grad = torch.ones(4, 4)
-        optimizer.step()
-        return model.weight.detach()
-
-    theirs, ours = made(not fused), made(fused)
-    step(*theirs)
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_checkpoint_with_another_kernel_and_order_of_memory_continues_alike(name: str) -> None:
+    """The kernels do not check the order on a CPU: with the checkpoint's they would mix up the elements."""
+    theirs, ours = _model_and_optimizer(name, torch.channels_last), _model_and_optimizer(name)
+    for group in theirs[1].param_groups:
+        group |= {"fused": False, "foreach": True}
+    _step(*theirs, 0)
     ours[0].load_state_dict(theirs[0].state_dict())
-    ours[1].load_state_dict(theirs[1].state_dict())
-    assert bool(ours[1].param_groups[0]["fused"]) == fused
-    torch.testing.assert_close(step(*ours), step(*theirs))
+    ours[1].load_state_dict(copy.deepcopy(theirs[1].state_dict()))
+    assert all(group["fused"] and not group["foreach"] for group in ours[1].param_groups)
+    _step(*theirs, 1)
+    _step(*ours, 1)
+    _assert_same(ours[0], theirs[0])

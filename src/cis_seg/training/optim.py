@@ -30,29 +30,23 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     ]
 
 
-def make_optimizer(model: nn.Module, cfg: OptimConfig, *, fused: bool | None = None) -> Optimizer:
+def make_optimizer(model: nn.Module, cfg: OptimConfig) -> Optimizer:
     """Return SGD with momentum, the reference's optimiser, or AdamW, with which the small network learns faster.
+
+    Both use torch's fused kernels, which can skip a step by a flag on the device (``callbacks.bad_steps``). They require that a parameter,
+    its gradient and its state have one order of memory; on a CPU they do not check it.
 
     Args:
         model: its trainable parameters are optimised.
         cfg: name, learning rate of the global batch (never rescaled), momentum (AdamW's first beta) and weight decay.
-        fused: use the kernel for all tensors, which can skip a step by a flag on the device (``callbacks.bad_steps``); None: on a GPU only,
-            because it rounds differently from the kernels of the CPU.
     """
     groups = parameter_groups(model, cfg.weight_decay)
-    fused = all(p.is_cuda for p in model.parameters()) if fused is None else fused
-    # foreach takes half of the time of torch's default on a CPU, a loop over the tensors, and gives the same bits
-    kernel = {"fused": True} if fused else {"foreach": True}
     if cfg.name == "sgd":
-        optimizer: Optimizer = SGD(groups, lr=cfg.lr, momentum=cfg.momentum, **kernel)
+        optimizer: Optimizer = SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=True)
     else:
-        optimizer = AdamW(groups, lr=cfg.lr, betas=(cfg.momentum, 0.999), **kernel)
+        optimizer = AdamW(groups, lr=cfg.lr, betas=(cfg.momentum, 0.999), fused=True)
     optimizer.register_load_state_dict_pre_hook(_keep_kernel)
-    return _ready_to_skip(optimizer) if fused else optimizer
-
-
-def _ready_to_skip(optimizer: Optimizer) -> Optimizer:
-    """Prepare a fused optimiser for steps that are skipped on the device (torch 2.11 to 2.14)."""
+    optimizer.register_load_state_dict_post_hook(_order_state)
     allow_clipping(optimizer)
     for group in optimizer.param_groups:
         for parameter in group["params"] if group.get("momentum") else ():
@@ -62,9 +56,16 @@ def _ready_to_skip(optimizer: Optimizer) -> Optimizer:
 
 
 def _keep_kernel(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Keep this optimiser's choice of kernel when the state of a checkpoint is loaded, which may come from another device."""
-    own = [{name: group[name] for name in ("fused", "foreach")} for group in optimizer.param_groups]
-    return state | {"param_groups": [group | kernel for group, kernel in zip(state["param_groups"], own, strict=True)]}
+    """Keep the fused kernel when the state of a checkpoint is loaded, which may come from another one."""
+    return state | {"param_groups": [group | {"fused": True, "foreach": None} for group in state["param_groups"]]}
+
+
+def _order_state(optimizer: Optimizer) -> None:
+    """Store the loaded state in its parameters' order of memory, which differs from the checkpoint's with another ``memory_format``."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def lr_factor(optim: OptimConfig, schedule: ScheduleConfig) -> Callable[[int], float]:

@@ -62,10 +62,9 @@ class BadSteps(L.Callback):
     Weights, their running average, optimiser state and running statistics stay bit-identical to those before the step. The stream of
     images and the learning rate advance as usual: they depend only on the number of the step, so that the following steps are unaffected.
 
-    On a GPU the host does not wait: the flag is computed on the device, the fused optimiser reads it there (``optim.make_optimizer``), and
-    the metrics are read one step later, when the weights are still those of the bad step. On a CPU waiting costs nothing. With
-    ``precision=16-mixed`` the gradient scaler detects overflows itself; they are counted here too, and a few at the start are normal while
-    it adjusts its scale.
+    The host does not wait for a GPU: the flag is computed on the device, the fused optimiser reads it there (``optim.make_optimizer``), and
+    the metrics are read one step later, when the weights are still those of the bad step. With ``precision=16-mixed`` the gradient scaler
+    detects overflows itself; they are counted here too, and a few at the start are normal while it adjusts its scale.
 
     Writes a report of each bad step (``write_report``). Logs ``train/grad_norm``, before clipping, and ``train/skipped_steps`` so far.
 
@@ -117,7 +116,7 @@ class BadSteps(L.Callback):
         norm = get_total_norm(_gradients(optimizer))
         finite = norm.isfinite() & torch.stack(step.sums).isfinite().all()
         bad = (mean_over_processes((~finite).float()) > 0).float()
-        _skip_step(optimizer, bad)
+        skip_if(optimizer, bad)
         step.judge(bad, norm)
         pl_module.skipped = bad
         self._count = self._count + bad
@@ -170,11 +169,3 @@ class BadSteps(L.Callback):
 
 def _gradients(optimizer: Optimizer) -> list[Tensor]:
     return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-
-
-def _skip_step(optimizer: Optimizer, bad: Tensor) -> None:
-    """Make the next step of the optimiser a no-op if ``bad`` is 1."""
-    if all(group.get("fused") for group in optimizer.param_groups):
-        skip_if(optimizer, bad)
-    elif bad:
-        optimizer.zero_grad(set_to_none=True)  # a parameter without a gradient is passed over, with its state
