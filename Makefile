@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # Written last, so that an interrupted installation is repeated: what training needs, and everything.
 RUNNABLE := $(VENV)/.runnable
 STAMP := $(VENV)/.installed
-PIP_FLAGS := --quiet --disable-pip-version-check --prefer-binary --progress-bar off
+# no-compile: most of the files are never imported, and Python compiles the others when they are.
+PIP_FLAGS := --quiet --disable-pip-version-check --prefer-binary --progress-bar off --no-compile
 # Extra arguments of the target's program: make train ARGS="seed=1", make test ARGS="-k color"
 ARGS ?=
 
