@@ -11,7 +11,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.models.resnet import Bottleneck
 
-from cis_seg.data.transforms import Example, collate
+from cis_seg.data.batches import collate
+from cis_seg.data.transforms import Example
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import predict_batch
 from cis_seg.model.condinst import CondInst

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from cis_seg.data.batches import collate
 from cis_seg.data.records import Sample
-from cis_seg.data.transforms import Example, TestTransform, TrainTransform, collate, resized, resized_size
+from cis_seg.data.transforms import Example, TestTransform, TrainTransform, resized, resized_size
 from cis_seg.errors import ConfigError
 from cis_seg.structures import RLE, Target
 

@@ -13,7 +13,8 @@ from torchvision.ops import clip_boxes_to_image
 
 import oracles
 from cis_seg.config.schema import DetectionConfig, InferenceConfig, MaskConfig, ModelConfig
-from cis_seg.data.transforms import TestTransform, collate
+from cis_seg.data.batches import collate
+from cis_seg.data.transforms import TestTransform
 from cis_seg.inference import box_masks, postprocess
 from cis_seg.inference.box_masks import BoxMasker
 from cis_seg.inference.given_boxes import fit_given_boxes

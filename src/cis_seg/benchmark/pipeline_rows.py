@@ -19,9 +19,10 @@ from torch import Tensor
 from cis_seg.benchmark import textbook
 from cis_seg.benchmark.rows import Row, Setting, Work, both_sides
 from cis_seg.benchmark.textbook import logits_of, samples_of, scene
+from cis_seg.data.batches import collate
 from cis_seg.data.images import read_image
 from cis_seg.data.records import Sample
-from cis_seg.data.transforms import TrainTransform, collate, resized_size
+from cis_seg.data.transforms import TrainTransform, resized_size
 from cis_seg.inference.postprocess import render_masks
 
 DETECTIONS = 300

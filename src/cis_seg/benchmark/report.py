@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from cis_seg.benchmark.rows import Setting
 from cis_seg.benchmark.step_rows import Step, negligible_sgd, our_module, random_network
 from cis_seg.benchmark.textbook import scene
 from cis_seg.config.schema import ModelConfig
+from cis_seg.data.batches import padded_size
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.structures import Batch, DensePredictions
 
@@ -35,7 +37,6 @@ REPEATS = 3
 #: rows of the table; shorter sides in pixels, the longer side is 4/3 of it
 PEOPLE, SHORT_SIDES = (5, 20, 80, 320), (480, 800, 1333)
 QUICK = ((2, 4), (64, 96))
-DIVISOR = 32
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,12 @@ def loads(setting: Setting) -> Iterator[Load]:
     model = random_network(setting, ModelConfig())
     optimizer = negligible_sgd(model)
     for side in sides:
-        size = (_up(side), _up(side * 4 / 3))
+        size = padded_size([(side, ceil(side * 4 / 3))])
         for count in people:
             step = Step(size, count, batch=1)
             batch = scene(size, count, device=setting.device)
             times = [step_by_part(model, batch, step, optimizer) for _ in range(1 + REPEATS)][1:]  # the first is a warm-up
             yield Load(size, count, {part: statistics.median(t[part] for t in times) for part in PARTS})
-
-
-def _up(pixels: float) -> int:
-    return int(-(-pixels // DIVISOR) * DIVISOR)
 
 
 def loads_table(loads: Sequence[Load], device: str) -> Table:

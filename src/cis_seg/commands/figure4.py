@@ -14,9 +14,10 @@ from cis_seg.build import build_data
 from cis_seg.commands.evaluate import held_out, load_scored
 from cis_seg.config.command_schema import FigureConfig
 from cis_seg.config.validation import checked
+from cis_seg.data.batches import collate
 from cis_seg.data.instance_datamodule import InstanceDataModule
 from cis_seg.data.records import InstanceDataset
-from cis_seg.data.transforms import TestTransform, collate
+from cis_seg.data.transforms import TestTransform
 from cis_seg.errors import DataError
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.inference.predictor import pick_device, predict_batch

@@ -14,7 +14,7 @@ from cis_seg.coco.entries import Needs
 from cis_seg.coco.reader import read_coco
 from cis_seg.config.command_schema import PredictConfig
 from cis_seg.config.validation import checked
-from cis_seg.data.transforms import collate
+from cis_seg.data.batches import collate
 from cis_seg.errors import CheckpointError, ConfigError, DataError
 from cis_seg.evaluation.exclusive import exclusive_instances
 from cis_seg.inference.inputs import Source, find_sources, listed_sources

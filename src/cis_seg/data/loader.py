@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from cis_seg.data.batches import collate
 from cis_seg.data.faults import ATTEMPTS, Unreadable, UnreadableImages, none_is_left, not_scored, substitute
 from cis_seg.data.records import InstanceDataset, Sample
 from cis_seg.data.sampler import EvalSampler, Place, TrainBatchSampler
-from cis_seg.data.transforms import Example, collate
+from cis_seg.data.transforms import Example
 from cis_seg.data.workers import BROKEN, TIMEOUT, Watch, ignore_terminal_signals
 from cis_seg.errors import DataError
 from cis_seg.runtime.compat import KillsWorkers, worker_processes

@@ -18,8 +18,9 @@ from torch import Tensor
 from cis_seg.coco import rle
 from cis_seg.coco.boxes import Box, inside
 from cis_seg.config.schema import MaskConfig
+from cis_seg.data.batches import collate
 from cis_seg.data.records import Sample
-from cis_seg.data.transforms import TestTransform, collate
+from cis_seg.data.transforms import TestTransform
 from cis_seg.inference.given_boxes import ANY_CLASS, BoxFits, fit_given_boxes
 from cis_seg.inference.mirroring import averaged_mask_logits, predict_mirrored
 from cis_seg.inference.postprocess import masks_in_boxes

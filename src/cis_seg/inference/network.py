@@ -24,7 +24,7 @@ from cis_seg.config.command_schema import MasksFromBoxesConfig, PredictConfig
 from cis_seg.config.plain import chosen_inference
 from cis_seg.config.schema import DetectionConfig, MaskConfig, TileConfig
 from cis_seg.config.validation import problems
-from cis_seg.data.transforms import collate
+from cis_seg.data.batches import collate
 from cis_seg.errors import DataError
 from cis_seg.evaluation.exclusive import exclusive_instances
 from cis_seg.inference.box_masks import BoxMasker

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, nms
 
-from cis_seg.data.transforms import DIVISOR
+from cis_seg.data.batches import DIVISOR
 from cis_seg.inference.postprocess import Postprocess
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.ops.boxes import has_area, ltrb_to_boxes

@@ -16,7 +16,8 @@ import torch
 from cis_seg.checkpoints import checkpoint_metadata, load_file, load_strictly, model_state
 from cis_seg.config.schema import DataConfig, ModelConfig
 from cis_seg.config.validation import node_from_plain
-from cis_seg.data.transforms import Pixels, TestTransform, collate
+from cis_seg.data.batches import collate
+from cis_seg.data.transforms import Pixels, TestTransform
 from cis_seg.errors import ConfigError
 from cis_seg.inference.photos import unlabelled
 from cis_seg.inference.postprocess import Postprocess

@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from cis_seg.data.batches import padded_size
 from cis_seg.data.records import Records
-from cis_seg.data.transforms import TrainTransform, padded_size
+from cis_seg.data.transforms import TrainTransform
 from cis_seg.model.condinst import LEVELS, CondInst
 from cis_seg.model.layers import ModulatedDeformConv2d
 from cis_seg.structures import Batch
